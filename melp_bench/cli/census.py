@@ -1,0 +1,85 @@
+"""Stores and censuses as tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from melp_bench.store import Store
+from melp_bench.store.census import Census, TaskCensus, census
+from melp_bench.store.layout import Manifest
+
+
+def stores_table(stores: list[tuple[Path, Manifest]]) -> Table:
+    """Return one row per store."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("store", "version", "records", "patients", "bad", "hash"):
+        table.add_column(name, justify="right" if name in ("records", "patients", "bad") else "left", overflow="fold")
+    table.add_column("options", overflow="fold")
+    for folder, manifest in stores:
+        table.add_row(
+            folder.name,
+            manifest.version,
+            f"{manifest.num_records:,}",
+            f"{manifest.num_patients:,}",
+            f"{sum(manifest.quarantined.values()):,}",
+            manifest.fingerprint[:8],
+            " ".join(f"{name}={value}" for name, value in manifest.options.items()),
+        )
+    return table
+
+
+def print_census(console: Console, store: Store) -> None:
+    """Print the census of a store."""
+    manifest, counts = store.manifest, census(store)
+    kind = "generated" if store.generated else "measured"
+    console.print(f"[bold]{store.name}[/bold] {manifest.version} · {kind} · {manifest.licence}", highlight=False)
+    console.print(manifest.citation, style="dim", highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _facts(counts, store).items():
+        table.add_row(name, text)
+    console.print(table)
+    for task in counts.tasks:
+        _print_task(console, task)
+
+
+def _facts(counts: Census, store: Store) -> dict[str, str]:
+    low, middle, high = counts.seconds
+    ages = "unknown" if counts.ages is None else "median {1:.0f}, {0:.0f} to {2:.0f} years".format(*counts.ages)
+    names = {"F": "female", "M": "male", "": "unknown"}
+    folds = "official" if store.manifest.has_official_folds else "from the hash of the patient's id"
+    return {
+        "records": f"{counts.num_records:,}",
+        "patients": f"{counts.num_patients:,}, at most {counts.most_per_patient:,} records each",
+        "rate": ", ".join(f"{rate:g} Hz {number:,}" for rate, number in counts.rates_hz.items()),
+        "length": f"{low:g} s" if low == high else f"median {middle:g} s, {low:g} to {high:g} s",
+        "age": ages + (f", {counts.unknown_ages:,} unknown" if counts.unknown_ages and counts.ages else ""),
+        "sex": ", ".join(f"{names.get(sex, sex)} {number:,}" for sex, number in counts.sexes.items()),
+        "reports": f"{counts.num_reports:,}",
+        "folds": f"{' '.join(f'{number:,}' for number in counts.folds)} ({folds})",
+        "quality": f"{counts.flat_lead_records:,} with a constant lead, {counts.bridged_records:,} with bridged samples",
+        "quarantined": ", ".join(f"{code} {number:,}" for code, number in counts.quarantined.items()) or "none",
+        "hash": store.fingerprint,
+    }
+
+
+def _print_task(console: Console, task: TaskCensus) -> None:
+    """Print positives by class and fold, most frequent first; classes without any in one line."""
+    console.print(f"\n[bold]{task.name}[/bold] · {task.num_records:,} records · {len(task.classes)} classes", highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("class", no_wrap=True, min_width=9, max_width=22)
+    table.add_column("all", justify="right", no_wrap=True)
+    for fold in range(1, task.positives.shape[1] + 1):
+        table.add_column(f"{fold}", justify="right", no_wrap=True, min_width=3)
+    totals = task.positives.sum(axis=1)
+    for row in sorted(range(len(task.classes)), key=lambda c: -int(totals[c])):
+        if totals[row]:
+            table.add_row(task.classes[row], f"{totals[row]}", *[f"{n}" if n else "·" for n in task.positives[row]])
+    console.print(table)
+    none = [name for name, total in zip(task.classes, totals, strict=True) if not total]
+    if none:
+        console.print(f"without a positive: {', '.join(none)}", style="dim", highlight=False, markup=False)

@@ -1,0 +1,230 @@
+"""`melp-bench data`: native files to a store, and what a store holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from melp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from melp_bench.components import Dataset
+    from melp_bench.store import Store
+
+app = typer.Typer(help="Prepare, list, show and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset, or the folder name of a store (see data list).")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the dataset; may be repeated.")
+]
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A dataset that a plugin offers.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="The folder with the dataset's native files.")
+    ] = None,
+    option: Options = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read; 0: one per core.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Read everything again: native files were changed or added.")] = False,
+) -> None:
+    """Read native files once into a packed store; a run that was stopped goes on where it was."""
+    from rich.console import Console
+
+    from melp_bench.cli.screen import Screen
+    from melp_bench.store import prepare as make
+    from melp_bench.store import store_path
+
+    built, resolved = _build(dataset, option)
+    screen = Screen(Console())
+    with screen.stage(f"prepare {dataset}", "rec") as advance:
+        store = make(
+            built,
+            name=dataset,
+            source=source,
+            root=store_path(dataset, resolved),
+            options=resolved,
+            workers=workers or _cores(),
+            progress=lambda done, total: advance(done, total, ""),
+            fresh=fresh,
+        )
+    bad = store.manifest.quarantined
+    reasons = f" ({', '.join(f'{code} {count:,}' for code, count in bad.items())})" if bad else ""
+    screen.say(f"{dataset}  {len(store):,} records, {sum(bad.values()):,} quarantined{reasons}")
+    if "missing-file" in bad:
+        screen.say("files that arrive later are read with --fresh")
+    screen.say(f"store  {store.root}")
+    screen.say(f"hash   {store.fingerprint}")
+
+
+@app.command("list")
+def list_stores() -> None:
+    """List the stores that are prepared, and the datasets that could be."""
+    from rich.console import Console
+
+    from melp_bench.cli.census import stores_table
+    from melp_bench.plugins import discover
+
+    console = Console()
+    stores = _manifests()
+    if stores:
+        console.print(stores_table(stores))
+    else:
+        console.print("no store yet", highlight=False)
+    prepared = {manifest.name for _, manifest in stores}
+    waiting = [entry.name for entry in discover().datasets if entry.name not in prepared]
+    if waiting:
+        console.print(f"not prepared: {', '.join(waiting)}", highlight=False, markup=False)
+        console.print("melp-bench data prepare DATASET --from DIR", highlight=False, markup=False, style="dim")
+
+
+@app.command()
+def show(
+    dataset: Name,
+    option: Options = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="RECORD", help="Draw a record on ECG paper: its id, else its position.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the drawing goes: .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Count what a store holds: records, patients, ages, labels by fold, what could not be used."""
+    from rich.console import Console
+
+    from melp_bench.store import open_store
+
+    console = Console()
+    store = open_store(_find(dataset, option))
+    if plot is None:
+        from melp_bench.cli.census import print_census
+
+        print_census(console, store)
+        return
+    path = _draw(store, plot, out)
+    console.print(f"drawn  {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify(
+    dataset: Name,
+    option: Options = None,
+    source: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Compare with the native files, too.")] = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Records to compare with their native files.")] = 100,
+) -> None:
+    """Read a store again and compare it with its digests; exit status 1 if anything differs."""
+    from rich.console import Console
+
+    from melp_bench.cli.screen import Screen
+    from melp_bench.plugins import discover
+    from melp_bench.store import open_store
+    from melp_bench.store import verify as check
+
+    store = open_store(_find(dataset, option))
+    built = None
+    if source is not None or store.generated:
+        built = discover().datasets[store.name].build(**store.manifest.options)
+    screen = Screen(Console())
+    with screen.stage(f"verify {dataset}", "shards") as advance:
+        found = check(store, dataset=built, source=source, sample=sample, progress=lambda done, all_: advance(done, all_, ""))
+    for problem in found.problems:
+        screen.say(f"differs  {problem}")
+    if found.problems:
+        raise typer.Exit(1)
+    screen.say(f"{dataset}  {found.num_shards:,} shards and {found.num_native:,} records read again: all as they were")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pairs(options: list[str] | None) -> dict[str, str]:
+    """Return "name=value" texts as a mapping."""
+    parsed: dict[str, str] = {}
+    for text in options or []:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise UserError(f"--option {text!r} is not NAME=VALUE, as rate=100")
+        parsed[name] = value
+    return parsed
+
+
+def _build(name: str, options: list[str] | None) -> tuple[Dataset, dict[str, Any]]:
+    """Return the dataset, and its options with the defaults filled in."""
+    from melp_bench.plugins import discover
+
+    entry = discover().datasets[name]
+    resolved = entry.resolve(_pairs(options))
+    return entry.build(**resolved), resolved
+
+
+def _manifests() -> list[tuple[Path, Any]]:
+    """Return the finished stores: folder and manifest."""
+    from melp_bench.home import home
+    from melp_bench.store.layout import read_manifest
+
+    return [(path.parent, read_manifest(path.parent)) for path in sorted((home() / "stores").glob("*/store.json"))]
+
+
+def _find(name: str, options: list[str] | None) -> Path:
+    """Return the folder of the one store that is meant.
+
+    Raises:
+        UserError: no store has this name, or several have.
+    """
+    from melp_bench.registry import nearest
+
+    stores = _manifests()
+    asked = _pairs(options)
+    found = [
+        folder
+        for folder, manifest in stores
+        if name in (folder.name, manifest.name) and all(str(manifest.options.get(k)) == v for k, v in asked.items())
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(folder.name for folder in found)
+        raise UserError(f"{len(found)} stores fit {name!r}: {several}; give one of these names, or --option NAME=VALUE")
+    known = [manifest.name for _, manifest in stores]
+    wanted = " with these options" if asked else ""
+    raise UserError(
+        f"no prepared store of {name!r}{wanted}{nearest(name, known)} Make it: melp-bench data prepare {name} --from DIR"
+    )
+
+
+def _draw(store: Store, record: str, out: Path | None) -> Path:
+    """Draw a record and return where it went."""
+    import re
+
+    from melp_bench.paper import plot_record
+    from melp_bench.registry import nearest
+
+    ids = store.record_ids.tolist()
+    if record in ids:
+        position = ids.index(record)
+    elif record.isdecimal() and int(record) < len(store):
+        position = int(record)
+    else:
+        raise UserError(f"{store.name!r} has no record {record!r}{nearest(record, ids)} and only {len(store)} positions")
+    path = out or Path(f"{store.name}-{re.sub(r'[^A-Za-z0-9_-]', '_', ids[position])}.png")
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--out {str(path)!r} is no drawing; wanted a name that ends in .png, .svg or .pdf")
+    age, sex = store.ages[position], {"F": "female", "M": "male"}.get(str(store.sexes[position]), "sex unknown")
+    years = f"{age:.0f} years" if age == age else "age unknown"
+    labels = ", ".join(sorted(store.statements[position]))
+    figure = plot_record(
+        store.signal(position),
+        title=f"{store.name} · {ids[position]} · {years} · {sex} · fold {store.folds[position]}",
+        footer=f"{store.reports[position]}\n{labels}",
+    )
+    figure.savefig(path)
+    return path

@@ -1,0 +1,154 @@
+"""What `melp-bench show` says of a component, a recipe or a protocol: facts by name, in the order a reader asks for them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+    from melp_bench.protocol import Protocol
+    from melp_bench.recipe import Part, Recipe
+    from melp_bench.registry import Entry
+
+Facts = list[tuple[str, str]]
+
+
+def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any]) -> Facts:
+    """Return the facts of a component, which is built with `options`; one that does not build says why.
+
+    Raises:
+        UserError: an option is unknown or of the wrong type.
+    """
+    from melp_bench.components import TextSource
+    from melp_bench.testing.inputs import SIZES
+    from melp_bench.testing.text import REPORTS
+
+    resolved = entry.resolve(options)
+    given: dict[str, tuple[object, ...]] = {"text encoder": (TextSource(reports=REPORTS),), "objective": (SIZES,)}
+    facts: Facts = [("summary", entry.summary)]
+    try:
+        built = entry.build(*given.get(kind, ()), **resolved)
+    except Exception as error:  # a stranger's code; the rest can still be shown
+        facts.append(("does not build", f"{type(error).__name__}: {error}"))
+    else:
+        facts += DESCRIBE[kind](built)
+    return [
+        *facts,
+        *_published(entry),
+        ("source", entry.source),
+        ("licence", entry.license),
+        ("plugin", entry.plugin),
+        ("options", "\n".join(f"{n} = {_default(p)}" for n, p in entry.options().items()) or "none"),
+    ]
+
+
+def _published(entry: Entry[Any]) -> Facts:
+    """Return where a component's published files are, and the command that imports one."""
+    family = entry.published
+    if family is None:
+        return []
+    more = f"\nadd --text {family.text.model} for the text tower, which zero-shot reads" if family.text is not None else ""
+    command = f"melp-bench import FILE --family {entry.name}{more}"
+    return [
+        ("published files", family.files),
+        ("import", command),
+        ("evaluate", f"melp-bench run PROTOCOL --model {entry.name}@FILE"),
+    ]
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    return "(must be given)" if parameter.default is inspect.Parameter.empty else repr(parameter.default)
+
+
+def _ecg(encoder: ECGEncoder) -> Facts:
+    from melp_bench.throughput.cost import gflops_per_record, num_parameters
+
+    spec = encoder.spec
+    widths = f"tokens {encoder.width}, rhythm {encoder.rhythm_width}, embedding {encoder.embedding_width}"
+    return [
+        ("wants", f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads: {' '.join(spec.leads)}; {spec.scaling}"),
+        ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),
+        ("parameters", f"{num_parameters(encoder):,}"),
+        ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),
+        ("corpora", ", ".join(encoder.corpora) or "none: no published weights have seen data"),
+    ]
+
+
+def _text(encoder: TextEncoder) -> Facts:
+    from melp_bench.throughput.cost import num_parameters
+
+    return [
+        ("width", str(encoder.width)),
+        ("causal", "yes: a word depends only on those before it" if encoder.causal else "no"),
+        ("parameters", f"{num_parameters(encoder):,} with a vocabulary of {encoder.vocab_size:,}"),
+    ]
+
+
+def _objective(objective: Objective) -> Facts:
+    from melp_bench.testing.inputs import wanted_inputs
+
+    return [
+        ("scale", objective.scale),
+        ("wants", ", ".join(wanted_inputs(objective))),
+        ("batch", "the global one, gathered" if objective.needs_global_batch else "each rank's own"),
+    ]
+
+
+def _dataset(dataset: Dataset) -> Facts:
+    return [
+        ("version", dataset.version),
+        ("records are", "generated: rows are never ranked with real ones" if dataset.generated else "measured"),
+        ("folds", "official" if dataset.has_official_folds else "by the SHA-256 of the patient id"),
+        ("tasks", "\n".join(f"{name}: {', '.join(task.classes)}" for name, task in dataset.tasks.items())),
+        ("data licence", dataset.licence),
+        ("citation", dataset.citation),
+        ("homepage", dataset.homepage),
+    ]
+
+
+DESCRIBE: dict[str, Callable[[Any], Facts]] = {
+    "ECG encoder": _ecg,
+    "text encoder": _text,
+    "objective": _objective,
+    "dataset": _dataset,
+}
+
+
+def describe_recipe(recipe: Recipe) -> Facts:
+    """Return the facts of a method."""
+    optimiser = ", ".join(f"{n} {v}" for n, v in recipe.optimiser.model_dump().items())
+    return [
+        ("summary", recipe.summary),
+        ("encoder", _part(recipe.encoder)),
+        ("text encoder", _part(recipe.text) if recipe.text else "none"),
+        ("objectives", "\n".join(f"{o.weight:g} x {_part(o)}" for o in recipe.objectives) or "none: nothing is trained"),
+        ("shared width", str(recipe.shared_width)),
+        ("optimiser", f"AdamW: {optimiser}"),
+        ("source", recipe.source),
+    ]
+
+
+def _part(part: Part) -> str:
+    return part.name + "".join(f" {key}={value}" for key, value in part.options.items())
+
+
+def describe_protocol(protocol: Protocol) -> Facts:
+    """Return the facts of a measuring rule."""
+    budget = protocol.pretrain
+    interval = protocol.interval
+    return [
+        ("summary", protocol.summary),
+        ("revision", f"{protocol.revision}, {protocol.hash}"),
+        ("datasets", "\n".join(f"{alias}: {use.dataset}, {use.split}" for alias, use in protocol.datasets.items())),
+        ("pretraining", f"{budget.steps} steps of {budget.batch_size} from {budget.dataset}" if budget else "none"),
+        ("evaluations", "\n".join(_evaluation(e.model_dump(exclude={"name"}), e.name) for e in protocol.evaluations)),
+        ("interval", f"{interval.level:.0%} bootstrap over patients, {interval.resamples} resamples"),
+        ("models", ", ".join(protocol.models)),
+    ]
+
+
+def _evaluation(options: Mapping[str, Any], name: str) -> str:
+    subject = options.get("tasks") or [" -> ".join(pair) for pair in options.get("pairs", [])]
+    return f"{name}: {', '.join(subject)}"

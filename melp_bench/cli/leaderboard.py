@@ -1,0 +1,44 @@
+"""`melp-bench leaderboard`: result rows become a board."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from melp_bench.errors import UserError
+
+
+def leaderboard(
+    results: Annotated[
+        Path | None, typer.Option("--results", metavar="DIR", help="Folder of result rows; by default OUT/results.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the board goes; by default $MELP_BENCH_HOME/leaderboard.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 2 if the board is stale.")] = False,
+) -> None:
+    """Write the board of all result rows: README.md, index.html, board.csv and board.tex."""
+    from rich.console import Console
+
+    from melp_bench.home import home
+    from melp_bench.report import board_files, stale_files, terminal_tables, write_board
+    from melp_bench.results import read_results
+
+    out = out or home() / "leaderboard"
+    results = results or out / "results"
+    if not results.is_dir():
+        raise UserError(f"no folder of results at {str(results)!r}; `melp-bench run demo` makes one, or give --results DIR")
+    records = list(read_results(results))
+    again = shlex.join(["melp-bench", "leaderboard", "--results", str(results), "--out", str(out)])
+    if check:
+        if stale := stale_files(board_files(records), out):
+            raise UserError(f"the board in {str(out)!r} is stale ({', '.join(stale)}); write it anew: {again}")
+        return
+    write_board(records, out)
+    console = Console()
+    for table in terminal_tables(records):
+        console.print(table)
+    console.print(f"board  {out / 'index.html'}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,63 @@
+"""Tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from melp_bench.testing.verdict import Verdict
+
+
+def kind_table(title: str, rows: Sequence[tuple[str, str, str, str]]) -> Table:
+    """Return a table of components: name, summary, the distribution of its plugin, licence."""
+    table = Table(title=f"{title} ({len(rows)})", title_justify="left", box=box.SIMPLE_HEAD, expand=False)
+    table.add_column("name", style="bold", overflow="fold", max_width=22)
+    table.add_column("summary", overflow="fold", ratio=1)
+    table.add_column("from", style="dim", overflow="fold", max_width=14)
+    table.add_column("licence", style="dim", overflow="fold", max_width=12)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def broken_table(rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Return a table of plugins that failed: name, distribution, reason."""
+    table = Table(title=f"broken plugins ({len(rows)})", title_justify="left", title_style="red", box=box.SIMPLE_HEAD)
+    table.add_column("plugin", style="bold", overflow="fold", max_width=22)
+    table.add_column("from", style="dim", overflow="fold", max_width=18)
+    table.add_column("reason", overflow="fold", ratio=1)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """Return a line per property: a tick, or a cross and the numbers that broke it."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=46)
+    table.add_column(overflow="fold", style="dim")
+    for verdict in verdicts:
+        mark, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "dim")}[verdict.ok]
+        detail = Text(verdict.detail, "red" if verdict.ok is False else "")
+        table.add_row(Text(f"  {mark}", style), Text(verdict.property), detail)
+    return table
+
+
+def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:
+    """Return a table of facts by name; what is empty is left out."""
+    table = Table(
+        title=Text(title), title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2, 0, 0)
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value:
+            table.add_row(Text(name), Text(value))
+    table.add_row("", "")
+    return table

@@ -1,0 +1,142 @@
+"""`melp-bench throughput`: records per second, memory and FLOPs, each encoder in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from melp_bench.cli.components import OptionsFlag, parse_options
+from melp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from melp_bench.throughput.encoder import SpeedRow
+
+CHILD = "import sys; from melp_bench.cli.throughput import measure_one; measure_one(sys.argv[1], sys.argv[2])"
+
+
+def throughput(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="ECG encoders; all if none is named.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Records per call.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls, after three to warm up.")] = 20,
+    train: Annotated[bool, typer.Option("--train", help="Time forward and backward instead of forward.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 by autocast.")] = "float32",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")] = None,
+    option: OptionsFlag = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where rows go; by default $MELP_BENCH_HOME/throughput.")
+    ] = None,
+) -> None:
+    """Measure the speed of ECG encoders: median and quartiles of records/s, peak memory, parameters, GFLOPs."""
+    from rich.console import Console
+
+    from melp_bench.home import home
+    from melp_bench.plugins import discover
+    from melp_bench.throughput.encoder import Work, write_speed
+
+    registry, options = discover().ecg_encoders, parse_options(option)
+    chosen = names or [entry.name for entry in registry]
+    for name in chosen:
+        registry[name].resolve(options)  # a wrong name or option is said before anything is measured
+    work = Work(
+        mode="train" if train else "forward",
+        batch=batch,
+        repeats=repeats,
+        device=_device(device),
+        dtype=dtype,
+        threads=threads,
+    )
+    console, rows, failed = Console(), [], []
+    for name in chosen:
+        with console.status(f"measuring {name}"):
+            try:
+                rows.append(_in_fresh_process(name, options, work.model_dump(mode="json")))
+            except UserError as error:
+                failed.append(str(error))
+                continue
+        write_speed(rows[-1], out or home() / "throughput")
+    if rows:
+        console.print(speed_table(rows))
+        console.print(_footer(rows[0]), style="dim", highlight=False, markup=False)
+        console.print(f"rows in {out or home() / 'throughput'}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    if failed:
+        raise UserError("; ".join(failed))
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _in_fresh_process(name: str, options: dict[str, str], work: dict[str, Any]) -> SpeedRow:
+    """Return the row of an encoder measured in a new interpreter, where its peak memory is its own.
+
+    Raises:
+        UserError: it could not be measured; the reason is its last line.
+    """
+    from melp_bench.throughput.encoder import SpeedRow
+
+    with tempfile.TemporaryDirectory(prefix="melp-bench-") as folder:
+        path = Path(folder) / "row.json"
+        asked = json.dumps({"name": name, "options": options, "work": work})
+        done = subprocess.run([sys.executable, "-c", CHILD, asked, str(path)], capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not path.is_file():
+            said = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
+            raise UserError(f"{name!r} could not be measured: {said[-1].removeprefix('melp_bench.errors.UserError: ')}")
+        return SpeedRow.model_validate_json(path.read_bytes())
+
+
+def measure_one(asked: str, path: str) -> None:
+    """Measure the encoder that `asked` (JSON) names and write its row to `path`; what the fresh process runs."""
+    from melp_bench.home import atomic_write
+    from melp_bench.plugins import discover
+    from melp_bench.throughput.encoder import Work, measure
+
+    given = json.loads(asked)
+    entry = discover().ecg_encoders[given["name"]]
+    options = entry.resolve(given["options"])
+    row = measure(entry.name, options, entry.build(**options), Work.model_validate(given["work"]))
+    atomic_write(Path(path), row.model_dump_json())
+
+
+def speed_table(rows: list[SpeedRow]) -> Table:
+    """Return the rows as a table; ratios are against the first."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
+    table.add_column("encoder", style="bold", overflow="fold", max_width=22)
+    for heading in ("records/s", "quartiles", "ratio", "peak MB", "params", "GFLOPs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            Text(row.name),
+            f"{row.records_per_second:,.0f}",
+            f"{row.records_per_second_low:,.0f}-{row.records_per_second_high:,.0f}",
+            f"{row.records_per_second / rows[0].records_per_second:.2f}",
+            f"{row.peak_bytes / 1e6:,.0f}",
+            f"{row.parameters / 1e6:.2f}M",
+            f"{row.gflops_per_record:.3g}",
+        )
+    return table
+
+
+def _footer(row: SpeedRow) -> str:
+    work, at = row.work, row.environment
+    what = "forward and backward" if work.mode == "train" else "forward"
+    return (
+        f"{what}, batch {work.batch}, median and quartiles of {work.repeats} calls; GFLOPs per record, forward.\n"
+        f"{at['device_name']}, {at['threads']} threads, {at['dtype']}, torch {at['torch']}. Peak: {row.peak_method}."
+    )

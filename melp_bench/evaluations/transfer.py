@@ -1,0 +1,112 @@
+"""Transfer: a probe fitted on one task, scored on another over the classes they share.
+
+The probe is fitted (see `probe`) on all training labels of the source and chosen on the source's validation part: folds 1-8
+and 9 of a holdout; where the source cross-validates, its first fold is validation and all others train. It is scored on the
+target's test part, or on all target records where the target cross-validates, as nothing is fitted there; features are
+standardised by the source alone. Classes are shared by name, or by a declared map {source class: target class}. A target
+class's score is the source logit of its class; where several source classes map to it, the largest of their logits.
+
+Shapes: S seeds, N scored records, C shared target classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from melp_bench.errors import NotApplicable, UserError
+from melp_bench.evaluations.linear_probe import fit_details
+from melp_bench.evaluations.probe import Problem, fit
+from melp_bench.evaluations.scoring import outcome
+from melp_bench.evaluations.subject import Positions, Subject, TaskData, require_finite
+from melp_bench.evaluations.subsets import label_subset
+from melp_bench.protocol import Interval, Transfer
+from melp_bench.registry import nearest
+from melp_bench.results import Outcome
+
+VERSION = 1
+
+
+def run(
+    subject: Subject,
+    source: TaskData,
+    target: TaskData,
+    *,
+    class_map: Mapping[str, str] | None,
+    options: Transfer,
+    interval: Interval,
+) -> Outcome:
+    """Return the outcome on `target` of probes fitted on `source`, the mean over `options.seeds`.
+
+    Raises:
+        NotApplicable: no class is shared, a part is empty, or the target's records were fitted on.
+        UserError: the class map names an unknown class, or features are not finite.
+    """
+    shared = shared_classes(source, target, class_map)  # target class -> source columns
+    source, target = source.in_record_order(), target.in_record_order()
+    require_finite(subject, source.embedding, "record embeddings")
+    require_finite(subject, target.embedding, "record embeddings")
+    train, validation = _source_parts(source)
+    test = target.scored()
+    _refuse_seen_patients(source, target, np.concatenate([train, validation]), test)
+    problems = [
+        Problem(0, seed, train, train[label_subset(source.record_ids[train], source.labels[train], 1.0, seed)], validation)
+        for seed in options.seeds
+    ]
+    probes = fit(source.embedding, source.labels, problems, options)
+    columns = [target.classes.index(name) for name in shared]
+    records = target.embedding[torch.from_numpy(test).to(target.embedding.device)]
+    logits = np.stack([probe.logits(records) for probe in probes])  # (S, N, source classes)
+    scores = np.stack([logits[..., sources].max(axis=-1) for sources in shared.values()], axis=-1)  # (S, N, C)
+    details = {
+        **fit_details(source, 1.0, options.seeds, problems, probes),
+        "class_map": {name: [source.classes[c] for c in sources] for name, sources in shared.items()},
+        "classes_not_shared": [name for name in target.classes if name not in shared],
+    }
+    return outcome(scores, target.labels[test][:, columns], target.patients[test], list(shared), interval, details)
+
+
+def shared_classes(source: TaskData, target: TaskData, class_map: Mapping[str, str] | None) -> dict[str, list[int]]:
+    """Return the source columns of each shared target class, in the target's order.
+
+    Raises:
+        NotApplicable: no class is shared.
+        UserError: the class map names a class that its task does not have.
+    """
+    if class_map is None:
+        class_map = {name: name for name in source.classes if name in target.classes}
+    for name, task in [(n, source) for n in class_map] + [(n, target) for n in class_map.values()]:
+        if name not in task.classes:
+            hint = nearest(name, task.classes)
+            raise UserError(
+                f"class map {source.name}->{target.name}: {task.name!r} has no class {name!r}{hint} "
+                f"It has: {', '.join(task.classes)}"
+            )
+    shared = {name: [c for c, origin in enumerate(source.classes) if class_map.get(origin) == name] for name in target.classes}
+    shared = {name: columns for name, columns in shared.items() if columns}
+    if not shared:
+        raise NotApplicable(f"{source.name!r} and {target.name!r} share no class; declare a class_map in the protocol")
+    return shared
+
+
+def _source_parts(source: TaskData) -> tuple[Positions, Positions]:
+    """Return the source's training and validation positions."""
+    if source.split == "holdout":
+        train, validation, _ = source.parts()[0]
+    else:
+        first = source.folds == source.folds.min(initial=10)
+        train, validation = np.flatnonzero(~first), np.flatnonzero(first)
+    if len(train) == 0 or len(validation) == 0:
+        raise NotApplicable(f"{source.name!r} has {len(train)} training and {len(validation)} validation records")
+    return train, validation
+
+
+def _refuse_seen_patients(source: TaskData, target: TaskData, fitted: Positions, test: Positions) -> None:
+    """Refuse to score patients of the same dataset that the probe was fitted or chosen on."""
+    if source.name.partition("/")[0] != target.name.partition("/")[0]:
+        return
+    seen = set(source.patients[fitted].tolist()) & set(target.patients[test].tolist())
+    if seen:
+        raise NotApplicable(f"{len(seen)} patients of {target.name!r} would be scored after {source.name!r} was fitted on them")

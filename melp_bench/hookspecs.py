@@ -1,0 +1,39 @@
+"""The whole extension contract: four hooks. A plugin is a module (or object) with any of them, listed as an entry point.
+
+[project.entry-points.melp_bench]
+my-encoder = "my_package.my_module"
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+    from melp_bench.registry import Entry
+
+PROJECT = "melp_bench"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def melp_ecg_encoders() -> list[Entry[ECGEncoder]]:  # type: ignore[empty-body]
+    """Return ECG encoders; each is built as `build(**options)`."""
+
+
+@hookspec
+def melp_text_encoders() -> list[Entry[TextEncoder]]:  # type: ignore[empty-body]
+    """Return text encoders; each is built as `build(source, **options)`, `source` a `TextSource`."""
+
+
+@hookspec
+def melp_objectives() -> list[Entry[Objective]]:  # type: ignore[empty-body]
+    """Return alignment or self-supervised objectives; each is built as `build(sizes, **options)`, `sizes` a `Sizes`."""
+
+
+@hookspec
+def melp_datasets() -> list[Entry[Dataset]]:  # type: ignore[empty-body]
+    """Return datasets; each is built as `build(**options)`."""

@@ -1,0 +1,127 @@
+"""Discovery: entry points in, a `Catalogue` out. A plugin that fails hides nobody."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from melp_bench import hookspecs
+from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+from melp_bench.errors import UserError
+from melp_bench.registry import Entry, Registry, nearest
+
+GROUP = "melp_bench"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+HOOKS = {
+    "melp_ecg_encoders": "ecg_encoders",
+    "melp_text_encoders": "text_encoders",
+    "melp_objectives": "objectives",
+    "melp_datasets": "datasets",
+}
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin that could not be loaded, and why."""
+
+    name: str
+    distribution: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that installed plugins offer, and the plugins that failed."""
+
+    ecg_encoders: Registry[ECGEncoder] = field(default_factory=lambda: Registry("ECG encoder"))
+    text_encoders: Registry[TextEncoder] = field(default_factory=lambda: Registry("text encoder"))
+    objectives: Registry[Objective] = field(default_factory=lambda: Registry("objective"))
+    datasets: Registry[Dataset] = field(default_factory=lambda: Registry("dataset"))
+    broken: list[BrokenPlugin] = field(default_factory=list)
+
+    def registries(self) -> tuple[Registry[Any], ...]:
+        """Return the four registries."""
+        return (self.ecg_encoders, self.text_encoders, self.objectives, self.datasets)
+
+
+def discover(points: Iterable[metadata.EntryPoint] | None = None) -> Catalogue:
+    """Return the catalogue of all installed plugins, each loaded in its own `try`."""
+    catalogue = Catalogue()
+    found = metadata.entry_points(group=GROUP) if points is None else points
+    for point in sorted(found, key=lambda p: (not p.value.startswith("melp_plugins."), p.name)):
+        distribution = point.dist.name if point.dist is not None else ""
+        try:
+            register(catalogue, point.load(), point.name, distribution)
+        except (Exception, SystemExit) as error:  # a stranger's code: whatever it raises is reported, and hides nobody else
+            reason = str(error) if isinstance(error, UserError) else " ".join(f"{type(error).__name__}: {error}".split())
+            catalogue.broken.append(BrokenPlugin(point.name, distribution, reason))
+    return catalogue
+
+
+def register(catalogue: Catalogue, plugin: object, name: str, distribution: str = "") -> None:
+    """Add everything `plugin` offers to the catalogue, or nothing of it.
+
+    Raises:
+        UserError: a hook is misspelt or not marked, what it returns are not entries, or a name is taken.
+    """
+    _check_hooks(plugin, name)
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin, name=name)
+    manager.check_pending()
+    callers = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
+    if not callers:
+        raise UserError(f"plugin {name!r} implements no hook; mark one of {', '.join(HOOKS)} with @melp_bench.hookimpl")
+    added: list[tuple[Registry[Any], str]] = []
+    try:
+        for hook, kind in HOOKS.items():
+            if hook not in callers:
+                continue
+            registry: Registry[Any] = getattr(catalogue, kind)
+            for entry in _entries(getattr(manager.hook, hook)(), name, hook):
+                registry.add(replace(entry, plugin=f"{distribution}:{name}" if distribution else name))
+                added.append((registry, entry.name))
+    except (Exception, SystemExit):
+        for registry, entry_name in added:
+            registry.remove(entry_name)
+        raise
+
+
+def _check_hooks(plugin: object, name: str) -> None:
+    for attribute in dir(plugin):
+        value = getattr(plugin, attribute, None)
+        marked = isinstance(getattr(value, f"{hookspecs.PROJECT}_impl", None), dict)  # as pluggy asks
+        if not inspect.isroutine(value) or not (marked or attribute.startswith("melp_")):
+            continue
+        if attribute not in HOOKS:
+            raise UserError(f"plugin {name!r} has a hook {attribute!r} that does not exist{nearest(attribute, list(HOOKS))}")
+        if not marked:
+            raise UserError(f"plugin {name!r}: {attribute} is not marked; put @melp_bench.hookimpl above it")
+
+
+def _entries(returned: list[object], plugin: str, hook: str) -> list[Entry[Any]]:
+    """Return the checked entries of one hook of one plugin; pluggy leaves out a hook that returned None."""
+    found: object = returned[0] if returned else None
+    if not isinstance(found, list | tuple):
+        raise UserError(f"plugin {plugin!r}: {hook} returned {type(found).__name__!r}; wanted a list of melp_bench.Entry")
+    for entry in found:
+        _check_entry(entry, plugin, hook)
+    return list(found)
+
+
+def _check_entry(entry: object, plugin: str, hook: str) -> None:
+    if not isinstance(entry, Entry):
+        raise UserError(f"plugin {plugin!r}: {hook} returned {type(entry).__name__!r}; wanted melp_bench.Entry")
+    if not isinstance(entry.name, str) or not NAME.fullmatch(entry.name):
+        raise UserError(f"plugin {plugin!r}: {hook} offers the name {entry.name!r}; wanted letters, digits and . _ + - only")
+    if not callable(entry.build):
+        raise UserError(f"plugin {plugin!r}: build of {entry.name!r} is {entry.build!r}; wanted something callable")
+    for parameter in inspect.signature(entry.build).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            raise UserError(f"plugin {plugin!r}: build of {entry.name!r} takes **{parameter.name}; name its options instead")

@@ -1,0 +1,71 @@
+"""Batches for pretraining, from a store.
+
+Shapes: N records, B records of a batch, L leads, T samples, C classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from melp_bench.components import TextBatch, TextEncoder
+from melp_bench.errors import UserError
+from melp_bench.pretrain.step import Batch
+from melp_bench.signal import SignalSpec
+from melp_bench.store import Store
+
+MEMORY_LIMIT_BYTES = 2 * 1024**3
+"""Conformed records are kept in memory as long as they fit in this; beyond it they are read from the store at each step."""
+
+BLOCK = 16
+"""Records that are conformed together and kept: always the same ones, so that no bit depends on which was asked for first."""
+
+
+class PretrainSource:
+    """Records, reports and labels of a store, as one model wants them; folds 1-8 train, 9 validation, 10 never read.
+
+    Raises:
+        UserError: no record is in fold 9, so that nothing could choose among checkpoints.
+    """
+
+    def __init__(
+        self, store: Store, spec: SignalSpec, text: TextEncoder | None, labels: NDArray[np.bool_] | None = None
+    ) -> None:
+        self.store, self.spec, self.text, self.labels = store, spec, text, labels
+        self.train = np.flatnonzero(store.folds <= 8)
+        self.validation = np.flatnonzero(store.folds == 9)
+        if not len(self.validation):
+            raise UserError(
+                f"dataset {store.name!r} has no record in fold 9, which pretraining is validated on; use more records"
+            )
+        self._readable = np.concatenate([self.train, self.validation])
+        self._place = np.full(len(store), -1, dtype=np.int64)  # of a position among the readable
+        self._place[self._readable] = np.arange(len(self._readable))
+        self._kept: Tensor | None = None
+        self._known = np.zeros(-(-len(self._readable) // BLOCK), dtype=bool)
+        if len(self._readable) * len(spec.leads) * spec.samples * 4 <= MEMORY_LIMIT_BYTES:
+            self._kept = torch.empty(len(self._readable), len(spec.leads), spec.samples)
+
+    def batch(self, positions: NDArray[np.int64], device: torch.device) -> Batch:
+        """Return the records at `positions`, on `device`."""
+        labels = None if self.labels is None else torch.from_numpy(self.labels[positions]).float().to(device)
+        return Batch(self._signals(positions).to(device), self._reports(positions, device), labels)
+
+    def _signals(self, positions: NDArray[np.int64]) -> Tensor:
+        """Return the conformed records (B, L, T)."""
+        if self._kept is None:
+            return self.store.batch(positions, self.spec)
+        places = self._place[positions]
+        for block in np.unique(places // BLOCK).tolist():
+            if not self._known[block]:
+                part = slice(block * BLOCK, (block + 1) * BLOCK)
+                self._kept[part] = self.store.batch(self._readable[part], self.spec)
+                self._known[block] = True
+        return self._kept[places]
+
+    def _reports(self, positions: NDArray[np.int64], device: torch.device) -> TextBatch | None:
+        if self.text is None:
+            return None
+        return self.text.tokenize([self.store.reports[i] for i in positions]).to(device)

@@ -1,0 +1,92 @@
+"""Reports from files: one per line of .txt, one per row of .jsonl and .parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melp_bench.errors import UserError
+
+FIELDS = ("report", "text")
+HELD_OUT = 20
+"""One report in so many is held out."""
+
+
+def read_reports(source: Path, field: str | None = None) -> list[str]:
+    """Return the reports of a file, or of all files below a folder in the order of their names; blank ones are left out.
+
+    `field` names the column of rows; by default the first of `FIELDS` that there is.
+
+    Raises:
+        UserError: there is no such file or folder, no report in it, or a row without the field.
+    """
+    if not source.exists():
+        raise UserError(f"no reports at {str(source)!r}; wanted a folder or a file of {', '.join(READERS)}")
+    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix in READERS and p.is_file())
+    if any(file.suffix not in READERS for file in files):
+        raise UserError(f"{str(source)!r} is of no kind that we read; wanted {', '.join(READERS)}")
+    found = [text for file in files for report in READERS[file.suffix](file, field) if (text := report.strip())]
+    if not found:
+        raise UserError(f"no report in {str(source)!r}; looked into {len(files)} files of {', '.join(READERS)}")
+    return found
+
+
+def split_by_text(reports: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions to train on, and those held out: by the SHA-256 of the text, so that copies stay together."""
+    drawn = [int(hashlib.sha256(report.encode()).hexdigest()[:8], 16) % HELD_OUT == 0 for report in reports]
+    held = np.array(drawn, dtype=bool)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _lines(file: Path, field: str | None) -> Iterator[str]:
+    try:
+        yield from file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{str(file)!r} is not UTF-8 text ({error.reason})") from error
+
+
+def _json_rows(file: Path, field: str | None) -> Iterator[str]:
+    for number, line in enumerate(_lines(file, None), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{str(file)!r}, line {number}: not JSON ({error.msg})") from error
+        names = list(row) if isinstance(row, dict) else []
+        value = row[_field(names, field, f"{str(file)!r}, line {number}")]
+        if not isinstance(value, str):
+            raise UserError(f"{str(file)!r}, line {number}: the report is {type(value).__name__}; wanted text")
+        yield value
+
+
+def _parquet_rows(file: Path, field: str | None) -> Iterator[str]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(file)
+        name = _field(table.schema_arrow.names, field, repr(str(file)))
+        for batch in table.iter_batches(columns=[name]):
+            yield from (str(value) for value in batch.column(0).to_pylist() if value is not None)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{str(file)!r} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _field(names: Sequence[str], field: str | None, where: str) -> str:
+    chosen = field if field is not None else next((name for name in FIELDS if name in names), None)
+    if chosen is None or chosen not in names:
+        raise UserError(f"{where} has no {field or ' or '.join(FIELDS)!r}; it has {list(names)[:12]}; name one with --field")
+    return chosen
+
+
+READERS: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
+    ".txt": _lines,
+    ".jsonl": _json_rows,
+    ".parquet": _parquet_rows,
+}

@@ -1,0 +1,43 @@
+"""Boards on disk: what the files are to be, whether they are stale, and writing them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from melp_bench.home import atomic_write, make_folder
+from melp_bench.report.board import build_board
+from melp_bench.report.html import render_html
+from melp_bench.report.markdown import render_markdown
+from melp_bench.report.spreadsheet import render_csv
+from melp_bench.report.typeset import render_latex
+from melp_bench.results import ResultRecord, read_results
+
+
+def board_files(results: Path | Iterable[ResultRecord]) -> dict[str, bytes]:
+    """Return the board's files by name; equal rows give equal bytes, in whatever order they come."""
+    sections = build_board(read_results(results) if isinstance(results, Path) else results)
+    return {
+        "README.md": render_markdown(sections).encode(),
+        "index.html": render_html(sections).encode(),
+        "board.csv": render_csv(sections).encode(),
+        "board.tex": render_latex(sections).encode(),
+    }
+
+
+def write_board(results: Path | Iterable[ResultRecord], out: Path) -> list[Path]:
+    """Write the board into `out` and return the paths; a file that is already right is left alone.
+
+    Raises:
+        UserError: a result file is no row, or `out` cannot be written.
+    """
+    files = board_files(results)
+    make_folder(out)
+    for name in stale_files(files, out):
+        atomic_write(out / name, files[name])
+    return [out / name for name in files]
+
+
+def stale_files(files: dict[str, bytes], out: Path) -> list[str]:
+    """Return the names of those files that are missing from `out` or say something else there."""
+    return [name for name, content in files.items() if not (out / name).is_file() or (out / name).read_bytes() != content]

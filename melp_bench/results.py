@@ -1,0 +1,121 @@
+"""A result: one JSON file per row, named by the SHA-256 of its canonical inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from melp_bench.canonical import digest
+from melp_bench.errors import UserError
+from melp_bench.home import atomic_write, make_folder
+
+SCHEMA = 1
+
+
+class Score(BaseModel):
+    """A number and its interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    value: float
+    low: float
+    high: float
+
+
+class ClassScore(BaseModel):
+    """One class of a task: its support and its scores; `auroc` is None where the class cannot be scored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    positives: int
+    records: int
+    auroc: Score | None = None
+    auprc: Score | None = None
+
+
+class Outcome(BaseModel):
+    """What an evaluation returns: macro scores, per-class scores, and what a reader may want to know beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    scores: dict[str, Score]  # "auroc", "auprc": macro means over the classes that can be scored
+    classes: list[ClassScore]
+    excluded: list[str] = Field(default_factory=list)  # classes without a positive (or a negative): not in the macro mean
+    rare: list[str] = Field(default_factory=list)  # classes with fewer than 10 positives: marked
+    details: dict[str, Any] = Field(default_factory=dict)  # plain JSON: subset sizes, seed spread, chosen epoch
+
+
+class Inputs(BaseModel):
+    """Everything a row depends on; its digest is the row's key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: str  # digest of the protocol's content
+    model: dict[str, Any]  # recipe, pretraining data and seed, or the digest of a checkpoint
+    evaluation: dict[str, Any]  # name, version, options; digests of the tasks it reads
+    datasets: dict[str, str]  # alias -> fingerprint
+    task: str  # "synthetic/super"
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 of the canonical inputs."""
+        return digest(self.model_dump(mode="json"))
+
+
+class ResultRecord(BaseModel):
+    """One row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: int = SCHEMA
+    key: str
+    inputs: Inputs
+    protocol: str  # name
+    protocol_revision: int
+    model: str  # the name a reader sees
+    evaluation: str
+    evaluation_version: int
+    task: str
+    setting: str = ""  # what tells rows of one evaluation apart, "1 %" for a probe
+    generated: bool  # True for synthetic records: never ranked with real ones
+    status: Literal["scored", "not-applicable"]
+    reason: str = ""
+    outcome: Outcome | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)  # of the model: parameters, corpora, pretraining records ...
+    environment: dict[str, str] = Field(default_factory=dict)
+    created: str = ""  # ISO 8601, UTC
+    seconds: float = 0.0
+
+
+def write_result(record: ResultRecord, folder: Path) -> Path:
+    """Write the row to `folder`/<protocol>/<key>.json, whole or not at all, and return its path."""
+    path = make_folder(folder / record.protocol) / f"{record.key}.json"
+    atomic_write(path, record.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_results(folder: Path) -> Iterator[ResultRecord]:
+    """Yield every row below `folder`, by path.
+
+    Raises:
+        UserError: a file is not a row, or its key is not the digest of its inputs (somebody edited it).
+    """
+    for path in sorted(folder.rglob("*.json")):
+        yield read_result(path)
+
+
+def read_result(path: Path) -> ResultRecord:
+    """Return the row at `path`, checked against its key."""
+    try:
+        record = ResultRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise UserError(f"{str(path)!r} is not a result row: {where}{first['msg']}; delete it and run again") from error
+    if record.inputs.key != record.key or path.stem != record.key:
+        raise UserError(f"{str(path)!r}: its inputs do not have the key it is named by; it was edited. Delete it and run again")
+    return record

@@ -1,0 +1,1 @@
+"""A run: names become objects here and nowhere else."""

@@ -1,0 +1,77 @@
+"""What a store holds, counted: the table of a paper's appendix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from melp_bench.store.layout import FOLDS
+from melp_bench.store.reader import Store
+
+
+@dataclass(frozen=True)
+class TaskCensus:
+    """Positives of a task."""
+
+    name: str
+    classes: tuple[str, ...]
+    num_records: int  # the task is about
+    positives: NDArray[np.int64]  # (C, 10), by class and fold
+
+
+@dataclass(frozen=True)
+class Census:
+    """Counts over the records of a store."""
+
+    num_records: int
+    num_patients: int
+    most_per_patient: int
+    rates_hz: dict[float, int]
+    seconds: tuple[float, float, float]  # shortest, median, longest
+    ages: tuple[float, float, float] | None  # youngest, median, oldest; None if no age is known
+    unknown_ages: int
+    sexes: dict[str, int]  # "F", "M", "" for unknown
+    num_reports: int
+    flat_lead_records: int  # with a constant lead
+    bridged_records: int  # with missing samples that were bridged
+    folds: NDArray[np.int64]  # (10,) records per fold
+    quarantined: dict[str, int]
+    tasks: tuple[TaskCensus, ...]
+
+
+def census(store: Store) -> Census:
+    """Return the counts of a store."""
+    seconds = store.num_samples / store.rates_hz
+    known = store.ages[np.isfinite(store.ages)]
+    per_patient = np.unique(store.patient_ids, return_counts=True)[1]
+    checks = pq.read_table(store.root / "index.parquet", columns=["flat_leads", "missing_samples"])
+    return Census(
+        num_records=len(store),
+        num_patients=len(per_patient),
+        most_per_patient=int(per_patient.max()),
+        rates_hz=dict(sorted(Counter(store.rates_hz.tolist()).items())),
+        seconds=_spread(seconds),
+        ages=_spread(known) if len(known) else None,
+        unknown_ages=len(store) - len(known),
+        sexes=dict(sorted(Counter(store.sexes.tolist()).items(), reverse=True)),
+        num_reports=sum(1 for report in store.reports if report.strip()),
+        flat_lead_records=int((checks["flat_leads"].to_numpy() > 0).sum()),
+        bridged_records=int((checks["missing_samples"].to_numpy() > 0).sum()),
+        folds=np.bincount(store.folds, minlength=FOLDS + 1)[1:],
+        quarantined=store.manifest.quarantined,
+        tasks=tuple(_task(store, name) for name in store.tasks),
+    )
+
+
+def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(values.min()), float(np.median(values)), float(values.max())
+
+
+def _task(store: Store, name: str) -> TaskCensus:
+    labels = store.labels(name)
+    positives = np.stack([labels[store.folds == fold].sum(axis=0) for fold in range(1, FOLDS + 1)], axis=1)
+    return TaskCensus(name, store.task(name).classes, int(store.eligible(name).sum()), positives)

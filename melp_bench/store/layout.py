@@ -1,0 +1,147 @@
+"""What lies where in a store, and the store's own account of itself.
+
+store.json            what it is, how many, its fingerprint; written last
+index.parquet         one row per record, in the dataset's order
+quarantine.parquet    record_id, code, detail of what could not be used
+shards/00000.i16      little-endian int16, records one after the other, each lead-major; millivolt = gain * value
+plan.json, parts/     while it is being made: what is to be packed, and the rows of the finished shards
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from melp_bench.components import Task
+from melp_bench.errors import UserError
+from melp_bench.home import home
+
+FORMAT = 2
+FOLDS = 10
+Options = Mapping[str, Any]
+"""Values that JSON can hold, by option."""
+
+
+def canonical(value: object) -> bytes:
+    """Return the one JSON text of `value`: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def store_path(name: str, options: Options) -> Path:
+    """Return the folder of the store of dataset `name` built with `options` (defaults filled in)."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"dataset name {name!r} cannot name a folder; wanted letters, digits, '.', '_' and '-'")
+    return home() / "stores" / (f"{name}-{digest(options)[:8]}" if options else name)
+
+
+def hash_fold(key: str) -> int:
+    """Return the fold, 1 to 10, of a patient id (record id where there is none); it depends on nothing else."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % FOLDS + 1
+
+
+def shard_path(root: Path, number: int) -> Path:
+    """Return the path of a shard."""
+    return root / "shards" / f"{number:05d}.i16"
+
+
+def part_path(root: Path, number: int) -> Path:
+    """Return the path of the rows of a finished shard."""
+    return root / "parts" / f"{number:05d}.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard as it was written."""
+
+    values: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`store.json`."""
+
+    format: int
+    name: str
+    version: str
+    options: dict[str, Any]
+    licence: str
+    citation: str
+    generated: bool
+    has_official_folds: bool
+    num_records: int
+    num_patients: int
+    quarantined: dict[str, int]
+    plan: str
+    index: str
+    shards: list[Shard]
+    tasks: list[dict[str, Any]]
+    fingerprint: str = ""
+
+    def sealed(self) -> Manifest:
+        """Return the manifest with its fingerprint: signals and what is known of the records, no path, time or machine.
+
+        Tasks are no part of it, so that a changed prompt makes nobody pretrain or embed again; see `Store.task_digest`.
+        """
+        shards = [shard.digest for shard in self.shards]
+        content = [self.format, self.name, self.version, self.options, self.index, shards]
+        return Manifest(**{**vars(self), "fingerprint": digest(content)})
+
+    def dump(self) -> str:
+        """Return the text of `store.json`."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Return the manifest of the store in `root`.
+
+    Raises:
+        UserError: there is no finished store, or it is of another format.
+    """
+    path = root / "store.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no finished store in {str(root)!r}; make it with: melp-bench data prepare") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{str(path)!r} is not readable as a store ({error}); prepare it again with --fresh") from error
+    if manifest.format != FORMAT:
+        raise UserError(f"store {str(root)!r} has format {manifest.format}, this version reads {FORMAT}; prepare it again")
+    return manifest
+
+
+def tasks_to_json(tasks: Mapping[str, Task]) -> list[dict[str, Any]]:
+    """Return tasks as JSON values; classes keep their order."""
+    return [
+        {
+            "name": task.name,
+            "keep_unlabelled": task.keep_unlabelled,
+            "members": [[name, sorted(statements)] for name, statements in task.members.items()],
+            "prompts": [[name, list(texts)] for name, texts in task.prompts.items()],
+        }
+        for task in tasks.values()
+    ]
+
+
+def tasks_from_json(values: list[dict[str, Any]]) -> dict[str, Task]:
+    """Return the tasks by name."""
+    return {
+        value["name"]: Task(
+            name=value["name"],
+            members={name: frozenset(statements) for name, statements in value["members"]},
+            prompts={name: tuple(texts) for name, texts in value["prompts"]},
+            keep_unlabelled=value["keep_unlabelled"],
+        )
+        for value in values
+    }

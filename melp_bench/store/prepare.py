@@ -1,0 +1,324 @@
+"""Native files in, a store out: read once, in parallel, resumable after any kind of death."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
+
+from melp_bench.components import Dataset, RecordInfo
+from melp_bench.errors import UserError
+from melp_bench.home import TEMPORARY, atomic_write, make_folder
+from melp_bench.store.layout import (
+    FOLDS,
+    FORMAT,
+    Manifest,
+    Options,
+    Shard,
+    canonical,
+    part_path,
+    read_manifest,
+    store_path,
+    tasks_to_json,
+)
+from melp_bench.store.reader import Store, open_store
+from melp_bench.store.shard import Job, read_part, write_shard
+
+Progress = Callable[[int, int], None]
+"""Called with (records done, records in all) as work proceeds."""
+
+_SCHEMA = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("patient_id", pa.string()),
+        ("statements", pa.list_(pa.string())),
+        ("report", pa.string()),
+        ("age", pa.float64()),
+        ("sex", pa.string()),
+        ("fold", pa.int8()),
+        ("rate_hz", pa.float64()),
+        ("leads", pa.list_(pa.string())),
+        ("num_samples", pa.int64()),
+        ("shard", pa.int32()),
+        ("offset", pa.int64()),
+        ("gains", pa.list_(pa.float32())),
+        ("flat_leads", pa.int16()),
+        ("missing_samples", pa.int64()),
+        ("verdict", pa.string()),
+        ("repairs", pa.list_(pa.string())),
+        ("doubts", pa.list_(pa.string())),
+        ("measurements", pa.map_(pa.string(), pa.float64())),
+        ("path", pa.string()),
+    ]
+)
+_QUARANTINE = pa.schema([("record_id", pa.string()), ("code", pa.string()), ("detail", pa.string())])
+
+
+def prepare(
+    dataset: Dataset,
+    *,
+    name: str,
+    source: Path | None,
+    root: Path | None = None,
+    options: Options | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    fresh: bool = False,
+) -> Store:
+    """Return the store of `dataset`, made from the native files in `source` where it is not there yet.
+
+    `root` is the store's folder (default: `store_path(name, options)`). A run that was killed goes on where it stopped, and
+    what it makes is byte for byte what an undisturbed run makes, with any number of workers. A finished store of the same
+    records is returned as it is; `fresh` makes it again (native files have changed or were added). Metadata is held in
+    memory, about 1 kB per record; signals are not.
+
+    Raises:
+        UserError: the source lacks something, records are not told apart, a patient is in two folds, no record can be used,
+            or the folder cannot be written.
+    """
+    chosen = dict(options or {})
+    if source is None and not dataset.generated:
+        raise UserError(f"dataset {name!r} is read from files; say where they are with --from DIR")
+    if source is not None and not source.is_dir():
+        raise UserError(f"source {str(source)!r} is not a folder; give the one that holds the files of {name!r}")
+    infos = list(dataset.infos(source or Path()))
+    _check_infos(infos, name)
+    size = max(16, min(512, -(-len(infos) // 64)))
+    plan = _plan(dataset, name, chosen, infos, size)
+    folder = make_folder(store_path(name, chosen) if root is None else root)
+    count = -(-len(infos) // size)
+    if fresh or not _continues(folder, plan):
+        _clear(folder)
+        atomic_write(folder / "plan.json", canonical({"plan": plan}))
+    for inner in ("shards", "parts"):
+        make_folder(folder / inner)
+    if _finished(folder) is None:
+        jobs = [Job(n, infos[n * size : (n + 1) * size]) for n in range(count) if not part_path(folder, n).exists()]
+        _run(dataset, source, folder, jobs, len(infos), max(1, workers), progress)
+        _finish(dataset, name, chosen, plan, folder, count)
+    else:
+        _renew_tasks(dataset, folder)
+    _sweep(folder, done=True)
+    return open_store(folder)
+
+
+def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
+    """Check what must hold over all records."""
+    if not infos:
+        raise UserError(f"dataset {name!r} lists no record in this source; is it the right folder?")
+    fold_of: dict[str, int] = {}
+    seen: set[str] = set()
+    for info in infos:
+        if info.record_id in seen:
+            raise UserError(f"dataset {name!r} lists the record {info.record_id!r} twice; record ids must differ")
+        seen.add(info.record_id)
+        if info.fold is None:
+            continue
+        if info.fold not in range(1, FOLDS + 1):
+            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted 1 to {FOLDS}")
+        patient = info.patient_id or info.record_id
+        if fold_of.setdefault(patient, info.fold) != info.fold:
+            raise UserError(f"patient {patient!r} is in the folds {fold_of[patient]} and {info.fold}; a patient has one fold")
+
+
+def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int) -> str:
+    """Return the digest of everything that decides the shards, besides the native files."""
+    sha = hashlib.sha256(canonical([FORMAT, name, dataset.version, dict(options), size]))
+    for info in infos:
+        sha.update(canonical({**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}))
+    return sha.hexdigest()
+
+
+def _continues(folder: Path, plan: str) -> bool:
+    """Return True if `folder` holds a beginning, or the whole, of the store that is wanted."""
+    finished = _finished(folder)
+    if finished is not None:
+        return finished.plan == plan
+    path = folder / "plan.json"
+    if path.exists():
+        return path.read_bytes() == canonical({"plan": plan})
+    strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith(TEMPORARY) and p.name not in ("shards", "parts"))
+    if strange and not (folder / "store.json").exists():
+        raise UserError(f"{str(folder)!r} holds {strange[0]!r} and no store; give a new or empty folder")
+    return False
+
+
+def _finished(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except UserError:
+        return None
+
+
+def _clear(folder: Path) -> None:
+    """Remove the files of a store, and no others; `store.json` goes first, so that no half is taken for a whole."""
+    for file in ("store.json", "plan.json", "index.parquet", "quarantine.parquet"):
+        (folder / file).unlink(missing_ok=True)
+    for pattern in ("parts/*.json", "shards/*.i16"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    _sweep(folder, done=False)
+
+
+def _sweep(folder: Path, *, done: bool) -> None:
+    """Remove what killed processes left, and with `done` what only a beginning needs."""
+    for pattern in ("", "parts/", "shards/"):
+        for path in folder.glob(f"{pattern}{TEMPORARY}*"):
+            path.unlink(missing_ok=True)
+    if done:
+        for path in folder.glob("parts/*.json"):
+            path.unlink()
+        if (folder / "parts").is_dir():
+            (folder / "parts").rmdir()
+        (folder / "plan.json").unlink(missing_ok=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- processes
+
+
+def _run(
+    dataset: Dataset, source: Path | None, root: Path, jobs: list[Job], total: int, workers: int, progress: Progress | None
+) -> None:
+    """Write the shards of `jobs`; after Ctrl-C the shards at hand are finished and kept."""
+    done = total - sum(len(job.infos) for job in jobs)
+    if progress is not None:
+        progress(done, total)
+    for tried in _results(dataset, source, root, jobs, min(workers, len(jobs))):
+        done += tried
+        if progress is not None:
+            progress(done, total)
+
+
+def _results(dataset: Dataset, source: Path | None, root: Path, jobs: list[Job], workers: int) -> Iterator[int]:
+    """Yield the size of each shard as it is written."""
+    if workers <= 1:
+        yield from (write_shard(dataset, source, root, job) for job in jobs)
+        return
+    try:
+        pickle.dumps(dataset)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise UserError(f"dataset {type(dataset).__name__!r} cannot be sent to workers ({error}); use --workers 1") from error
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(dataset, source, root))
+    waiting, running = iter(jobs), set[Future[int]]()
+    try:
+        for job in waiting:
+            with _ctrl_c_held():  # the first of them starts the workers
+                running.add(pool.submit(_work, job))
+            if len(running) >= 2 * workers:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)
+    except BrokenProcessPool as error:
+        raise UserError("a worker process died (out of memory?); run again to go on, with fewer --workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; processes that are started meanwhile never get it, not even while they import."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_STATE: dict[str, Any] = {}  # of a worker process: what is the same for all its jobs
+
+
+def _start(dataset: Dataset, source: Path | None, root: Path) -> None:
+    """Make a worker ready: Ctrl-C is the parent's affair, and a worker does not outlive its parent."""
+    threadpool_limits(1)  # a worker per core already: more threads would wait for one another
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _STATE.update(dataset=dataset, source=source, root=root)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(job: Job) -> int:
+    return write_shard(_STATE["dataset"], _STATE["source"], _STATE["root"], job)
+
+
+# -------------------------------------------------------------------------------------------------------------- finish
+
+
+def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, root: Path, count: int) -> None:
+    """Join the rows of the shards and write index, quarantine and, last, `store.json`."""
+    parts = [read_part(root, number) for number in range(count)]
+    rows = [row for part in parts for row in part["records"]]
+    bad = [row for part in parts for row in part["quarantine"]]
+    reasons = dict(sorted(Counter(row["code"] for row in bad).items()))
+    if not rows:
+        shown = ", ".join(f"{code} {number}" for code, number in reasons.items())
+        raise UserError(f"no record of {name!r} can be used: {shown}; the first: {bad[0]['record_id']!r}, {bad[0]['detail']}")
+    _write_table(root / "index.parquet", rows, _SCHEMA)
+    _write_table(root / "quarantine.parquet", bad, _QUARANTINE)
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        version=dataset.version,
+        options=options,
+        licence=dataset.licence,
+        citation=dataset.citation,
+        generated=dataset.generated,
+        has_official_folds=dataset.has_official_folds,
+        num_records=len(rows),
+        num_patients=len({row["patient_id"] or row["record_id"] for row in rows}),
+        quarantined=reasons,
+        plan=plan,
+        index=index_digest(rows),
+        shards=[Shard(part["values"], part["digest"]) for part in parts],
+        tasks=tasks_to_json(dataset.tasks),
+    )
+    atomic_write(root / "store.json", manifest.sealed().dump())
+
+
+def index_digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the SHA-256 of the rows of an index, whatever file format they come from."""
+    sha = hashlib.sha256()
+    for row in rows:
+        sha.update(canonical([row[column] for column in _SCHEMA.names]))
+    return sha.hexdigest()
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    for row in rows:
+        if "measurements" in row:
+            row["measurements"] = [tuple(pair) for pair in row["measurements"]]  # JSON knows no tuples, a map wants them
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+    atomic_write(path, sink.getvalue().to_pybytes())
+
+
+def _renew_tasks(dataset: Dataset, root: Path) -> None:
+    """Bring the tasks in `store.json` up to date: they may change without the records."""
+    manifest = read_manifest(root)
+    renewed = Manifest(**{**vars(manifest), "tasks": tasks_to_json(dataset.tasks)}).sealed()
+    if renewed != manifest:
+        atomic_write(root / "store.json", renewed.dump())

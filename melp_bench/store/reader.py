@@ -1,0 +1,200 @@
+"""A finished store, read by memory map: metadata as columns, signals as conformed batches.
+
+Shapes: N records in the store, B records asked for, C classes, L leads, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from melp_bench.components import Signal, Task
+from melp_bench.errors import UnknownName, UserError
+from melp_bench.registry import nearest
+from melp_bench.signal import SignalSpec, conform, native_window
+from melp_bench.store.layout import Manifest, digest, read_manifest, shard_path, tasks_from_json, tasks_to_json
+
+Positions = Sequence[int] | NDArray[np.int64]
+
+
+class Store:
+    """Records of one dataset. A record is named by its position, 0 to len(store) - 1.
+
+    Attributes:
+        root: its folder.
+        manifest: its own account of itself.
+        tasks: by name.
+        record_ids: (N,) str.
+        patient_ids: (N,) str; the record's id where the source has no patients.
+        folds: (N,) int, 1 to 10: official where the source has folds, else from the hash of the patient id.
+        ages: (N,) float years, NaN where unknown.
+        sexes: (N,) str, "F", "M" or "".
+        reports: N texts.
+        statements: N sets of labels, by name.
+        rates_hz: (N,) float.
+        num_samples: (N,) int.
+        leads: N tuples of lead names, in the source's order.
+        verdicts: N of "ok" and "repaired".
+        doubts: N tuples of reason codes of what looks wrong and was left as it is.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        self.root = root
+        self.manifest = manifest
+        self.tasks: dict[str, Task] = tasks_from_json(manifest.tasks)
+        try:
+            columns = pq.read_table(root / "index.parquet").to_pydict()
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the index of the store {str(root)!r}: {error}; prepare it again") from error
+        self.record_ids: NDArray[np.str_] = np.array(columns["record_id"], dtype=np.str_)
+        patients = [p or r for p, r in zip(columns["patient_id"], columns["record_id"], strict=True)]
+        self.patient_ids: NDArray[np.str_] = np.array(patients, dtype=np.str_)
+        self.folds: NDArray[np.int64] = np.array(columns["fold"], dtype=np.int64)
+        self.ages: NDArray[np.float64] = np.array([np.nan if a is None else a for a in columns["age"]], dtype=np.float64)
+        self.sexes: NDArray[np.str_] = np.array([sex or "" for sex in columns["sex"]], dtype=np.str_)
+        self.reports: list[str] = columns["report"]
+        self.statements: list[frozenset[str]] = [frozenset(names) for names in columns["statements"]]
+        self.rates_hz: NDArray[np.float64] = np.array(columns["rate_hz"], dtype=np.float64)
+        self.num_samples: NDArray[np.int64] = np.array(columns["num_samples"], dtype=np.int64)
+        self.leads: list[tuple[str, ...]] = [tuple(names) for names in columns["leads"]]
+        self.verdicts: list[str] = columns["verdict"]
+        self.doubts: list[tuple[str, ...]] = [tuple(codes) for codes in columns["doubts"]]
+        self._shard = columns["shard"]
+        self._offset = columns["offset"]
+        self._gains = [np.array(gains, dtype=np.float32) for gains in columns["gains"]]
+        self._maps: dict[int, NDArray[np.int16]] = {}
+        self._labels: dict[str, NDArray[np.bool_]] = {}
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return open_store, (self.root,)
+
+    def __len__(self) -> int:
+        return len(self.record_ids)
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.manifest.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the content: signals, metadata and statements; not of the tasks."""
+        return self.manifest.fingerprint
+
+    @property
+    def generated(self) -> bool:
+        """True if the records are made, not measured."""
+        return self.manifest.generated
+
+    # ---------------------------------------------------------------------------------------------------------- labels
+
+    def task(self, name: str) -> Task:
+        """Return a task by name.
+
+        Raises:
+            UnknownName: the dataset has no such task.
+        """
+        if name not in self.tasks:
+            known = ", ".join(self.tasks) or "none"
+            raise UnknownName(f"dataset {self.name!r} has no task {name!r}{nearest(name, list(self.tasks))} Known: {known}")
+        return self.tasks[name]
+
+    def task_digest(self, name: str, *, prompts: bool = False) -> str:
+        """Return the SHA-256 of what decides a task's records and labels; with `prompts`, of its prompts, too."""
+        value = tasks_to_json({name: self.task(name)})[0]
+        return digest(value if prompts else {part: value[part] for part in ("name", "members", "keep_unlabelled")})
+
+    def labels(self, task: str) -> NDArray[np.bool_]:
+        """Return the labels of all records, (N, C), columns in the order of the task's classes."""
+        if task not in self._labels:
+            members = list(self.task(task).members.values())
+            rows = [[not wanted.isdisjoint(had) for wanted in members] for had in self.statements]
+            self._labels[task] = np.array(rows, dtype=np.bool_).reshape(len(self), len(members))
+        return self._labels[task].copy()
+
+    def eligible(self, task: str) -> NDArray[np.bool_]:
+        """Return which records a task is about, (N,): those with one of its classes, or all if it keeps the others."""
+        if self.task(task).keep_unlabelled:
+            return np.ones(len(self), dtype=np.bool_)
+        return np.asarray(self.labels(task).any(axis=1))
+
+    def measurement(self, name: str) -> NDArray[np.float64]:
+        """Return what the source states of every record under `name`, (N,); NaN where it states nothing."""
+        column = pq.read_table(self.root / "index.parquet", columns=["measurements"])["measurements"].to_pylist()
+        return np.array([dict(pairs or ()).get(name, np.nan) for pairs in column], dtype=np.float64)
+
+    # --------------------------------------------------------------------------------------------------------- signals
+
+    def signal(self, position: int) -> Signal:
+        """Return a record's whole signal as the source had it (its twelve leads)."""
+        millivolts = self._values(position) * self._gains[position][:, None]
+        steps = tuple(self._gains[position].tolist())
+        return Signal(millivolts, float(self.rates_hz[position]), self.leads[position], steps)
+
+    def batch(
+        self, positions: Sequence[int] | NDArray[np.int64], spec: SignalSpec, device: str | torch.device = "cpu"
+    ) -> Tensor:
+        """Return the records at `positions` as `spec` asks for them, (B, len(spec.leads), spec.samples), on `device`.
+
+        Records of one rate and lead order are conformed together; only the samples that decide the result are read.
+        """
+        wanted = np.asarray(positions, dtype=np.int64)
+        kinds = self._kinds[wanted]
+        groups = np.unique(kinds).tolist()
+        if len(groups) == 1:
+            return self._group(wanted, spec, device)
+        out = torch.empty(len(wanted), len(spec.leads), spec.samples, device=device)
+        for kind in groups:
+            (rows,) = np.nonzero(kinds == kind)
+            out[torch.from_numpy(rows).to(device)] = self._group(wanted[rows], spec, device)
+        return out
+
+    @cached_property
+    def _kinds(self) -> NDArray[np.int64]:
+        """Return a number per record, equal for equal rate and lead order, (N,)."""
+        known: dict[tuple[float, tuple[str, ...]], int] = {}
+        pairs = zip(self.rates_hz.tolist(), self.leads, strict=True)
+        return np.array([known.setdefault(pair, len(known)) for pair in pairs], dtype=np.int64)
+
+    def _group(self, positions: NDArray[np.int64], spec: SignalSpec, device: str | torch.device) -> Tensor:
+        """Return records of one rate and lead order, conformed."""
+        first = int(positions[0])
+        rate_hz, leads = float(self.rates_hz[first]), self.leads[first]
+        lengths = np.minimum(self.num_samples[positions], native_window(rate_hz, spec))  # (B,)
+        longest = int(lengths.max())
+        ragged = bool((lengths != longest).any())
+        block = (np.zeros if ragged else np.empty)((len(positions), len(leads), longest), dtype=np.int16)
+        for row, (position, length) in enumerate(zip(positions.tolist(), lengths.tolist(), strict=True)):
+            block[row, :, :length] = self._values(position)[:, :length]
+        gains = torch.from_numpy(np.stack([self._gains[p] for p in positions.tolist()])).to(device)  # (B, L)
+        millivolts = torch.from_numpy(block).to(device).float().mul_(gains[:, :, None])  # (B, L, T)
+        real = torch.from_numpy(lengths) if ragged else None
+        return conform(millivolts, rate_hz=rate_hz, leads=leads, spec=spec, lengths=real, inplace=True)
+
+    def _values(self, position: int) -> NDArray[np.int16]:
+        """Return a record's int16 values, (L, T), as a view of its shard."""
+        shard = self._shard[position]
+        if shard not in self._maps:
+            path = shard_path(self.root, shard)
+            expected = 2 * self.manifest.shards[shard].values
+            if not path.is_file() or path.stat().st_size != expected:
+                raise UserError(f"shard {str(path)!r} is missing or has not {expected} bytes; prepare the store again")
+            self._maps[shard] = np.asarray(np.memmap(path, dtype="<i2", mode="r"))
+        start, leads, samples = self._offset[position], len(self.leads[position]), int(self.num_samples[position])
+        return self._maps[shard][start : start + leads * samples].reshape(leads, samples)
+
+
+def open_store(root: Path) -> Store:
+    """Return the finished store in `root`.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    return Store(root, read_manifest(root))

@@ -1,0 +1,94 @@
+"""Records as the PhysioNet/Computing in Cardiology Challenges package them: WFDB headers with SNOMED CT codes after `Dx:`.
+
+Challenge: Reyna et al., Will Two Do? Varying Dimensions in Electrocardiography (2021), physionet.org/content/challenge-2021. A
+folder is searched at any depth; a header counts where its name has the form of the dataset's, so that the folder of one source
+and the folder of all sources may both be given.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import melp_bench as mb
+from melp_plugins.datasets.wfdb_files import comments, read_wfdb
+
+_SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+
+
+def headers(source: Path, pattern: str, wanted: str) -> Iterator[Path]:
+    """Yield the headers below `source` whose stem matches `pattern`, sorted; `wanted` says what they are, for the error.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(path for path in source.rglob("*.hea") if re.fullmatch(pattern, path.stem))
+    if not found:
+        raise mb.UserError(f"no header of {wanted} in {str(source)!r}; --from wants the folder that holds them, at any depth")
+    yield from found
+
+
+def challenge_infos(source: Path, pattern: str, wanted: str) -> Iterator[mb.RecordInfo]:
+    """Yield the records below `source`; a record's id is its header's name.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in headers(source, pattern, wanted):
+        yield header_info(source, path)
+
+
+def header_info(source: Path, path: Path) -> mb.RecordInfo:
+    """Return what a header's comments say: age, sex and codes."""
+    fields = header_fields(path)
+    codes = (code.strip() for code in fields.get("dx", "").split(","))
+    return mb.RecordInfo(
+        record_id=path.stem,
+        statements=frozenset(code for code in codes if re.fullmatch(r"\d{4,18}", code)),
+        age=years(fields.get("age", "")),
+        sex=sex(fields.get("sex", "")),
+        path=path.relative_to(source).with_suffix("").as_posix(),
+    )
+
+
+def header_fields(path: Path) -> dict[str, str]:
+    """Return a header's comments of the form "name: value", names in lower case; the first of a name counts."""
+    fields: dict[str, str] = {}
+    for line in comments(path):
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip().casefold(), value.strip())
+    return fields
+
+
+def years(text: str) -> float | None:
+    """Return an age in years, None where there is none to believe."""
+    try:
+        age = float(text)
+    except ValueError:
+        return None
+    return age if math.isfinite(age) and 0 <= age <= 130 else None
+
+
+def sex(text: str) -> str | None:
+    """Return "F" or "M"; None for anything but a spelling of these."""
+    return _SEXES.get(text.strip().casefold())
+
+
+def read_with_erratum(source: Path, path: str, *, erratum: float, gain: float = 1000.0) -> mb.Signal:
+    """Return the record; leads whose header says `erratum` units per millivolt are read with `gain`, which is meant.
+
+    The 2020 release of the challenge had headers with 4880/mV (Georgia), 200/mV (PTB-XL) and 2000000/mV (PTB) for samples of
+    1000/mV; its organisers corrected them in 2021.
+    """
+    signal = read_wfdb(source, path)
+    steps = signal.steps or ()
+    if not steps or any(abs(step * erratum - 1) > 1e-6 for step in steps):
+        return signal
+    scale = erratum / gain
+    return replace(
+        signal, millivolts=signal.millivolts * scale, steps=tuple(step * scale for step in steps), repairs=("gain-erratum",)
+    )

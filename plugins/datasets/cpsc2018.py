@@ -1,0 +1,159 @@
+"""CPSC 2018: 6,877 public records of 6 to 60 s at 500 Hz in nine classes; no patients, no official folds.
+
+Paper: Liu et al., An open access database for evaluating the algorithms of electrocardiogram rhythm and morphology abnormality
+detection, Journal of Medical Imaging and Health Informatics 8:1368 (2018). Two packagings are read, at any depth: the
+challenge's WFDB (`A0001.hea`, `A0001.mat`, codes in the header) and the original MATLAB struct `ECG` (sex, age, data in
+millivolts; `A0001.mat` alone). Labels are the header's; where a table lies beside the records they are the table's:
+`REFERENCE.csv` (Recording, First_label to Third_label, 1 to 9) or a CSV with `filename` and a column of 0 and 1 per class.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+import melp_bench as mb
+from melp_plugins.datasets import snomed
+from melp_plugins.datasets.challenge import header_info, sex, years
+from melp_plugins.datasets.wfdb_files import read_wfdb
+
+_RECORD = r"A\d{4,5}"
+_RATE_HZ = 500.0
+_REFERENCE = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "VPC", "STD", "STE")
+"""The numbers 1 to 9 of `REFERENCE.csv`."""
+_MAX_BYTES = 50_000_000
+
+
+class CPSC2018(mb.Dataset):
+    """China Physiological Signal Challenge 2018."""
+
+    version = "2018 (challenge-2021 1.0.3)"
+    licence = "CC BY 4.0"
+    citation = (
+        "Liu et al., J Med Imaging Health Inform 8:1368 (2018), doi:10.1166/jmihi.2018.2442; PhysioNet doi:10.13026/34va-7q14"
+    )
+    homepage = "https://physionet.org/content/challenge-2021/1.0.3/"
+    num_records = 6_877
+
+    @property
+    def tasks(self) -> Mapping[str, mb.Task]:
+        """The nine classes."""
+        return snomed.cpsc_tasks()
+
+    def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
+        """Yield every record, of whichever packaging."""
+        files = {path.stem: path for path in source.rglob("A*.mat") if re.fullmatch(_RECORD, path.stem)}
+        files |= {path.stem: path for path in source.rglob("A*.hea") if re.fullmatch(_RECORD, path.stem)}
+        if not files:
+            raise mb.UserError(
+                f"no record of CPSC 2018 (A0001.hea or A0001.mat) in {str(source)!r}; give the folder that holds them"
+            )
+        labels = _labels(source)
+        for name, path in sorted(files.items()):
+            info = header_info(source, path) if path.suffix == ".hea" else _struct_info(source, path)
+            statements = labels.get(name, frozenset()) or info.statements
+            yield replace(info, statements=statements)
+
+    def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
+        """Return the record's signal."""
+        if not (info.path or "").endswith(".mat"):
+            return read_wfdb(source, info.path or "")
+        struct = _struct(source / (info.path or ""))
+        data = np.asarray(struct["data"])
+        if data.ndim != 2 or data.shape[0] != len(mb.LEADS) or data.dtype.kind not in "fiu":
+            raise mb.BadRecord("wrong-shape", f"ECG.data is {data.dtype} of {data.shape}; wanted numbers of (12, samples)")
+        return mb.Signal(np.ascontiguousarray(data, dtype=np.float32), _RATE_HZ)
+
+
+def _struct_info(source: Path, path: Path) -> mb.RecordInfo:
+    """Return what the struct says of its patient; a file that cannot be read is listed, and quarantined by `signal`."""
+    try:
+        struct = _struct(path)
+    except (mb.BadRecord, OSError):
+        struct = {}
+    age, gender = (np.asarray(struct.get(name, "")).ravel()[:1].tolist() for name in ("age", "sex"))
+    return mb.RecordInfo(
+        record_id=path.stem,
+        age=years(str(age[0])) if age else None,
+        sex=sex(str(gender[0])) if gender else None,
+        path=path.relative_to(source).as_posix(),
+    )
+
+
+def _struct(path: Path) -> dict[str, Any]:
+    """Return the fields sex, age and data of the struct `ECG`; only arrays, text and structs are ever made of the file.
+
+    Raises:
+        BadRecord: there is no such struct.
+    """
+    if not path.is_file():
+        raise mb.BadRecord("missing-file", path.name)
+    if not 0 < path.stat().st_size <= _MAX_BYTES:
+        raise mb.BadRecord("unreadable-samples", f"{path.name!r} has {path.stat().st_size} bytes; wanted 1 to {_MAX_BYTES}")
+    try:
+        value = scipy.io.loadmat(path, variable_names=["ECG"])["ECG"][0, 0]
+        return {name: value[name] for name in ("sex", "age", "data")}
+    except Exception as error:  # scipy meets a broken file with any exception there is
+        raise mb.BadRecord("unreadable-samples", f"{path.name!r}: {type(error).__name__}: {error}") from error
+
+
+def _labels(source: Path) -> dict[str, frozenset[str]]:
+    """Return codes by record from the tables at any depth of `source`; none where there is no table."""
+    labels: dict[str, frozenset[str]] = {}
+    for path in sorted(source.rglob("*.csv")):
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                columns = set(reader.fieldnames or ())
+                if {"Recording", "First_label"} <= columns:
+                    read = _numbered
+                elif {"filename", *snomed.CPSC_CLASSES} <= columns:
+                    read = _marked
+                else:
+                    continue
+                for row in reader:
+                    name, codes = read(row, f"{path.name} line {reader.line_num}")
+                    labels[name] = codes
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise mb.UserError(f"cannot read {str(path)!r}: {error}; mend it or take it out of the folder") from error
+    return labels
+
+
+def _numbered(row: Mapping[str, str | None], place: str) -> tuple[str, frozenset[str]]:
+    cells = [(row.get(f"{nth}_label") or "").strip() for nth in ("First", "Second", "Third")]
+    wrong = [cell for cell in cells if cell and not re.fullmatch("[1-9]", cell)]
+    if wrong:
+        raise mb.UserError(f"{place}: label {wrong[0][:20]!r}; wanted 1 to 9 or nothing")
+    codes = (snomed.CPSC_CLASSES[_REFERENCE[int(cell) - 1]] for cell in cells if cell)
+    return (row["Recording"] or "").strip(), frozenset(codes)
+
+
+def _marked(row: Mapping[str, str | None], place: str) -> tuple[str, frozenset[str]]:
+    marks = {name: (row[name] or "").strip() for name in snomed.CPSC_CLASSES}
+    wrong = {name: mark for name, mark in marks.items() if mark not in ("0", "1", "0.0", "1.0")}
+    if wrong:
+        name, mark = next(iter(wrong.items()))
+        raise mb.UserError(f"{place}: {name} is {mark[:20]!r}; wanted 0 or 1")
+    codes = (snomed.CPSC_CLASSES[name] for name, mark in marks.items() if mark.startswith("1"))
+    return (row["filename"] or "").strip(), frozenset(codes)
+
+
+@mb.hookimpl
+def melp_datasets() -> list[mb.Entry[mb.Dataset]]:
+    """Offer CPSC 2018."""
+    return [
+        mb.Entry(
+            name="cpsc2018",
+            build=CPSC2018,
+            summary=f"{CPSC2018.num_records:,} records of 6 to 60 s in nine classes",
+            source=CPSC2018.homepage,
+            license=CPSC2018.licence,
+        )
+    ]

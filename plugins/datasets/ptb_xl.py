@@ -1,0 +1,119 @@
+"""PTB-XL 1.0.3: 21,799 twelve-lead records of 10 s with SCP statements, German reports and official folds.
+
+Paper: Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, Scientific Data 7:154 (2020).
+Reads `ptbxl_database.csv` and the WFDB files it names; 69 of its records are enough to try it.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import melp_bench as mb
+from melp_plugins.datasets import scp
+from melp_plugins.datasets.wfdb_files import read_wfdb
+
+_TABLE = "ptbxl_database.csv"
+_FILES = {500: "filename_hr", 100: "filename_lr"}
+_COLUMNS = ("ecg_id", "patient_id", "age", "sex", "report", "scp_codes", "strat_fold")
+_SEXES = {"0": "M", "1": "F"}
+_OLDEST = 300.0  # what the table writes for patients older than 89, to hide their age
+_OLDEST_YEARS = 90.0
+
+
+class PTBXL(mb.Dataset):
+    """PTB-XL; `rate` chooses the 500 Hz or the 100 Hz files."""
+
+    version = "1.0.3"
+    licence = "CC BY 4.0"
+    citation = "Wagner et al., Scientific Data 7:154 (2020), doi:10.1038/s41597-020-0495-6; PhysioNet doi:10.13026/kfzx-aw45"
+    homepage = "https://physionet.org/content/ptb-xl/1.0.3/"
+    has_official_folds = True
+
+    def __init__(self, *, rate: int = 500) -> None:
+        if rate not in _FILES:
+            raise mb.UserError(f"ptb-xl has no files at rate={rate!r}; wanted one of {', '.join(map(str, _FILES))}")
+        self.rate = rate
+
+    @property
+    def tasks(self) -> Mapping[str, mb.Task]:
+        """Super, sub, form and rhythm by the published aggregation, and all statements."""
+        return scp.tasks()
+
+    def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
+        """Yield every record of the table, whether its file is here or not."""
+        path = source / _TABLE
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                had, wanted = list(reader.fieldnames or ()), [*_COLUMNS, _FILES[self.rate]]
+                lacking = [name for name in wanted if name not in had]
+                if lacking:
+                    raise mb.UserError(f"{str(path)!r} lacks the columns {lacking}; it has {had}")
+                for row in reader:
+                    yield self._info(row, f"{path.name} line {reader.line_num}")
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise mb.UserError(f"cannot read {str(path)!r}: {error}; --from wants the folder that holds it") from error
+
+    def _info(self, row: Mapping[str, str | None], place: str) -> mb.RecordInfo:
+        cells = {name: (row[name] or "").strip() for name in (*_COLUMNS, _FILES[self.rate])}
+        age = _number(cells["age"], "age", place)
+        fold = _number(cells["strat_fold"], "strat_fold", place)
+        patient = _number(cells["patient_id"], "patient_id", place)
+        if not cells["ecg_id"] or fold is None:
+            raise mb.UserError(f"{place} lacks ecg_id or strat_fold; wanted a whole row of the published table")
+        return mb.RecordInfo(
+            record_id=cells["ecg_id"],
+            patient_id=None if patient is None else f"{patient:.0f}",
+            statements=frozenset(_codes(cells["scp_codes"], place)),
+            report=cells["report"],
+            age=_OLDEST_YEARS if age == _OLDEST else age,
+            sex=_SEXES.get(cells["sex"].removesuffix(".0")),
+            fold=int(fold),
+            path=cells[_FILES[self.rate]].removesuffix(".hea").removesuffix(".dat"),
+        )
+
+    def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
+        """Return the record's signal."""
+        if not info.path:
+            raise mb.BadRecord("missing-file", f"the table names no {self.rate} Hz file")
+        return read_wfdb(source, info.path)
+
+
+def _number(cell: str, column: str, place: str) -> float | None:
+    """Return a cell as a number, None where it is empty."""
+    try:
+        value = float(cell) if cell else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise mb.UserError(f"{place}: {column} is {cell[:40]!r}; wanted a number")
+    return value
+
+
+def _codes(cell: str, place: str) -> list[str]:
+    """Return the statements of a cell such as "{'NORM': 100.0, 'SR': 0.0}", of whatever likelihood."""
+    try:
+        codes = ast.literal_eval(cell) if len(cell) < 10_000 else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        codes = None
+    if not isinstance(codes, dict) or not all(isinstance(code, str) for code in codes):
+        raise mb.UserError(f"{place}: scp_codes is {cell[:40]!r}; wanted statements with likelihoods, {{'NORM': 100.0}}")
+    return list(codes)
+
+
+@mb.hookimpl
+def melp_datasets() -> list[mb.Entry[mb.Dataset]]:
+    """Offer PTB-XL."""
+    return [
+        mb.Entry(
+            name="ptb-xl",
+            build=PTBXL,
+            summary="21,799 records with SCP statements, German reports, official folds",
+            source=PTBXL.homepage,
+            license=PTBXL.licence,
+        )
+    ]

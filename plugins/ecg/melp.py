@@ -1,0 +1,160 @@
+"""MELP's ECG encoder: wav2vec2-CMSC with two attention poolers, one for contrast and one for the caption decoder.
+
+Paper: From Token to Rhythm: A Multi-Scale Approach for ECG-Language Pretraining, Wang et al., ICML 2025 (arXiv 2506.21803).
+Code and weights: https://github.com/HKU-MedAI/MELP (MIT). Written from the paper and parity data.
+
+As published: the embedding that a linear probe reads leaves out the projection that zero-shot uses; here they are
+`Features.embedding` and `Features.rhythm`. The published stage-1 model masks tokens at random even when evaluated; its
+embeddings, and this encoder, do not. The number of contrast queries differs between published files (10, 12, 13) and is
+read from the file. Its leads are in MIMIC-IV-ECG's order, aVF before aVL.
+Shapes: B records, L leads, T samples, N tokens, Q queries, D channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import melp_bench as mb
+from melp_bench.checkpoints.family import Shapes, TextTower, count_blocks
+from melp_plugins.ecg.wav2vec2 import SIZES, UNUSED, MaskedEncoding, Wav2Vec2
+
+SHARED = 256
+CAPTION = 768  # in every published size, for the text decoder
+POOLER_HEADS = 8
+MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
+
+
+class AttentionPooler(nn.Module):
+    """Learned queries that attend to the tokens once (CoCa's attentional pooler)."""
+
+    def __init__(self, queries: int, width: int, context: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(queries, width))
+        self.attn = nn.MultiheadAttention(width, POOLER_HEADS, kdim=context, vdim=context, batch_first=True)
+        self.ln_q, self.ln_k = nn.LayerNorm(width), nn.LayerNorm(context)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return one state per query (B, Q, D) of tokens (B, N, context)."""
+        query = self.ln_q(self.query).expand(len(tokens), -1, -1)  # (B, Q, D)
+        keys = self.ln_k(tokens)
+        pooled: Tensor = self.attn(query, keys, keys, need_weights=False)[0]
+        return pooled
+
+
+class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
+    """Beats are the contrast queries, tokens the caption queries that the text decoder reads."""
+
+    spec = mb.SignalSpec(rate_hz=500.0, seconds=10.0, leads=MIMIC_LEADS, scaling=mb.Scaling.MINMAX_RECORD)
+    projected = True
+    corpora = ("mimic-iv-ecg",)
+
+    def __init__(
+        self, *, size: str = "small", contrast_queries: int = 13, caption_queries: int = 128, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        if size not in SIZES:
+            raise mb.UserError(f"option 'size' of 'melp' is {size!r}; wanted one of {', '.join(SIZES)}")
+        self.width, context = CAPTION, SIZES[size].width
+        self.ecg_encoder = Wav2Vec2(SIZES[size], dropout=dropout)
+        self.attn_pool_contrast = AttentionPooler(contrast_queries, SHARED, context)
+        self.ln_contrast = nn.LayerNorm(SHARED)
+        self.proj_contrast = nn.Parameter(SHARED**-0.5 * torch.randn(SHARED, SHARED))
+        self.attn_pool_caption = AttentionPooler(caption_queries, CAPTION, context)
+        self.ln_caption = nn.LayerNorm(CAPTION)
+
+    @property
+    def rhythm_width(self) -> int:
+        """Channels of the space shared with reports."""
+        return SHARED
+
+    @property
+    def embedding_width(self) -> int:
+        """Channels that probes read."""
+        return SHARED
+
+    def forward(self, signal: Tensor) -> mb.Features:
+        """Return features of signal (B, L, T)."""
+        return self.pooled(self.ecg_encoder(signal))
+
+    def pooled(self, tokens: Tensor) -> mb.Features:
+        """Return features of the backbone's tokens (B, N, D)."""
+        queries = self.ln_contrast(self.attn_pool_contrast(tokens))  # (B, Q, 256)
+        beats = queries @ self.proj_contrast  # (B, Q, 256)
+        caption = self.ln_caption(self.attn_pool_caption(tokens))  # (B, 128, 768)
+        return mb.Features(rhythm=beats.mean(1), embedding=queries.mean(1), beats=beats, tokens=caption)
+
+    def wav2vec2(self) -> Wav2Vec2:
+        """Return the backbone, for masked prediction."""
+        return self.ecg_encoder
+
+
+def _options(shapes: Shapes) -> dict[str, Any]:
+    depth = count_blocks(shapes, "ecg_encoder.encoder.layers.{}.fc1.weight")
+    size = next((name for name, size in SIZES.items() if size.layers == depth), "")
+    if not size:
+        raise mb.UserError(f"this 'melp' checkpoint has {depth} layers; known sizes have 8, 12 and 24")
+    caption = shapes.get("attn_pool_caption.query")
+    if caption is None:
+        raise mb.UserError("this 'melp' checkpoint has no caption pooler ('attn_pool_caption.query'); the file is not whole")
+    return {"size": size, "contrast_queries": shapes["attn_pool_contrast.query"][0], "caption_queries": caption[0]}
+
+
+TEXT = TextTower(
+    component="hf",
+    options={"causal": True, "frozen_layers": 6},
+    model="hf:fuyingw/heart_bert",
+    keys=mb.Family(
+        name="melp-text",
+        anchor="lm_model.bert.embeddings.word_embeddings.weight",
+        renames=(
+            ("lm_model.bert.*", "text_encoder.body.*"),
+            ("proj_t.*", "report_head.*"),
+            ("sent_proj.*", "sentence_head.*"),
+        ),
+        tied=(
+            ("lm_model.cls.predictions.decoder.weight", "lm_model.bert.embeddings.word_embeddings.weight"),
+            ("lm_model.cls.predictions.decoder.bias", "lm_model.cls.predictions.bias"),
+        ),
+        unused=(
+            ("lm_model.cls.*", "guesses masked words; only the stages before used it"),
+            ("lm_model.bert.embeddings.position_ids", "a table that follows from the configuration"),
+            ("text_decoder.*", "the caption decoder, which no evaluation reads"),
+            ("ecg_encoder.*", "the ECG encoder's, which features never read"),
+            ("logit_scale", "the contrast's temperature; objectives have their own"),
+        ),
+    ),
+)
+
+FAMILY = mb.Family(
+    name="melp",
+    anchor="attn_pool_contrast.query",
+    prefixes=("ecg_encoder.", ""),
+    unused=(
+        *((f"ecg_encoder.{template}", reason) for template, reason in UNUSED),
+        ("logit_scale", "the contrast's temperature in stage 1; objectives have their own"),
+        ("bn.*", "a batch norm that the published model never applies"),
+        ("head.*", "a linear head that the attention poolers replace"),
+    ),
+    options=_options,
+    elsewhere="belongs to the text model, its decoder or the losses, not to the ECG encoder",
+    files="https://github.com/HKU-MedAI/MELP; hf:fuyingw/MELP_Encoder",
+    text=TEXT,
+)
+
+
+@mb.hookimpl
+def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
+    """Return MELP's ECG encoder."""
+    return [
+        mb.Entry(
+            name="melp",
+            build=MELPEncoder,
+            summary="MELP's ECG encoder: wav2vec2-CMSC, 8 layers, with contrast and caption poolers",
+            source="https://arxiv.org/abs/2506.21803",
+            license="MIT",
+            published=FAMILY,
+        )
+    ]

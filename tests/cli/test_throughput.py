@@ -1,0 +1,69 @@
+"""`melp-bench throughput` measures in a fresh process, writes rows and prints ratios against the first encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from melp_bench.cli.throughput import speed_table, throughput
+from melp_bench.errors import UnknownName, UserError
+from melp_bench.plugins import discover
+from melp_bench.throughput.encoder import SpeedRow, Work
+
+app = typer.Typer()
+app.command()(throughput)
+NAME = "resnet1d-18"
+
+
+def row(name: str, rate: float) -> SpeedRow:
+    return SpeedRow(
+        name=name, options={}, work=Work(), environment={}, records_per_second=rate, records_per_second_low=0.9 * rate,
+        records_per_second_high=1.1 * rate, seconds=[16 / rate], peak_bytes=123_000_000, peak_method="x", parameters=90_883_072,
+        gflops_per_record=123.456, created="",
+    )  # fmt: skip
+
+
+def test_ratios_are_against_the_first_and_the_table_fits_80_columns() -> None:
+    console = Console(width=80, record=True, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(speed_table([row("the-slow-one", 100.0), row("an-encoder-with-a-very-long-name", 25_000.0)]))
+    said = captured.get()
+    assert max(len(line) for line in said.splitlines()) <= 80
+    assert "1.00" in said
+    assert "250.00" in said
+    assert "22,500-27,500" in said
+
+
+def test_a_row_is_measured_and_written(tmp_path: Path) -> None:
+    assert NAME in discover().ecg_encoders
+    arguments = [NAME, "--batch", "2", "--repeats", "2", "--threads", "1", "--device", "cpu", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    (path,) = tmp_path.glob("*.json")
+    measured = SpeedRow.model_validate_json(path.read_bytes())
+    assert measured.key == path.stem
+    assert measured.environment["threads"] == "1"
+    assert measured.peak_bytes >= 4 * measured.parameters
+    assert NAME in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        (["resnet1d-1"], UnknownName, "did you mean"),
+        ([NAME, "-o", "depthh=3"], UserError, "no option 'depthh'"),
+        ([NAME, "--device", "abacus"], UserError, "could not be measured.*abacus"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    tmp_path: Path, arguments: list[str], error: type[Exception], said: str
+) -> None:
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path)])
+    assert isinstance(result.exception, error)
+    with pytest.raises(error, match=said):
+        raise result.exception
+    assert list(tmp_path.iterdir()) == []

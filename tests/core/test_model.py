@@ -1,0 +1,141 @@
+"""The heads: every scale lands in the shared space, and what is projected already is left alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import melp_bench as mb
+from melp_bench.model import Model
+
+SHARED, WIDTH = 12, 6
+
+
+class Encoder(mb.ECGEncoder):
+    """Linear in the signal's windows; offers beats, and is projected, as told."""
+
+    def __init__(self, *, beats: bool, projected: bool = False, says: int | None = None) -> None:
+        super().__init__()
+        self.spec = mb.SignalSpec(rate_hz=10.0, seconds=4.0)
+        self.width, self.projected, self.beats, self.says = WIDTH, projected, beats, says
+        self.out = SHARED if projected else WIDTH
+        self.window, self.rhythm = nn.Linear(12 * 5, WIDTH), nn.Linear(WIDTH, self.out)
+
+    @property
+    def rhythm_width(self) -> int:
+        return self.out if self.says is None else self.says
+
+    @property
+    def embedding_width(self) -> int:
+        return WIDTH
+
+    def forward(self, signal: Tensor) -> mb.Features:
+        tokens = self.window(signal.unfold(2, 5, 5).transpose(1, 2).flatten(2))
+        beats = self.rhythm(tokens)
+        offered = beats if self.beats else None
+        return mb.Features(rhythm=beats.mean(dim=1), embedding=tokens.mean(dim=1), beats=offered, tokens=tokens)
+
+
+class Text(mb.TextEncoder):
+    """An embedding table."""
+
+    def __init__(self, *, projected: bool = False) -> None:
+        super().__init__()
+        self.projected, self.vocab_size, self.pad_id, self.causal = projected, 9, 0, False
+        self.width = SHARED if projected else WIDTH
+        self.table = nn.Embedding(9, self.width)
+
+    def tokenize(self, reports: object) -> mb.TextBatch:
+        raise NotImplementedError
+
+    def forward(self, batch: mb.TextBatch) -> mb.Features:
+        states = self.table(batch.ids)
+        return mb.Features(states[:, 0], states[:, 0], states[:, 1:], batch.mask[:, 1:], states, batch.mask, batch.ids)
+
+
+def signal() -> Tensor:
+    return torch.randn(3, 12, 40, generator=torch.Generator().manual_seed(3))
+
+
+def words() -> mb.TextBatch:
+    ids = torch.randint(1, 9, (3, 5), generator=torch.Generator().manual_seed(4))
+    return mb.TextBatch(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids))
+
+
+@pytest.mark.parametrize("beats", [True, False])
+@pytest.mark.parametrize("projected", [True, False])
+def test_every_scale_is_in_the_shared_space(beats: bool, projected: bool) -> None:
+    model = Model(Encoder(beats=beats, projected=projected), Text(projected=projected), shared=SHARED, beat_queries=7)
+    ecg, text = model(signal(), words())
+    assert ecg.rhythm.shape == text.rhythm.shape == (3, SHARED)
+    assert ecg.beats.shape == (3, 8 if beats else 7, SHARED)
+    assert text.beats.shape == (3, 4, SHARED)
+    assert ecg.tokens.shape[-1] == WIDTH
+
+
+def test_rhythm_is_the_mean_of_the_projected_beats_where_the_encoder_has_beats() -> None:
+    ecg = Model(Encoder(beats=True), shared=SHARED).ecg(signal())
+    assert ecg.beats is not None
+    torch.testing.assert_close(ecg.rhythm, ecg.beats.mean(dim=1))
+
+
+def test_what_is_projected_is_left_alone() -> None:
+    encoder, text = Encoder(beats=True, projected=True), Text(projected=True)
+    model = Model(encoder, text, shared=SHARED)
+    ecg, report = model(signal(), words())
+    assert torch.equal(ecg.rhythm, encoder(signal()).rhythm)
+    assert torch.equal(ecg.beats, encoder(signal()).beats)
+    assert torch.equal(report.rhythm, text(words()).rhythm)
+    assert torch.equal(report.beats, text(words()).beats)
+
+
+def test_probes_read_the_encoder_and_no_head() -> None:
+    encoder = Encoder(beats=True)
+    model = Model(encoder, shared=SHARED)
+    assert torch.equal(model.embed(signal()), encoder(signal()).embedding)
+    assert torch.equal(model.ecg(signal()).embedding, model.embed(signal()))
+
+
+def test_without_beat_queries_no_beats_are_made() -> None:
+    model = Model(Encoder(beats=False), shared=SHARED, beat_queries=0)
+    assert model.ecg(signal()).beats is None
+    assert model.beat_pool is None
+
+
+def test_every_parameter_of_the_model_is_trained_by_its_features() -> None:
+    for beats in (True, False):
+        model = Model(Encoder(beats=beats), Text(), shared=SHARED)
+        ecg, text = model(signal(), words())
+        sum(f.present()[n].square().sum() for f in (ecg, text) for n in ("rhythm", "beats", "tokens")).backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_sizes_say_what_the_features_are() -> None:
+    sizes = Model(Encoder(beats=True), Text(), shared=SHARED).sizes(classes=4)
+    assert sizes == mb.Sizes(
+        shared=SHARED, embedding=WIDTH, ecg_tokens=WIDTH, text_tokens=WIDTH, vocab=9, pad_id=0, classes=4, causal_text=False
+    )
+    assert Model(Encoder(beats=True), shared=SHARED).sizes().text_tokens == 0
+
+
+def test_building_leaves_the_encoder_in_its_mode() -> None:
+    for training in (True, False):
+        assert Model(Encoder(beats=True).train(training), shared=SHARED).encoder.training is training
+
+
+def test_a_width_that_is_not_as_stated_is_named() -> None:
+    with pytest.raises(mb.UserError, match=r"'Encoder' returns rhythm with 6 channels, and says 5"):
+        Model(Encoder(beats=False, says=5), shared=SHARED)
+
+
+def test_projected_encoders_set_the_shared_width() -> None:
+    with pytest.raises(mb.UserError, match=r"set shared=12"):
+        Model(Encoder(beats=True, projected=True), shared=8)
+    with pytest.raises(mb.UserError, match=r"text encoder .* set shared=12"):
+        Model(Encoder(beats=True), Text(projected=True), shared=8)
+
+
+def test_reports_need_a_text_encoder() -> None:
+    with pytest.raises(mb.UserError, match="no text encoder"):
+        Model(Encoder(beats=True), shared=SHARED).text(words())

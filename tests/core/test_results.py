@@ -1,0 +1,111 @@
+"""Rows: keyed by their inputs, written whole, checked when read."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from melp_bench import home
+from melp_bench.canonical import digest
+from melp_bench.errors import UserError
+from melp_bench.results import Inputs, Outcome, ResultRecord, Score, read_result, read_results, write_result
+
+texts = st.text(max_size=5)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def inputs(**change: object) -> Inputs:
+    made = {"protocol": "p", "model": {"seed": 0}, "evaluation": {"name": "e"}, "datasets": {"d": "f"}, "task": "d/t"}
+    return Inputs.model_validate(made | change)
+
+
+def row(**change: object) -> ResultRecord:
+    given = inputs()
+    score = Outcome(scores={"auroc": Score(value=0.5, low=0.4, high=0.6)}, classes=[])
+    fields = {"key": given.key, "inputs": given, "protocol": "tiny", "protocol_revision": 1, "model": "m", "outcome": score}
+    fields |= {"evaluation": "e", "evaluation_version": 1, "task": "d/t", "generated": True, "status": "scored"}
+    return ResultRecord.model_validate(fields | change)
+
+
+@given(st.dictionaries(texts, values, max_size=4))
+def test_equal_inputs_have_equal_keys_whatever_their_order(model: dict[str, object]) -> None:
+    backwards = dict(reversed(list(model.items())))
+    assert inputs(model=model).key == inputs(model=backwards).key == inputs(model=json.loads(json.dumps(model))).key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": "q"},
+        {"model": {"seed": 1}},
+        {"evaluation": {"name": "e", "version": 2}},
+        {"datasets": {"d": "g"}},
+        {"datasets": {"c": "f"}},
+        {"task": "d/u"},
+    ],
+)
+def test_every_input_moves_the_key(change: dict[str, object]) -> None:
+    assert inputs(**change).key != inputs().key
+
+
+def test_a_value_that_is_no_json_is_refused_and_never_replaced_by_its_repr() -> None:
+    with pytest.raises(TypeError):
+        digest({"path": Path("x")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest({"rate": math.nan})
+
+
+def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = write_result(row(), tmp_path)
+    assert path == tmp_path / "tiny" / f"{row().key}.json"
+    assert read_result(path) == row()
+    assert list(read_results(tmp_path)) == [row()]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_is_finite(value: float) -> None:
+    with pytest.raises(ValidationError):
+        Score(value=value, low=0.0, high=1.0)
+
+
+def test_death_while_writing_leaves_the_row_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_result(row(), tmp_path)
+
+    def dying(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(home.os, "fsync", dying)
+    with pytest.raises(KeyboardInterrupt):
+        write_result(row(model="other"), tmp_path)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert read_result(path) == row()
+
+
+def test_a_row_that_was_edited_or_moved_is_told_from_a_good_one(tmp_path: Path) -> None:
+    path = write_result(row(), tmp_path)
+    good = path.read_text(encoding="utf-8")
+    moved = path.with_name("0" * 64 + ".json")
+    moved.write_text(good, encoding="utf-8")
+    with pytest.raises(UserError, match=r"edited\. Delete it"):
+        read_result(moved)
+    for bad, told in [
+        (good.replace('"seed": 0', '"seed": 1').replace('"seed":0', '"seed":1'), "edited"),
+        (good[:50], "is not a result row"),
+        ("", "is not a result row"),
+        (good.replace('"status"', '"state"'), "is not a result row: "),
+        (good.replace("0.5", "NaN"), "is not a result row"),
+    ]:
+        assert bad != good
+        path.write_text(bad, encoding="utf-8")
+        with pytest.raises(UserError, match=told):
+            read_result(path)

@@ -1,0 +1,82 @@
+"""A folder of one's own: the table decides the classes, and every mistake in it is told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from melp_bench.errors import UserError
+from melp_bench.registry import Entry
+from melp_bench.signal import LEADS
+from melp_bench.store import prepare
+from melp_bench.testing import check_component
+from melp_plugins.datasets.synthetic import Synthetic
+from melp_plugins.datasets.wfdb_folder import WFDBFolder, melp_datasets
+
+ENTRY: Entry = melp_datasets()[0]
+TABLE = "record,patient,age,sex,report,AF,long_QT\na/1,p1,61,F,Atrial fibrillation.,1,0\n2,p1,,m,,0,1\n3,p2,40,,,,1\n"
+
+
+def folder(root: Path, table: str = TABLE) -> Path:
+    """Return a folder with three records of made hearts and `table`."""
+    made = Synthetic(num_records=3)
+    (root / "a").mkdir(parents=True)
+    for info, name in zip(made.infos(root), ("a/1", "2", "3"), strict=True):
+        signal = made.signal(root, info)
+        wfdb.wrsamp(Path(name).name, int(signal.rate_hz), ["mV"] * 12, list(signal.leads), signal.millivolts.T.astype(float),
+                    fmt=["16"] * 12, write_dir=str((root / name).parent))  # fmt: skip
+    (root / "labels.csv").write_text(table)
+    return root
+
+
+def test_a_row_becomes_a_record_and_a_column_a_class(tmp_path: Path) -> None:
+    store = prepare(WFDBFolder(), name="wfdb-folder", source=folder(tmp_path / "s"), root=tmp_path / "store")
+    assert store.task("all").classes == ("AF", "long_QT")
+    assert store.task("all").prompts["long_QT"] == ("long QT",)
+    assert store.labels("all").tolist() == [[True, False], [False, True], [False, True]]
+    assert store.patient_ids.tolist() == ["p1", "p1", "p2"]
+    assert store.folds[0] == store.folds[1]
+    assert store.sexes.tolist() == ["F", "M", ""]
+    assert np.array_equal(store.ages, [61, np.nan, 40], equal_nan=True)
+    assert store.reports[0] == "Atrial fibrillation."
+    assert store.leads[0] == LEADS
+
+
+def test_chosen_classes_leave_the_other_columns_alone(tmp_path: Path) -> None:
+    table = TABLE.replace("long_QT", "ward").replace("0\n2", "A7\n2").replace("0,1\n3", "0,B\n3")
+    dataset = WFDBFolder(classes=("AF",))
+    store = prepare(dataset, name="wfdb-folder", source=folder(tmp_path / "s", table), root=tmp_path / "store")
+    assert store.task("all").classes == ("AF",)
+
+
+def test_it_conforms_with_and_without_a_folder(tmp_path: Path) -> None:
+    for source in (None, folder(tmp_path / "s")):
+        assert [v for v in check_component("dataset", ENTRY, source=source) if v.ok is False] == []
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("name,AF\n1,1\n", r"lacks the columns \['record'\]"),
+        ("record,age\n2,50\n", "has no column of a class"),
+        ("record,AF\n2,perhaps\n", "AF is 'perhaps'; wanted 0, 1, true or false"),
+        ("record,AF\n,1\n", "record is empty"),
+        ("record,AF,fold\n2,1,11\n", "fold is '11'; wanted 1 to 10"),
+        ("record,AF,fold,patient\n2,1,1,p\n3,1,2,p\n", "patient 'p' is in the folds 1 and 2"),
+    ],
+)
+def test_a_mistake_in_the_table_is_told(table: str, said: str, tmp_path: Path) -> None:
+    source = folder(tmp_path / "s", table)
+    with pytest.raises(UserError, match=said):
+        prepare(WFDBFolder(), name="wfdb-folder", source=source, root=tmp_path / "store")
+
+
+def test_a_record_out_of_the_folder_is_quarantined_and_a_table_out_of_it_refused(tmp_path: Path) -> None:
+    source = folder(tmp_path / "s", "record,AF\n2,1\n../x,0\n/etc/passwd,0\n")
+    store = prepare(WFDBFolder(), name="wfdb-folder", source=source, root=tmp_path / "store")
+    assert store.manifest.quarantined == {"unsafe-path": 2}
+    with pytest.raises(UserError, match="leaves the folder"):
+        WFDBFolder(labels="../labels.csv")

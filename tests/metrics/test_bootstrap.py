@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from melp_bench.metrics import bootstrap
+from melp_bench.metrics.bootstrap import Bootstrap
+
+
+def make(seed: int = 0, records: int = 120, classes: int = 3, signal: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.random((records, classes)) < 0.3
+    labels[0], labels[1] = True, False
+    scores = np.round(generator.standard_normal((records, classes)) + signal * labels, 1)
+    return scores, labels, np.array([f"p{i // 2}" for i in range(records)])
+
+
+def slow(
+    scores: np.ndarray, labels: np.ndarray, patients: np.ndarray, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return AUROC and AUPRC of every resample by writing its records out, patient by patient."""
+    names = np.unique(patients)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
+    area, precision = np.full((2, resamples, labels.shape[1]), np.nan)
+    for r in range(resamples):
+        rows = np.concatenate([np.flatnonzero(patients == names[k]) for k in drawn[r]])
+        for c in range(labels.shape[1]):
+            y = labels[rows, c]
+            if y.any() and not y.all():
+                area[r, c] = roc_auc_score(y, scores[rows, c])
+                precision[r, c] = average_precision_score(y, scores[rows, c])
+    return area, precision
+
+
+def test_every_resample_is_that_of_scikit_learn_on_the_drawn_patients_records() -> None:
+    scores, labels, patients = make()
+    labels[:, 2] = False
+    labels[[4, 5], 2] = True  # both of one patient: about a third of the resamples lose the class
+    fast = bootstrap(scores, labels, patients, resamples=60, seed=3)
+    area, precision = slow(scores, labels, patients, 60, 3)
+    np.testing.assert_allclose(fast.resampled_auroc, area, atol=1e-12)
+    np.testing.assert_allclose(fast.resampled_auprc, precision, atol=1e-12)
+    assert fast.lost == int(np.isnan(area).any(axis=1).sum()) > 5
+
+
+def test_the_macro_mean_of_a_resample_is_over_the_classes_that_remain_in_it() -> None:
+    scores, labels, patients = make()
+    labels[:, 2] = False
+    labels[4, 2] = True
+    result = bootstrap(scores, labels, patients, resamples=50)
+    area, _ = slow(scores, labels, patients, 50, 0)
+    np.testing.assert_allclose(result.resampled_macro("auroc"), np.nanmean(area, axis=1), atol=1e-12)
+    value, low, high = result.macro("auroc")
+    assert value == pytest.approx(roc_auc_score(labels, scores, average="macro"), abs=1e-12)
+    assert (low, high) == pytest.approx(np.quantile(np.nanmean(area, axis=1), [0.025, 0.975]))
+    kept = area[~np.isnan(area[:, 2]), 2]
+    assert result.of_class("auroc", 2)[1:] == pytest.approx(np.quantile(kept, [0.025, 0.975]))
+
+
+def test_a_class_that_cannot_be_scored_is_in_no_mean() -> None:
+    scores, labels, patients = make()
+    labels[:, 1] = False
+    result = bootstrap(scores, labels, patients, resamples=40)
+    without = bootstrap(scores[:, [0, 2]], labels[:, [0, 2]], patients, resamples=40)
+    assert result.scorable.tolist() == [True, False, True]
+    assert result.macro("auroc") == without.macro("auroc")
+    assert result.macro("auprc") == without.macro("auprc")
+    assert result.lost == without.lost == 0
+
+
+def test_the_size_of_blocks_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, labels, patients = make()
+    whole = bootstrap(scores, labels, patients, resamples=50)
+    monkeypatch.setitem(bootstrap.__globals__, "CHUNK", 7 * len(labels))
+    np.testing.assert_array_equal(bootstrap(scores, labels, patients, resamples=50).resampled_auroc, whole.resampled_auroc)
+
+
+def test_the_order_of_records_moves_nothing() -> None:
+    scores, labels, patients = make()
+    order = np.random.default_rng(1).permutation(len(labels))
+    one = bootstrap(scores, labels, patients, resamples=50)
+    two = bootstrap(scores[order], labels[order], patients[order], resamples=50)
+    np.testing.assert_allclose(one.resampled_auroc, two.resampled_auroc, atol=1e-14)
+    np.testing.assert_allclose(one.resampled_auprc, two.resampled_auprc, atol=1e-14)
+
+
+def test_repeating_a_patients_records_teaches_nothing() -> None:
+    scores, labels, patients = make()
+    one = bootstrap(scores, labels, patients, resamples=50)
+    twice = bootstrap(*(np.concatenate([x, x]) for x in (scores, labels, patients)), resamples=50)
+    assert twice.macro("auroc") == pytest.approx(one.macro("auroc"), abs=1e-12)
+
+
+def test_seeds_are_averaged_resample_by_resample() -> None:
+    scores, labels, patients = make()
+    other = make(9)[0] + labels
+    both = bootstrap(np.stack([scores, other]), labels, patients, resamples=30)
+    one, two = (bootstrap(s, labels, patients, resamples=30) for s in (scores, other))
+    np.testing.assert_allclose(both.resampled_auprc, (one.resampled_auprc + two.resampled_auprc) / 2, atol=1e-14)
+    assert both.seed_auroc == pytest.approx([one.macro("auroc")[0], two.macro("auroc")[0]])
+    assert both.macro("auroc")[0] == pytest.approx(both.seed_auroc.mean())
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    covered = 0
+    for seed in range(120):
+        scores, labels, patients = make(seed, records=100, classes=1, signal=0.0)  # the true AUROC is 0.5
+        _, low, high = bootstrap(scores, labels, patients, resamples=200, seed=seed).macro("auroc")
+        covered += low <= 0.5 <= high
+    assert 0.87 * 120 <= covered <= 0.995 * 120
+
+
+def test_one_patient_gives_an_interval_of_no_width_and_unknown_classes_the_widest() -> None:
+    scores, labels, _ = make()
+    value, low, high = bootstrap(scores, labels, np.full(len(labels), "p"), resamples=10).macro("auroc")
+    assert value == low == high
+    nowhere = Bootstrap(np.ones(1), np.ones(1), np.ones(1), np.full((5, 1), np.nan), np.full((5, 1), np.nan), 0.95)
+    assert nowhere.of_class("auroc", 0) == (1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"level": 1.0}, {"resamples": 0}, {"patients": np.array(["p"])}, {"scores": np.full((120, 3), np.inf)}],
+)
+def test_what_makes_no_interval_is_refused(change: dict[str, object]) -> None:
+    scores, labels, patients = make()
+    with pytest.raises(ValueError, match=r"wanted|not finite"):
+        bootstrap(**{"scores": scores, "labels": labels, "patients": patients, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.benchmark
+def test_a_thousand_resamples_of_a_large_task_are_quick(benchmark: BenchmarkFixture) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.random((2158, 23)) < np.geomspace(0.4, 0.003, 23)
+    scores = generator.standard_normal((2158, 23)) + labels
+    patients = generator.integers(0, 1900, 2158).astype(str)
+    result = benchmark(bootstrap, scores, labels, patients, resamples=1000)
+    assert result.resampled_auroc.shape == (1000, 23)

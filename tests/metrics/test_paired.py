@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from melp_bench.metrics import bootstrap, difference_of, paired_difference
+
+
+def make(seed: int = 0, records: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.random((records, 2)) < 0.3
+    return generator.standard_normal((records, 2)) + labels, labels, np.array([f"p{i // 2}" for i in range(records)])
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    scores, labels, patients = make()
+    same = paired_difference(scores, np.exp(scores), labels, patients, resamples=50)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert not same.separable
+
+
+def test_swapping_the_models_turns_the_sign() -> None:
+    scores, labels, patients = make()
+    other = scores + np.random.default_rng(1).standard_normal(scores.shape)
+    one = paired_difference(scores, other, labels, patients, metric="auprc", resamples=80)
+    two = paired_difference(other, scores, labels, patients, metric="auprc", resamples=80)
+    assert (one.value, one.low, one.high) == pytest.approx((-two.value, -two.high, -two.low), abs=1e-12)
+
+
+def test_pairing_separates_models_whose_intervals_overlap() -> None:
+    scores, labels, patients = make()
+    worse = scores + 0.35 * np.random.default_rng(1).standard_normal(scores.shape)
+    one, two = (bootstrap(s, labels, patients).macro("auroc") for s in (scores, worse))
+    assert two[2] > one[1]  # the intervals overlap
+    assert paired_difference(scores, worse, labels, patients).separable
+
+
+def test_models_that_differ_by_chance_alone_are_rarely_called_different() -> None:
+    called = 0
+    for seed in range(60):
+        scores, labels, patients = make(seed, records=150)
+        noise = np.random.default_rng(1000 + seed).standard_normal((2, *scores.shape))
+        called += paired_difference(scores + noise[0], scores + noise[1], labels, patients, resamples=150).separable
+    assert called <= 9  # 3 expected; more than 9 has a chance below 0.002
+
+
+def test_unequal_resamples_and_labels_without_both_answers_are_refused() -> None:
+    scores, labels, patients = make()
+    with pytest.raises(ValueError, match="cannot be paired"):
+        difference_of(0.0, np.zeros(3), np.zeros(4), 0.95)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        paired_difference(scores, scores, np.zeros_like(labels), patients, resamples=5)

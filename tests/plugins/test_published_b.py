@@ -1,0 +1,224 @@
+"""MERL, ST-MEM, PTB-XL's reference encoders and timm's models: what each part does, apart from published numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import melp_bench as mb
+from melp_bench.checkpoints.fitting import Layout, fit, publish
+from melp_plugins.ecg import merl, ptbxl_reference, st_mem
+from melp_plugins.ecg.merl_layers import AttentionPool
+from melp_plugins.ecg.timm_image import HOP, WINDOW, TimmImage, bands, spectrogram
+from melp_plugins.objectives.st_mem import MaskedLeads
+
+SIZES = mb.Sizes(shared=256, embedding=384, ecg_tokens=384)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ------------------------------------------------------------------------------------------------------------------- ST-MEM
+
+
+@pytest.fixture(scope="module")
+def small() -> st_mem.StMem:
+    torch.manual_seed(0)
+    return st_mem.StMem("small").eval()
+
+
+@pytest.fixture(scope="module")
+def masked() -> MaskedLeads:
+    torch.manual_seed(0)
+    return MaskedLeads(SIZES, decoder_depth=1).eval()
+
+
+def test_sine_cosine_positions_know_only_distances() -> None:
+    table = st_mem.sine_cosine_table(30, 64)[0]
+    gram = table[1:-1].double() @ table[1:-1].double().T
+    frequencies = [10000 ** (-i / 32) for i in range(32)]
+    for i, j in ((0, 0), (3, 17), (29, 1)):
+        assert float(gram[i, j]) == pytest.approx(sum(math.cos((i - j) * w) for w in frequencies), abs=1e-4)
+    assert not table[[0, -1]].any()
+
+
+def test_all_patches_visible_in_order_are_the_whole_record(small: st_mem.StMem) -> None:
+    signal = noise(1, 12, 2250)
+    with torch.no_grad():
+        visible = small.encode_visible(signal, torch.arange(30).expand(1, 12, 30))
+        tokens = small(signal).tokens
+    assert tokens is not None
+    torch.testing.assert_close(visible[:, :, 1:-1].flatten(1, 2), small.norm(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_visible_patches_does_not_matter(small: st_mem.StMem, masked: MaskedLeads) -> None:
+    signal, chance = noise(1, 12, 2250), torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(3))
+    visible, restore, mask = masked.choose(chance)
+    order = torch.randperm(visible.shape[-1], generator=torch.Generator().manual_seed(4))
+    moved = torch.where(restore < len(order), order.argsort()[restore.clamp(max=len(order) - 1)], restore)
+    with torch.no_grad():
+        one = masked.decode(small.encode_visible(signal, visible), restore)
+        two = masked.decode(small.encode_visible(signal, visible[..., order]), moved)
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+    assert mask.sum(dim=-1).eq(30 - 7).all()
+
+
+def test_the_mask_names_what_is_not_visible(masked: MaskedLeads) -> None:
+    visible, _, mask = masked.choose(torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(5)))
+    assert not mask.gather(2, visible).any()
+    assert (mask.sum(dim=-1) + visible.shape[-1] == 30).all()
+
+
+def test_the_decoder_sees_one_lead_at_a_time(masked: MaskedLeads) -> None:
+    _, restore, _ = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(6)))
+    states = noise(1, 12, 9, 384)
+    other = states.clone()
+    other[:, 4] += 1
+    with torch.no_grad():
+        difference = (masked.decode(states, restore) - masked.decode(other, restore)).abs().amax(dim=(0, 2, 3))
+    assert (difference > 0).nonzero().flatten().tolist() == [4]
+
+
+def test_the_loss_reads_masked_patches_only_and_ignores_their_gain_and_offset(masked: MaskedLeads) -> None:
+    signal = noise(2, 12, 2250)
+    _, _, mask = masked.choose(torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(7)))
+    target = signal.reshape(2, 12, 30, 75)
+    perfect = (target - target.mean(dim=-1, keepdim=True)) / target.std(dim=-1, keepdim=True)
+    wrong_where_visible = perfect + 5 * (1 - mask[..., None])
+    assert float(masked.loss(signal, wrong_where_visible, mask)) == pytest.approx(0, abs=1e-6)
+    assert float(masked.loss(3 * signal - 2, perfect, mask)) == pytest.approx(0, abs=1e-6)
+    assert float(masked.loss(signal, perfect + 2 * mask[..., None], mask)) == pytest.approx(4, rel=1e-4)
+
+
+def test_masked_training_says_which_encoder_it_needs(masked: MaskedLeads) -> None:
+    with pytest.raises(mb.NotApplicable, match="st-mem-base"):
+        masked(noise(1, 12, 2250), torch.nn.Linear(1, 1))
+    with pytest.raises(mb.UserError, match="mask_ratio"):
+        MaskedLeads(SIZES, mask_ratio=0.99)
+
+
+def test_the_masked_loss_reaches_encoder_and_decoder(small: st_mem.StMem, masked: MaskedLeads) -> None:
+    masked(noise(1, 12, 2250), small).backward()
+    for module in (small, masked):
+        silent = [name for name, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+        assert silent == []
+    small.zero_grad(set_to_none=True)
+
+
+# --------------------------------------------------------------------------------------------------------------------- MERL
+
+
+def test_an_attention_pool_without_attention_is_a_mean() -> None:
+    pool, tokens = AttentionPool(20, 16).eval(), noise(3, 20, 16)
+    with torch.no_grad():
+        pool.mhsa.in_proj_weight[:32] = 0  # queries and keys
+        pooled, attention = pool(tokens)
+        first = (pool.cls_token + pool.positional_embedding[:, :1]).expand(3, -1, -1)
+        mean = (torch.cat([first, tokens], dim=1) + pool.positional_embedding).mean(dim=1)
+        value = mean @ pool.mhsa.in_proj_weight[32:].T + pool.mhsa.in_proj_bias[32:]
+        want = pool.c_proj(pool.mhsa.out_proj(value))
+    torch.testing.assert_close(attention, torch.full((3, 1, 20), 1 / 21))
+    torch.testing.assert_close(pooled, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["merl-resnet18", "merl-vit-tiny"])
+def test_the_encoder_alone_is_the_pooled_embedding_of_the_whole(name: str) -> None:
+    entries = {entry.name: entry for entry in merl.melp_ecg_encoders()}
+    whole, alone, projected = entries[name].build(), entries[f"{name}-encoder"].build(), entries[name].build(probe="projected")
+    alone.load_state_dict({key: t for key, t in whole.state_dict().items() if key.startswith("ecg_encoder.")})
+    projected.load_state_dict(whole.state_dict())
+    signal = noise(2, 12, 5000)
+    with torch.no_grad():
+        one, two, three = (model.eval()(signal) for model in (whole, alone, projected))
+    assert torch.equal(one.embedding, two.embedding)
+    assert torch.equal(one.rhythm, three.embedding)
+    assert (whole.projected, alone.projected) == (True, False)
+    assert projected.embedding_width == three.embedding.shape[1] == 256
+
+
+def test_an_unknown_probe_is_refused_by_name() -> None:
+    with pytest.raises(mb.UserError, match="'middle'"):
+        merl.MerlResNet(18, probe="middle")
+
+
+def test_uniform_views_differ_by_dropout_in_training_only() -> None:
+    heads, pooled = merl.MerlHeads(32), noise(4, 32)
+    heads.linear2.load_state_dict(heads.linear1.state_dict())
+    one, two = heads.eval()(pooled)
+    assert torch.equal(one, two)
+    torch.manual_seed(0)
+    one, two = heads.train()(pooled)
+    assert not torch.equal(one, two)
+
+
+# ----------------------------------------------------------------------------------------------------- reference encoders
+
+
+@pytest.mark.parametrize("build", [ptbxl_reference.xresnet1d101, ptbxl_reference.inception1d, ptbxl_reference.resnet1d_wang])
+def test_a_records_logits_are_the_largest_over_its_crops(build: Callable[..., ptbxl_reference.Reference]) -> None:
+    torch.manual_seed(0)
+    model = build(classes=4).eval()
+    signal = noise(2, 12, 1000)
+    with torch.no_grad():
+        crops = torch.stack([model.logits(signal[..., start : start + 250]) for start in range(0, 751, 125)])
+        torch.testing.assert_close(model.record_logits(signal), crops.amax(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fresh_xresnet_block_is_its_shortcut() -> None:
+    block, x = ptbxl_reference.XBlock(64, 64, 256, 5, 2).eval(), noise(2, 64, 63)
+    torch.testing.assert_close(block(x), F.relu(block.idpath(x)))
+    assert block(x).shape == (2, 256, 32)
+
+
+def test_an_xresnets_file_repeats_its_convolutions_and_loads_again() -> None:
+    model, family = ptbxl_reference.xresnet1d101(classes=3), ptbxl_reference.XRESNET
+    published = publish(model.state_dict(), {}, family, Layout())
+    repeated = [key for key in published if ".convpath.0." in key]
+    assert len(repeated) == sum(".convs." in key for key in published) > 0
+    again = fit(published, family, ptbxl_reference.xresnet1d101)
+    assert again.options == {"classes": 3}
+    assert all(torch.equal(tensor, again.module.state_dict()[key]) for key, tensor in model.state_dict().items())
+    published[repeated[0]] = published[repeated[0]] + 1
+    with pytest.raises(mb.UserError, match="should repeat"):
+        fit(published, family, ptbxl_reference.xresnet1d101)
+
+
+# --------------------------------------------------------------------------------------------------------------------- timm
+
+
+def test_every_lead_fills_its_band_of_the_image() -> None:
+    signal = noise(2, 12, 50)
+    image = bands(signal, 224)
+    for row in range(224):
+        assert torch.equal(image[:, 0, row], signal[:, row * 12 // 224])
+
+
+@pytest.mark.parametrize("hertz", [15.625, 62.5, 125.0])
+def test_a_tone_is_a_line_in_the_spectrogram(hertz: float) -> None:
+    time = torch.arange(5000) / 500.0
+    image = spectrogram(torch.sin(2 * math.pi * hertz * time).expand(1, 12, -1))
+    assert image.shape == (1, 12, WINDOW // 2 + 1, 5000 // HOP + 1)
+    assert (image[..., 3:-3].argmax(dim=2) == round(hertz * WINDOW / 500)).all()
+
+
+@pytest.mark.parametrize("image", ["spectrogram", "patches"])
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "resnet10t"])
+def test_any_timm_model_reads_records_one_by_one(model: str, image: str) -> None:
+    encoder, signal = TimmImage(model=model, image=image, size=64).eval(), noise(3, 12, 5000)
+    with torch.no_grad():
+        together, alone = encoder(signal), encoder(signal[1:2])
+    assert together.tokens is not None
+    assert together.tokens.shape[::2] == (3, encoder.width)
+    torch.testing.assert_close(together.embedding[1:2], alone.embedding, rtol=1e-4, atol=1e-5)
+
+
+def test_a_misspelt_timm_model_or_image_is_answered_with_names() -> None:
+    with pytest.raises(mb.UserError, match="resnet18"):
+        TimmImage(model="resnet118")
+    with pytest.raises(mb.UserError, match="spectrogram, patches"):
+        TimmImage(image="painting")

@@ -1,0 +1,208 @@
+"""The loop: killed and resumed it ends in the same bits; it keeps the best weights; it stops at NaN."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from tiny_method import OPTIMISER, make_source, make_step, make_store
+from torch import Tensor, nn
+
+import melp_bench as mb
+from melp_bench.errors import UserError
+from melp_bench.pretrain import loop, state
+from melp_bench.pretrain.loop import Budget, NonFiniteLoss, Trained, pretrain, validation_loss
+from melp_bench.pretrain.source import PretrainSource
+from melp_bench.pretrain.step import Step
+from melp_bench.run.training import make_fabric
+from melp_bench.store import Store
+
+BUDGET = Budget(steps=14, batch_size=8, seed=1, validate_every=3)
+WEIGHTS = {"rhythm": 1.0, "beat": 0.2, "token": 2.0}
+
+
+class Killed(BaseException):
+    """What no handler of the loop may catch."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(tmp_path_factory.mktemp("stores") / "corpus")
+
+
+def train(store: Store, folder: Path, *, die_after: int = 0, precision: str = "32") -> tuple[Step, Trained]:
+    """Pretrain a new model; with `die_after`, die once that step is done."""
+    step = make_step()
+
+    def report(done: int, total: int, note: str) -> None:
+        if die_after and done == die_after and note:
+            raise Killed
+
+    source, fabric = make_source(store, step), make_fabric("cpu", precision)
+    trained = pretrain(step, WEIGHTS, source, budget=BUDGET, optimiser=OPTIMISER, fabric=fabric, folder=folder, report=report)
+    return step, trained
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Step, Trained]:
+    return train(store, tmp_path_factory.mktemp("undisturbed"))
+
+
+def assert_same(one: tuple[Step, Trained], two: tuple[Step, Trained]) -> None:
+    assert one[1] == two[1]
+    mine, other = one[0].state_dict(), two[0].state_dict()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+@pytest.mark.parametrize("deaths", [[2], [3], [4], [8], [14], [4, 7, 11]])
+def test_a_killed_and_resumed_run_ends_in_the_same_bits(
+    store: Store, undisturbed: tuple[Step, Trained], tmp_path: Path, deaths: list[int]
+) -> None:
+    for death in deaths:
+        with pytest.raises(Killed):
+            train(store, tmp_path, die_after=death)
+    assert_same(train(store, tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("written", [1, 2, 3, 4, 5])
+def test_death_in_the_middle_of_writing_a_state_leaves_a_good_one(
+    store: Store, undisturbed: tuple[Step, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    calls = 0
+    save = torch.save
+
+    def dying(value: object, file: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == written:
+            file.write(b"half a state")  # type: ignore[attr-defined]
+            raise Killed
+        save(value, file)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(state.torch, "save", dying)
+    with pytest.raises(Killed):
+        train(store, tmp_path)
+    monkeypatch.undo()
+    assert_same(train(store, tmp_path), undisturbed)
+
+
+def test_a_finished_run_is_not_run_again(store: Store, undisturbed: tuple[Step, Trained], tmp_path: Path) -> None:
+    train(store, tmp_path)
+    assert_same(train(store, tmp_path, die_after=1), undisturbed)
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_damaged_state_says_what_to_do(store: Store, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Killed):
+        train(store, tmp_path, die_after=7)
+    path = tmp_path / f"{name}.pt"
+    path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(UserError, match=rf"{name}\.pt' is damaged .* delete the folder"):
+        train(store, tmp_path)
+    torch.save({"step": 3, "weights": {"no": torch.zeros(1)}, "optimizer": {}, "trained": {}}, path)
+    with pytest.raises(UserError, match=r"does not fit this model .* delete the folder"):
+        train(store, tmp_path)
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(UserError, match="is damaged"):  # what only unpickling could read is not read
+        train(store, tmp_path)
+
+
+def test_the_weights_that_are_left_are_those_of_the_lowest_validation_loss(
+    store: Store, undisturbed: tuple[Step, Trained]
+) -> None:
+    step, trained = undisturbed
+    totals = trained.history["total"]
+    assert trained.history["step"] == [3, 6, 9, 12, 14]
+    assert trained.best_loss == min(totals)
+    assert trained.best_step == trained.history["step"][totals.index(min(totals))]
+    again = validation_loss(step, WEIGHTS, make_source(store, step), budget=BUDGET, fabric=make_fabric("cpu", "32"))
+    assert sum(WEIGHTS[n] * v for n, v in again.items()) == pytest.approx(trained.best_loss, rel=1e-6)
+
+
+def test_selection_takes_the_lowest_and_of_equals_the_first() -> None:
+    trained = Trained()
+    kept = [loop._record(trained, i, {"a": 0.0}, {"a": loss}, {"a": 2.0}) for i, loss in enumerate([3.0, 1.0, 1.0, 2.0, 0.5])]
+    assert kept == [True, True, False, False, True]
+    assert (trained.best_step, trained.best_loss) == (4, 1.0)
+    assert trained.history["total"] == [6.0, 2.0, 2.0, 4.0, 1.0]
+
+
+def test_a_validation_loss_is_the_same_every_time_and_leaves_training_mode(store: Store) -> None:
+    step = make_step(dropout=0.5)
+    source, fabric = make_source(store, step), make_fabric("cpu", "32")
+    first, second = (validation_loss(step, WEIGHTS, source, budget=BUDGET, fabric=fabric) for _ in range(2))
+    assert first == second
+    assert step.training
+
+
+class Breaks(mb.Objective):
+    """Falls by itself, and becomes `value` in a step of training or in validation."""
+
+    scale: ClassVar[str] = "rhythm"
+
+    def __init__(self, value: float, at: int, *, in_eval: bool = False) -> None:
+        super().__init__()
+        self.value, self.at, self.in_eval, self.calls = value, at, in_eval, 0
+
+    def forward(self, ecg: mb.Features) -> Tensor:
+        self.calls += self.training
+        broken = (self.calls == self.at) if self.training else self.in_eval
+        return ecg.rhythm.square().mean() * (self.value if broken else 1.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(store: Store, tmp_path: Path, value: float) -> None:
+    step = make_step({"fine": Breaks(1.0, 0), "odd": Breaks(value, 5)})
+    source, fabric, weights = make_source(store, step), make_fabric("cpu", "32"), {"fine": 1.0, "odd": 1.0}
+    with pytest.raises(NonFiniteLoss, match=rf"training loss of step 5: odd is {value};") as told:
+        pretrain(step, weights, source, budget=BUDGET, optimiser=OPTIMISER, fabric=fabric, folder=tmp_path)
+    assert "fine is" not in str(told.value)
+    assert state.load_state(tmp_path, "last", module=make_step({}), fabric=fabric)["step"] == 3
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_run(store: Store, tmp_path: Path) -> None:
+    step = make_step({"odd": Breaks(math.nan, 0, in_eval=True)})
+    source, fabric = make_source(store, step), make_fabric("cpu", "32")
+    with pytest.raises(NonFiniteLoss, match="validation loss of step 3: odd is nan"):
+        pretrain(step, {"odd": 1.0}, source, budget=BUDGET, optimiser=OPTIMISER, fabric=fabric, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_precision_trains_too(store: Store, tmp_path: Path, undisturbed: tuple[Step, Trained]) -> None:
+    step, trained = train(store, tmp_path, precision="bf16")
+    assert trained.best_loss == pytest.approx(undisturbed[1].best_loss, rel=0.05)
+    assert {p.dtype for p in step.parameters()} == {torch.float32}
+
+
+def test_what_is_conformed_is_the_same_bits_whatever_was_asked_for_first(store: Store) -> None:
+    step = make_step({})
+    one, two = make_source(store, step), make_source(store, step)
+    cpu = torch.device("cpu")
+    everything = one.batch(one.train, cpu).signal
+    for i in reversed(range(len(two.train))):
+        assert torch.equal(two.batch(two.train[i : i + 1], cpu).signal[0], everything[i])
+    torch.testing.assert_close(everything, store.batch(one.train, one.spec))
+
+
+def test_pretraining_never_reads_the_test_fold(store: Store) -> None:
+    source = make_source(store, make_step({}))
+    assert set(store.folds[source.train]) == set(range(1, 9))
+    assert set(store.folds[source.validation]) == {9}
+
+
+def test_a_corpus_without_validation_records_is_refused(tmp_path: Path) -> None:
+    small = make_store(tmp_path / "small", num_records=8)
+    with pytest.raises(UserError, match="no record in fold 9"):
+        PretrainSource(small, make_step({}).model.encoder.spec, None)
+
+
+def test_an_objective_that_asks_for_what_there_is_not_is_named() -> None:
+    class Odd(mb.Objective):
+        def forward(self, ecg: mb.Features, weather: Tensor) -> Tensor:
+            return ecg.rhythm.mean()
+
+    with pytest.raises(UserError, match=r"'Odd' asks for \['weather'\]"):
+        make_step({"odd": Odd()})

@@ -1,0 +1,246 @@
+"""Masked words: what is hidden, how it is counted, what a vocabulary gains, and that a stopped run ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+import melp_bench as mb
+from melp_bench.errors import UserError
+from melp_bench.pretrain.loop import Budget
+from melp_bench.pretrain.masked_words import TERM, MaskedWords, ReportSource, Words, hide, perplexity
+from melp_bench.pretrain.texts import read_reports, split_by_text
+from melp_bench.pretrain.vocabulary import SPECIAL, broken_words, extend, learn_wordpiece
+from melp_bench.run.text_training import DONE, Reports, TextPlan, pretrain_text
+from melp_bench.run.training import make_fabric
+from melp_plugins.text.hugging_face import hugging_face
+
+RHYTHMS = ("sinus rhythm", "sinus tachycardia", "atrial fibrillation")
+AXES = ("normal axis", "left axis deviation", "right axis deviation")
+TEXTS = [f"{RHYTHMS[i % 3]}. {AXES[i % 3]}. rate {40 + i} bpm." for i in range(120)]
+
+
+class Silent:
+    """A listener that shows nothing, and stops a run where it is told to."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+
+    def stage(self, what: str, unit: str):  # type: ignore[no-untyped-def]
+        from contextlib import contextmanager
+
+        @contextmanager
+        def shown():  # type: ignore[no-untyped-def]
+            def advance(done: int, total: int, note: str) -> None:
+                if done == self.stop_after:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+        return shown()
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+def plan(**changes: object) -> TextPlan:
+    stated: dict[str, object] = {
+        "model": None,
+        "vocabulary": "train",
+        "words": 120,
+        "layers": 1,
+        "width": 64,
+        "max_tokens": 24,
+        "budget": Budget(steps=12, batch_size=16, seed=1, validate_every=4),
+        "learning_rate": 5e-3,
+    }
+    return TextPlan(**{**stated, **changes})  # type: ignore[arg-type]
+
+
+def reports() -> Reports:
+    return Reports(TEXTS, *split_by_text(TEXTS), corpus="made")
+
+
+def train(folder: Path, wanted: TextPlan | None = None, stop_after: int | None = None, **options: bool) -> dict:  # type: ignore[type-arg]
+    return pretrain_text(
+        wanted or plan(), reports(), folder, fabric=make_fabric("cpu", "32"), listener=Silent(stop_after), **options
+    )
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_fifteen_in_a_hundred_words_are_guessed_and_only_words() -> None:
+    ids = torch.arange(400_000).reshape(1000, 400) % 90 + 10
+    guessable = ids % 2 == 0
+    shown, chosen = hide(Words(ids, torch.ones_like(guessable), guessable), generator(), mask_id=3, vocab=100)
+    assert not (chosen & ~guessable).any()
+    assert torch.equal(shown[~chosen], ids[~chosen])
+    assert chosen.sum() / guessable.sum() == pytest.approx(0.15, abs=0.005)
+    hidden = shown[chosen] == 3
+    other = (shown[chosen] != ids[chosen]) & ~hidden
+    assert hidden.float().mean() == pytest.approx(0.8 + 0.1 / 100, abs=0.01)
+    assert other.float().mean() == pytest.approx(0.1 * 98 / 100, abs=0.01)
+
+
+class Uniform(nn.Module):
+    """Knows nothing: every word is equally likely."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> object:
+        from types import SimpleNamespace
+
+        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 200))
+
+
+def test_who_knows_nothing_has_the_vocabulary_for_a_perplexity() -> None:
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=learn_wordpiece(TEXTS, size=50), **SPECIAL)
+    source = ReportSource(TEXTS, *split_by_text(TEXTS), tokenizer=wrapped, max_tokens=24)
+    step = MaskedWords(Uniform(), mask_id=wrapped.mask_token_id, vocab=200)
+    assert perplexity(step, source, batch_size=3, seed=0, device=torch.device("cpu")) == pytest.approx(200.0)
+    empty = source.batch(source.train[:2], torch.device("cpu"))
+    empty.guessable.zero_()
+    mean, count = step(empty, generator())[TERM]
+    assert (float(mean), float(count)) == (0.0, 0.0)
+
+
+def test_the_loss_is_that_of_a_slow_loop() -> None:
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=learn_wordpiece(TEXTS, size=90), **SPECIAL)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(wrapped), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    model = BertForMaskedLM(config).eval()
+    source = ReportSource(TEXTS, *split_by_text(TEXTS), tokenizer=wrapped, max_tokens=24)
+    batch = source.batch(source.train[:7], torch.device("cpu"))
+    mean, count = MaskedWords(model, mask_id=4, vocab=len(wrapped))(batch, generator(5))[TERM]
+    shown, chosen = hide(batch, generator(5), mask_id=4, vocab=len(wrapped))
+    losses = []
+    for row in range(7):
+        length = int(batch.mask[row].sum())
+        logits = model(input_ids=shown[row : row + 1, :length]).logits[0]
+        losses += [-logits[i].log_softmax(-1)[batch.ids[row, i]].item() for i in range(length) if chosen[row, i]]
+    assert float(count) == len(losses) > 5
+    assert mean.item() == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
+
+
+def test_an_added_word_begins_as_the_mean_of_its_pieces_and_is_one_token() -> None:
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=learn_wordpiece(["a b c ab ba abc"] * 9, size=14), **SPECIAL)
+    sentence = "cab cab cab cab cab cabby ab"
+    found = broken_words(wrapped.backend_tokenizer, [sentence], limit=9)
+    assert found == ["cab"]  # "cabby" is too rare, "ab" is known
+    model = BertForMaskedLM(
+        BertConfig(vocab_size=len(wrapped), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    )
+    before = model.get_input_embeddings().weight.detach().clone()
+    pieces = wrapped.encode("cab", add_special_tokens=False)
+    extend(model, wrapped, found)
+    new = wrapped.convert_tokens_to_ids("cab")
+    assert new == len(before)
+    assert wrapped.encode("Cab", add_special_tokens=False) == [new]
+    assert wrapped.encode("cabc", add_special_tokens=False) != [new]
+    torch.testing.assert_close(model.get_input_embeddings().weight[new].detach(), before[pieces].mean(0))
+    torch.testing.assert_close(model.get_input_embeddings().weight[:new].detach(), before)
+
+
+def test_training_learns_and_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    made = train(tmp_path / "bert", plan(budget=Budget(steps=40, batch_size=16, seed=1, validate_every=20)))
+    assert made["perplexity"]["after"] < 0.5 * made["perplexity"]["before"]
+    stamp = (tmp_path / "bert" / "model.safetensors").stat().st_mtime_ns
+    assert train(tmp_path / "bert", plan(budget=Budget(steps=40, batch_size=16, seed=1, validate_every=20))) == made
+    assert (tmp_path / "bert" / "model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(UserError, match="other reports or settings"):
+        train(tmp_path / "bert")
+
+
+def test_a_stopped_run_ends_in_the_bits_of_an_undisturbed_one(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stop_after=7)
+    assert not (tmp_path / "stopped" / DONE).exists()
+    again = train(tmp_path / "stopped")
+    assert again["perplexity"]["after"] == whole["perplexity"]["after"]
+    assert again["history"] == whole["history"]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not (tmp_path / "stopped" / "state").exists()
+
+
+@pytest.mark.parametrize("vocabulary", ["keep", "extend", "train"])
+def test_a_model_goes_on_in_its_own_or_another_vocabulary_and_opens_as_a_text_encoder(tmp_path: Path, vocabulary: str) -> None:
+    first = tmp_path / "first"
+    train(first, plan(words=40))
+    size = json.loads((first / DONE).read_text())["vocabulary"]
+    made = train(tmp_path / "second", plan(model=str(first), vocabulary=vocabulary, words=120))
+    grown = made["vocabulary"]
+    assert (grown == size) if vocabulary == "keep" else (grown > size)
+    encoder = hugging_face(mb.TextSource(), model=str(tmp_path / "second"), causal=True, max_tokens=32).eval()
+    with torch.no_grad():
+        features = encoder(encoder.tokenize(TEXTS[:3]))
+    assert features.rhythm.shape == (3, 64)
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "second")) == grown
+    want = load_file(tmp_path / "second" / "model.safetensors")["bert.encoder.layer.0.output.dense.weight"]
+    assert torch.equal(encoder.state_dict()["body.encoder.layer.0.output.dense.weight"], want)
+
+
+def write_parquet(path: Path) -> None:
+    pq.write_table(pa.table({"text": ["c one", None, " "], "other": ["x", "y", "z"]}), path)
+
+
+def test_every_kind_of_file_gives_its_reports_in_the_order_of_names(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a one\n\n a two \n")
+    (tmp_path / "b.jsonl").write_text('{"report": "b one", "text": "not this"}\n\n{"report": "b two"}\n')
+    (tmp_path / "sub").mkdir()
+    write_parquet(tmp_path / "sub" / "c.parquet")
+    (tmp_path / "notes.md").write_text("no report")
+    assert read_reports(tmp_path) == ["a one", "a two", "b one", "b two", "c one"]
+    assert read_reports(tmp_path / "sub" / "c.parquet", "other") == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said"),
+    [
+        ("absent", lambda p: None, "no reports at"),
+        ("x.csv", lambda p: p.write_text("a"), "no kind that we read"),
+        ("x.txt", lambda p: p.write_text("\n \n"), "no report in"),
+        ("x.txt", lambda p: p.write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
+        ("x.jsonl", lambda p: p.write_text('{"a": 1}'), "--field"),
+        ("x.jsonl", lambda p: p.write_text('{"text": 1}'), "wanted text"),
+        ("x.jsonl", lambda p: p.write_text("{"), "line 1: not JSON"),
+        ("x.parquet", lambda p: p.write_text("nothing"), "cannot be read as Parquet"),
+    ],
+)
+def test_files_that_hold_no_reports_are_told_in_one_line(
+    tmp_path: Path, name: str, write: Callable[[Path], object], said: str
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(UserError, match=said) as caught:
+        read_reports(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_copies_of_a_report_stand_on_one_side() -> None:
+    texts = [f"report {i % 500}" for i in range(2000)]
+    train_on, held = split_by_text(texts)
+    assert sorted([*train_on.tolist(), *held.tolist()]) == list(range(2000))
+    assert not {texts[i] for i in train_on} & {texts[i] for i in held}
+    assert 0.02 < len(held) / 2000 < 0.09
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="not empty"):
+        train(tmp_path)
+    with pytest.raises(UserError, match="not empty"):
+        train(tmp_path, restart=True)
+    assert (tmp_path / "thesis.tex").exists()

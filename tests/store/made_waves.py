@@ -1,0 +1,56 @@
+"""A dataset of made records, importable by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from melp_bench.components import BadRecord, Dataset, RecordInfo, Signal, Task
+from melp_bench.signal import LEADS
+
+RATES = (100.0, 250.0, 500.0)
+
+
+class Waves(Dataset):
+    """`count` records of several rates, lengths and lead orders; every seventh is bad. `odd` replaces infos or signals."""
+
+    version = "1"
+    licence = "none"
+    citation = "none"
+    generated = True
+
+    def __init__(
+        self, *, count: int = 60, infos: dict[int, RecordInfo] | None = None, signals: dict[int, Signal] | None = None
+    ):
+        self.count, self.odd_infos, self.odd_signals = count, infos or {}, signals or {}
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        return {
+            "parity": Task("parity", {"EVEN": frozenset({"even"}), "ODD": frozenset({"odd"})}, {"EVEN": ("even",)}),
+            "third": Task("third", {"THIRD": frozenset({"third"})}, keep_unlabelled=True),
+            "rare": Task("rare", {"THIRD": frozenset({"third"})}),
+        }
+
+    def infos(self, source: Path) -> Iterator[RecordInfo]:
+        for n in range(self.count):
+            statements = {"even" if n % 2 == 0 else "odd"} | ({"third"} if n % 3 == 0 else set())
+            info = RecordInfo(f"r{n}", f"p{n // 2}", frozenset(statements), f"report {n}", 20.0 + n, "FM"[n % 2])
+            yield self.odd_infos.get(n, info)
+
+    def signal(self, source: Path, info: RecordInfo) -> Signal:
+        n = int(info.record_id.removeprefix("r"))
+        if n % 7 == 6:
+            raise BadRecord("made-bad", f"record {n}")
+        return self.odd_signals.get(n) or wave(n)
+
+
+def wave(n: int) -> Signal:
+    """Return made record number `n`."""
+    rng = np.random.default_rng(n)
+    rate = RATES[n % 3]
+    x = rng.standard_normal((12, round(rate * (2 + n % 4)))).astype(np.float32).cumsum(axis=1) * 0.05
+    order = LEADS if n % 2 else (*LEADS[:4], "aVF", "aVL", *LEADS[6:])
+    return Signal(x.astype(np.float32), rate, order)

@@ -1,0 +1,69 @@
+"""A row holds what was measured and where; equal work on an equal machine has one key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from melp_bench.errors import UserError
+from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.throughput.encoder import SpeedRow, Work, measure, write_speed
+
+
+class Counting(SmallEncoder):
+    """Remembers how it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, bool, bool]] = []
+
+    def forward(self, signal: torch.Tensor):  # type: ignore[no-untyped-def]
+        self.seen.append((len(signal), torch.is_grad_enabled(), self.training))
+        return super().forward(signal)
+
+
+def test_the_row_follows_from_its_seconds() -> None:
+    row = measure("small", {}, SmallEncoder(), Work(batch=4, repeats=5))
+    rates = sorted(4 / s for s in row.seconds)
+    assert len(rates) == 5
+    assert row.records_per_second == pytest.approx(rates[2])
+    assert (row.records_per_second_low, row.records_per_second_high) == pytest.approx((rates[1], rates[3]))
+    assert row.parameters == 12 * 25 * 32 + 32 + 32 * 20 + 20
+    assert row.gflops_per_record * 1e9 == 8 * 2 * (12 * 25 * 32 + 32 * 20)
+    assert row.peak_bytes >= 4 * row.parameters
+
+
+def test_forward_runs_in_eval_without_a_graph_and_train_with_one() -> None:
+    for mode, graph in (("forward", False), ("train", True)):
+        encoder = Counting()
+        measure("small", {}, encoder, Work.model_validate({"mode": mode, "batch": 3, "repeats": 2}))
+        assert encoder.seen[:-1] == [(3, graph, graph)] * 5  # three to warm up, two timed
+        assert encoder.seen[-1] == (1, False, False)  # the FLOPs are counted on one record
+        assert all(p.grad is None for p in encoder.parameters())
+
+
+def test_measuring_again_replaces_the_row_and_other_work_does_not(tmp_path: Path) -> None:
+    work = Work(batch=2, repeats=1)
+    first = write_speed(measure("small", {}, SmallEncoder(), work), tmp_path)
+    again = write_speed(measure("small", {}, SmallEncoder(), work), tmp_path)
+    other = write_speed(measure("small", {}, SmallEncoder(), Work(batch=3, repeats=1)), tmp_path)
+    assert first == again != other
+    assert sorted(tmp_path.iterdir()) == sorted([first, other])
+    assert SpeedRow.model_validate_json(first.read_bytes()).key == first.stem
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (Work(batch=0), "--batch is 0"),
+        (Work(repeats=0), "--repeats is 0"),
+        (Work(dtype="float8"), "'float8'"),
+        (Work(device="abacus"), "'abacus'"),
+        (Work(device="meta"), "'meta'"),
+    ],
+)
+def test_impossible_work_is_refused_in_one_line(work: Work, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        measure("small", {}, SmallEncoder(), work)
