@@ -74,7 +74,7 @@ def stopped(
     """Start the command line, send `number` to it and its children once `ready`, and return how it ended."""
     process = subprocess.Popen(
         [sys.executable, "-c", START, *arguments],
-        env={**os.environ, "MELP_BENCH_HOME": str(home), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "MELP_BENCH_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
