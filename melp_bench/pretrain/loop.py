@@ -37,10 +37,14 @@ Report = Callable[[int, int, str], None]
 
 
 class Source(Protocol):
-    """What is learned from: positions of the two parts, and batches of them as the step module reads them."""
+    """What is learned from: positions of the two parts, and batches of them as the step module reads them.
+
+    `bounds` (S + 1,) says where in `train` what lies together (a shard) begins, and the end.
+    """
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
+    bounds: NDArray[np.int64]
 
     def batch(self, positions: NDArray[np.int64], device: torch.device) -> Any:
         """Return what the step module is given for `positions`."""
@@ -104,6 +108,7 @@ def pretrain(
             seed=budget.seed,
             rank=fabric.global_rank,
             world_size=fabric.world_size,
+            bounds=source.bounds,
         )
         _seed(generator, budget.seed, step, fabric.global_rank)
         rate.step_update(step)

@@ -56,6 +56,7 @@ class ReportSource:
         if not len(train) or not len(validation):
             raise UserError(f"{len(train)} reports to train on and {len(validation)} held out; wanted some of both")
         self.train, self.validation, self.pad = train, validation, int(tokenizer.pad_token_id)
+        self.bounds = np.array([0, len(train)])  # reports are in memory: one part
         special = sorted(set(tokenizer.all_special_ids))
         encoded = tokenizer(list(reports), truncation=True, max_length=max_tokens)["input_ids"]
         self._ids = [np.asarray(ids, dtype=np.int64) for ids in encoded]

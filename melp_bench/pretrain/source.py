@@ -12,6 +12,7 @@ from torch import Tensor
 
 from melp_bench.components import TextBatch, TextEncoder
 from melp_bench.errors import UserError
+from melp_bench.pretrain.order import shard_bounds
 from melp_bench.pretrain.step import Batch
 from melp_bench.signal import SignalSpec
 from melp_bench.store import Store
@@ -36,6 +37,7 @@ class PretrainSource:
         self.store, self.spec, self.text, self.labels = store, spec, text, labels
         self.train = np.flatnonzero(store.folds <= 8)
         self.validation = np.flatnonzero(store.folds == 9)
+        self.bounds = shard_bounds(store.shards[self.train])
         if not len(self.validation):
             raise UserError(
                 f"dataset {store.name!r} has no record in fold 9, which pretraining is validated on; use more records"

@@ -42,6 +42,7 @@ class Store:
         num_samples: (N,) int.
         leads: N tuples of lead names, in the source's order.
         verdicts: N of "ok" and "repaired".
+        shards: (N,) int, the shard that holds the record; ascending.
         doubts: N tuples of reason codes of what looks wrong and was left as it is.
     """
 
@@ -66,7 +67,7 @@ class Store:
         self.leads: list[tuple[str, ...]] = [tuple(names) for names in columns["leads"]]
         self.verdicts: list[str] = columns["verdict"]
         self.doubts: list[tuple[str, ...]] = [tuple(codes) for codes in columns["doubts"]]
-        self._shard = columns["shard"]
+        self.shards: NDArray[np.int64] = np.array(columns["shard"], dtype=np.int64)
         self._offset = columns["offset"]
         self._gains = [np.array(gains, dtype=np.float32) for gains in columns["gains"]]
         self._maps: dict[int, NDArray[np.int16]] = {}
@@ -180,7 +181,7 @@ class Store:
 
     def _values(self, position: int) -> NDArray[np.int16]:
         """Return a record's int16 values, (L, T), as a view of its shard."""
-        shard = self._shard[position]
+        shard = int(self.shards[position])
         if shard not in self._maps:
             path = shard_path(self.root, shard)
             expected = 2 * self.manifest.shards[shard].values
