@@ -10,6 +10,8 @@ from melp_bench.canonical import digest
 from melp_bench.schema import Frozen, load_toml, shipped
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+SubsetRule = Literal["nested", "melp", "merl"]
+"""How a fraction of the labels is drawn: nested is ours, a set per seed; the others are the published ones, one set for all."""
 
 
 class DatasetUse(Frozen):
@@ -17,11 +19,16 @@ class DatasetUse(Frozen):
 
     `holdout`: folds 1-8 train, 9 validation, 10 test (official folds, or by SHA-256 of the patient id).
     `cross-validate`: every fold is test once, the next one validation, the rest train.
+
+    `view`: whose labels and split. "corrected" is the dataset's own, by name. "published" is that of the literature's label
+    files, which the user gives with --published-splits: columns by position, defects included.
     """
 
     dataset: str
     options: dict[str, Any] = Field(default_factory=dict)
     split: Literal["holdout", "cross-validate"] = "holdout"
+    view: Literal["corrected", "published"] = Field(default="corrected", exclude_if=lambda view: view == "corrected")
+    sha256: dict[str, str] = Field(default_factory=dict, exclude=True)  # of label files, by path: what they must have
 
 
 class Pretrain(Frozen):
@@ -65,6 +72,7 @@ class LinearProbe(Frozen):
     batch_size: int = 128
     epochs: int = 100
     patience: int = 5  # epochs without a better validation AUROC
+    subset: SubsetRule = Field(default="nested", exclude_if=lambda rule: rule == "nested")  # which labels a fraction is
 
 
 class Transfer(Frozen):
@@ -104,6 +112,22 @@ class Protocol(Frozen):
         unknown = sorted(used - set(self.datasets))
         if unknown:
             raise ValueError(f"uses {unknown} but [datasets] has {sorted(self.datasets)}")
+        return self
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Protocol:
+        published = {alias for alias, use in self.datasets.items() if use.view == "published"}
+        for alias, use in self.datasets.items():
+            if alias in published and use.split != "holdout":
+                raise ValueError(f"dataset {alias!r} has view 'published', whose files are a holdout; leave out split")
+            if use.sha256 and alias not in published:
+                raise ValueError(f"dataset {alias!r} states sha256 of label files, which view = 'published' reads")
+        if self.pretrain and self.pretrain.dataset in published:
+            raise ValueError(f"pretrains on {self.pretrain.dataset!r}, whose published test records are not its own folds'")
+        for e in self.evaluations:
+            drawn = e.subset if isinstance(e, LinearProbe) else "nested"
+            if drawn != "nested" and (wrong := [task for task in tasks_of(e) if task.partition("/")[0] not in published]):
+                raise ValueError(f"subset {drawn!r} is of the published label files, and {wrong} have not view = 'published'")
         return self
 
     @property

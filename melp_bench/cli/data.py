@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from melp_bench.cli.audit import audit
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ def verify(
         raise typer.Exit(1)
     screen.say(f"{dataset}  {found.num_shards:,} shards and {found.num_native:,} records read again: all as they were")
 
+
+app.command()(audit)
 
 # ----------------------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from melp_bench.plugins import Catalogue
     from melp_bench.protocol import Protocol
     from melp_bench.results import ResultRecord
+    from melp_bench.run.label_views import Views
     from melp_bench.run.plan import Plan
 
 Models = Annotated[
@@ -33,6 +34,12 @@ Settings = Annotated[
     typer.Option("--set", metavar="PART.OPTION=VALUE", help="Change the recipe: encoder.layers=6, rhythm.weight=2, ..."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+PublishedSplits = Annotated[
+    Path | None,
+    typer.Option(
+        "--published-splits", metavar="DIR", help="The folder data_split of the label files that published views read."
+    ),
+]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that make or read records; 0: one per core.")]
 
 
@@ -46,6 +53,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and do nothing.")] = False,
     device: Device = "auto",
     workers: Workers = 0,
+    published_splits: PublishedSplits = None,
 ) -> None:
     """Pretrain (or load) models, evaluate them under PROTOCOL, and write the leaderboard."""
     from contextlib import nullcontext
@@ -55,6 +63,7 @@ def run(
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol
     from melp_bench.results import read_results
+    from melp_bench.run.label_views import open_views
     from melp_bench.run.methods import find_method
     from melp_bench.run.plan import make_plan
     from melp_bench.run.stores import open_stores, unprepared
@@ -66,6 +75,8 @@ def run(
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
     _head(console, rule, choose_device(device))
     catalogue, screen, board = discover(), Screen(console), out or home() / "leaderboard"
+    views = open_views(rule, published_splits)
+    _show_views(console, views)
     if dry_run and (absent := unprepared(rule, catalogue)):
         _show_sketch(console, rule, names, settings, catalogue, absent)
         return
@@ -77,7 +88,7 @@ def run(
     methods = [
         find_method(name, catalogue, settings=settings, pretrain=pretrain, stores=stores, checkpoints=folder) for name in names
     ]
-    plan = make_plan(rule, methods, stores, board / "results")
+    plan = make_plan(rule, methods, stores, board / "results", views)
     if not dry_run:
         make_folder(plan.results)
     rows = list(read_results(plan.results))  # a damaged one is told before any work
@@ -88,7 +99,7 @@ def run(
         from melp_bench.run.execute import Bench, execute
 
         fabric = fabric or make_fabric(device, precision)
-        execute(plan, Bench(catalogue, stores, fabric, screen, home() / "features"))
+        execute(plan, Bench(catalogue, stores, fabric, screen, home() / "features", views))
         rows = list(read_results(plan.results))
     if fabric is None or fabric.global_rank == 0:
         _finish(console, plan, rows, board)
@@ -138,6 +149,14 @@ def _head(console: Console, rule: Protocol, device: str) -> None:
     threads = f", {torch.get_num_threads()} threads" if device == "cpu" else ""
     named = f"protocol {rule.name} (rev {rule.revision}, {rule.hash[:8]})"
     console.print(f"melp-bench {__version__} · {named} · {device}{threads}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_views(console: Console, views: Views) -> None:
+    """Say of every task with the published view whether its label files are those that somebody vouches for."""
+    for name, files in views.items():
+        unknown = [file.path for file in files.parts.values() if file.verified == "unknown"]
+        told = f"of unknown SHA-256: {', '.join(unknown)}; the rows record it, and sha256 in the protocol pins it"
+        _printer(console)(f"labels {name}: published files, {told if unknown else 'their SHA-256 as published or stated'}")
 
 
 def _show_plan(console: Console, plan: Plan, *, each: bool) -> None:

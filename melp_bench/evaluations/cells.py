@@ -80,7 +80,8 @@ def _cells_of(spec: ZeroShot | LinearProbe | Transfer) -> Iterable[Cell]:
         for task in spec.tasks:
             for fraction in spec.fractions:
                 options = {**shared, "fraction": fraction}
-                yield Cell(spec.name, linear_probe.VERSION, task, f"{100 * fraction:g} %", options, (task,), spec)
+                setting = f"{100 * fraction:g} %" + ("" if spec.subset == "nested" else f" ({spec.subset})")
+                yield Cell(spec.name, linear_probe.VERSION, task, setting, options, (task,), spec)
         return
     for source, target in spec.pairs:
         name = f"{source}->{target}"

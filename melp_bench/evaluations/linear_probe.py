@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from melp_bench.errors import NotApplicable
 from melp_bench.evaluations.probe import Probe, Problem, fit
 from melp_bench.evaluations.scoring import outcome
-from melp_bench.evaluations.subject import Subject, TaskData, require_finite
-from melp_bench.evaluations.subsets import label_subset
-from melp_bench.protocol import Interval, LinearProbe
+from melp_bench.evaluations.subject import Positions, Subject, TaskData, require_finite
+from melp_bench.evaluations.subsets import label_subset, published_subset
+from melp_bench.protocol import Interval, LinearProbe, SubsetRule
 from melp_bench.results import Outcome
 
 VERSION = 1
@@ -41,19 +41,21 @@ def run(subject: Subject, task: TaskData, *, fraction: float, options: LinearPro
     """
     task = task.in_record_order()
     require_finite(subject, task.embedding, "record embeddings")
-    problems = problems_of(task, fraction, options.seeds)
+    problems = problems_of(task, fraction, options.seeds, options.subset)
     probes = fit(task.embedding, task.labels, problems, options)
     scored = task.scored()
     scores = _scores(task, problems, probes, options.seeds)[:, scored]  # (S, n, C)
     details = fit_details(task, fraction, options.seeds, problems, probes)
+    if options.subset != "nested":
+        details["subset"] = options.subset
     return outcome(scores, task.labels[scored], task.patients[scored], task.classes, interval, details)
 
 
-def problems_of(task: TaskData, fraction: float, seeds: list[int]) -> list[Problem]:
+def problems_of(task: TaskData, fraction: float, seeds: list[int], rule: SubsetRule = "nested") -> list[Problem]:
     """Return the probes to fit, every seed of every part of the split; `task` is in record order.
 
     Raises:
-        NotApplicable: a part of the split has no training, validation or test record.
+        NotApplicable: a part of the split has no training, validation or test record, or the subset has none.
     """
     problems = []
     for part, positions in enumerate(task.parts()):
@@ -63,9 +65,23 @@ def problems_of(task: TaskData, fraction: float, seeds: list[int]) -> list[Probl
                 raise NotApplicable(f"no {name} record: the {len(task.folds)} records of {task.name!r} are in folds {folds}")
         train, validation, _ = positions
         for seed in seeds:
-            labelled = train[label_subset(task.record_ids[train], task.labels[train], fraction, seed)]
+            labelled = train[_labelled(task, train, fraction, seed, rule)]
             problems.append(Problem(part, seed, train, labelled, validation))
     return problems
+
+
+def _labelled(task: TaskData, train: Positions, fraction: float, seed: int, rule: SubsetRule) -> Positions:
+    """Return which of the training positions `train` a probe sees the labels of, as positions in `train`."""
+    if rule == "nested":
+        return label_subset(task.record_ids[train], task.labels[train], fraction, seed)
+    if task.published is None:
+        raise NotApplicable(f"subset {rule!r} is of the published label files, and {task.name!r} does not have their view")
+    place = np.full(task.published.train_rows, -1, dtype=np.int64)
+    place[task.published.rows[train]] = np.arange(len(train))
+    drawn = place[published_subset(task.published.train_rows, fraction, rule)]
+    if not (drawn >= 0).any():
+        raise NotApplicable(f"{100 * fraction:g} % by rule {rule!r} are {len(drawn)} rows, none of them among the records")
+    return drawn[drawn >= 0]
 
 
 def _scores(task: TaskData, problems: list[Problem], probes: list[Probe], seeds: list[int]) -> NDArray[np.float64]:
@@ -89,7 +105,8 @@ def fit_details(
     """Return what a reader may want to know of the fits: sizes, unseen classes, chosen epochs."""
     positives = np.stack([task.labels[problem.labelled].sum(axis=0) for problem in problems])  # (problems, C)
     unseen = [name for name, fewest in zip(task.classes, positives.min(axis=0), strict=True) if fewest == 0]
-    return {
+    misnamed = {"misnamed_columns": list(task.published.misnamed)} if task.published and task.published.misnamed else {}
+    return misnamed | {
         "fraction": fraction,
         "seeds": list(seeds),
         "training_labels": sorted({len(problem.labelled) for problem in problems}),

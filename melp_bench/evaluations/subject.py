@@ -20,6 +20,15 @@ Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Published:
+    """Where a task's records stand in the literature's label files, whose labels and split the task then has."""
+
+    rows: Positions  # (N,) a record's row in the file of its part
+    train_rows: int  # of the training file, whether their records are here or not
+    misnamed: tuple[str, ...]  # classes whose column holds another class in training or validation
+
+
+@dataclass(frozen=True)
 class TaskData:
     """One task of one dataset as one model sees it; only the records that the task applies to."""
 
@@ -33,6 +42,7 @@ class TaskData:
     embedding: Tensor  # (N, P) float32, what probes read
     rhythm: Tensor  # (N, D) float32, in the shared space
     prompts: Mapping[str, tuple[str, ...]]  # class -> paraphrases
+    published: Published | None = None  # None where labels and split are the dataset's own
 
     def parts(self) -> list[tuple[Positions, Positions, Positions]]:
         """Return (train, validation, test) positions: one triple for a holdout, one per fold for cross-validation."""
@@ -62,6 +72,7 @@ class TaskData:
             folds=self.folds[order],
             embedding=self.embedding[rows.to(self.embedding.device)],
             rhythm=self.rhythm[rows.to(self.rhythm.device)],
+            published=self.published and replace(self.published, rows=self.published.rows[order]),
         )
 
 

@@ -6,13 +6,19 @@ So subsets of one seed are nested (1 % within 10 % within 100 %), every class th
 fraction, and a record's place depends on its own id: records that come or go later move the others by no more than the
 count they change. Records are drawn, not patients: labels are bought by the record.
 
+The published rules, for tasks with the published view: both permute the rows of the training file by NumPy's legacy generator
+with seed 42. MELP (`DataFrame.sample(frac=..., random_state=42)`) takes the head, rounded; MERL (scikit-learn's
+`train_test_split(train_size=..., random_state=42)`) the tail, rounded down. So both are nested, and up to one half they have
+no record in common; a class may have no positive in them.
+
 Shapes: N records, C classes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import math
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +41,20 @@ def label_subset(record_ids: NDArray[np.str_], labels: NDArray[Any], fraction: f
     count = max(1, round(fraction * len(order)), len(front))
     subset: NDArray[np.int64] = order[np.concatenate([front, rest])[:count]]
     return subset
+
+
+def published_subset(num_rows: int, fraction: float, rule: Literal["melp", "merl"]) -> NDArray[np.int64]:
+    """Return the rows of a training file of `num_rows` that the published code of MELP or MERL takes, in its order.
+
+    Raises:
+        ValueError: the fraction is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction {fraction!r}; wanted more than 0 and at most 1")
+    order = np.random.RandomState(42).permutation(num_rows).astype(np.int64)
+    if rule == "melp":
+        return order[: round(fraction * num_rows)]
+    return order[num_rows - math.floor(fraction * num_rows) :]
 
 
 def _order(record_ids: NDArray[np.str_], seed: int) -> NDArray[np.int64]:

@@ -44,6 +44,8 @@ def run(
         NotApplicable: no class is shared, a part is empty, or the target's records were fitted on.
         UserError: the class map names an unknown class, or features are not finite.
     """
+    if source.published and source.published.misnamed:
+        raise NotApplicable(f"columns of {source.name!r} changed places between its published files: no name fits both")
     shared = shared_classes(source, target, class_map)  # target class -> source columns
     source, target = source.in_record_order(), target.in_record_order()
     require_finite(subject, source.embedding, "record embeddings")

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
 from melp_bench.protocol import Protocol
 from melp_bench.results import Outcome, ResultRecord, write_result
+from melp_bench.run.label_views import Views, describe, published_task
 from melp_bench.run.listener import Advance, Listener
 from melp_bench.run.methods import Method, load_model, use_digest
 from melp_bench.run.plan import Plan, Row
@@ -48,6 +49,7 @@ class Bench:
     fabric: Fabric
     listener: Listener
     features: Path  # the folder of kept features
+    views: Views = field(default_factory=dict)  # label files of tasks with the published view
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _make_ready(rows: Sequence[Row], protocol: Protocol, bench: Bench) -> Ready:
     needed = sorted({task for row in rows for task in row.cell.tasks})
     aliases = sorted({task.partition("/")[0] for task in needed})
     embedded = {alias: _embedded(model, manifest, alias, method.label, bench) for alias in aliases}
-    tasks = {task: _task_data(task, protocol, bench.stores, embedded) for task in needed}
+    tasks = {task: _task_data(task, protocol, bench, embedded) for task in needed}
     facts = model_facts(method, model, manifest) | {"records_per_second": records_per_second(model, device)}
     return Ready(Subject(method.label, prompt_encoder(model, device)), tasks, facts)
 
@@ -117,10 +119,12 @@ def _embedded(model: Model, manifest: Manifest, alias: str, label: str, bench: B
         return embed(model, use_digest(manifest), store, bench.features, device=device, advance=advance)
 
 
-def _task_data(name: str, protocol: Protocol, stores: Mapping[str, Store], embedded: Mapping[str, Embedded]) -> TaskData:
+def _task_data(name: str, protocol: Protocol, bench: Bench, embedded: Mapping[str, Embedded]) -> TaskData:
     """Return the records that a task is about, with their features."""
     alias, _, task_name = name.partition("/")
-    store, features = stores[alias], embedded[alias]
+    store, features = bench.stores[alias], embedded[alias]
+    if name in bench.views:
+        return published_task(name, store, features, bench.views[name])
     chosen = np.flatnonzero(store.eligible(task_name))
     index = torch.from_numpy(chosen)
     task = store.task(task_name)
@@ -145,6 +149,8 @@ def _row(row: Row, protocol: Protocol, bench: Bench, ready: Ready) -> ResultReco
     reason = ""
     try:
         outcome = run_cell(row.cell, ready.subject, ready.tasks, protocol.interval)
+        if read := {task: describe(bench.views[task], ready.tasks[task]) for task in row.cell.tasks if task in bench.views}:
+            outcome = outcome.model_copy(update={"details": {**outcome.details, "label_files": read}})
     except NotApplicable as verdict:
         reason = str(verdict)
     return ResultRecord(

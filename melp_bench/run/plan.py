@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from melp_bench.errors import UserError
 from melp_bench.evaluations.cells import Cell, cells
 from melp_bench.protocol import Protocol, ZeroShot
 from melp_bench.results import Inputs
+from melp_bench.run.label_views import Views
 from melp_bench.run.methods import Method
 from melp_bench.store import Store
 
@@ -40,8 +42,10 @@ class Plan:
         return [row for row in self.rows if not row.path(self.results, self.protocol).is_file()]
 
 
-def make_plan(protocol: Protocol, methods: Sequence[Method], stores: Mapping[str, Store], results: Path) -> Plan:
-    """Return the plan of `protocol` for `methods`.
+def make_plan(
+    protocol: Protocol, methods: Sequence[Method], stores: Mapping[str, Store], results: Path, views: Views | None = None
+) -> Plan:
+    """Return the plan of `protocol` for `methods`; `views` are the label files of tasks with the published view.
 
     Raises:
         UserError: two methods have one name, so that their rows could not be told apart.
@@ -62,7 +66,7 @@ def make_plan(protocol: Protocol, methods: Sequence[Method], stores: Mapping[str
             Inputs(
                 protocol=protocol.hash,
                 model=method.identity,
-                evaluation={**cell.key_inputs, "tasks": _task_digests(cell, stores)},
+                evaluation={**cell.key_inputs, "tasks": _task_digests(cell, stores, views or {})},
                 datasets={alias: stores[alias].fingerprint for alias in cell.aliases},
                 task=cell.task,
             ),
@@ -73,8 +77,18 @@ def make_plan(protocol: Protocol, methods: Sequence[Method], stores: Mapping[str
     return Plan(protocol, tuple(rows), results)
 
 
-def _task_digests(cell: Cell, stores: Mapping[str, Store]) -> dict[str, str]:
-    """Return the digests of the tasks that a cell reads; their prompts count only where they are read."""
+def _task_digests(cell: Cell, stores: Mapping[str, Store], views: Views) -> dict[str, Any]:
+    """Return the digests of the tasks that a cell reads; their prompts count only where they are read.
+
+    A task with the published view is told by the digests of its label files, which decide its records and labels.
+    """
     prompts = isinstance(cell.spec, ZeroShot) and cell.spec.prompts == "ours"
-    parts = {task: task.partition("/") for task in cell.tasks}
-    return {task: stores[alias].task_digest(name, prompts=prompts) for task, (alias, _, name) in parts.items()}
+    digests: dict[str, Any] = {}
+    for task in cell.tasks:
+        alias, _, name = task.partition("/")
+        if task in views:
+            digests[task] = {"view": "published", "sha256": views[task].sha256}
+            digests[task] |= {"prompts": stores[alias].task_digest(name, prompts=True)} if prompts else {}
+        else:
+            digests[task] = stores[alias].task_digest(name, prompts=prompts)
+    return digests
