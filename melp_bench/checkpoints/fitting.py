@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from melp_bench.checkpoints.family import Family
+from melp_bench.checkpoints.family import Family, Shapes
 from melp_bench.errors import UserError
 
 WRAPPERS = ("", "module.", "model.", "_orig_mod.")
@@ -55,12 +55,13 @@ def fit(tensors: Mapping[str, Tensor], family: Family, build: Callable[..., M], 
     """Return `build(**options)` with the published tensors in it.
 
     Raises:
-        UserError: the file is not of this family, or a key is missing, unknown, or of another shape. Nothing is loaded then.
+        UserError: the file is not of this family, or a key is missing, unknown, of another shape or not finite. Nothing is
+            loaded then.
     """
     layout = find_layout(tensors, family, source)
     inner = {_new_spelling(key.removeprefix(layout.prefix)): key for key in tensors if key.startswith(layout.prefix)}
     unused = {key: family.elsewhere for key in tensors if not key.startswith(layout.prefix)}
-    options = family.options({key: tuple(tensors[full].shape) for key, full in inner.items()})
+    options = _options({key: tuple(tensors[full].shape) for key, full in inner.items()}, family, source)
     module = build(**options)
     wanted = module.state_dict()
     weights: dict[str, Tensor] = {}
@@ -79,6 +80,16 @@ def fit(tensors: Mapping[str, Tensor], family: Family, build: Callable[..., M], 
     _check(weights, wanted, unknown, family, source)
     module.load_state_dict({key: weights.get(key, tensor) for key, tensor in wanted.items()}, strict=True)
     return Fitted(module, options, layout, weights, aside, unused)
+
+
+def _options(shapes: Shapes, family: Family, source: str) -> dict[str, Any]:
+    """Return what the shapes say of the module's size."""
+    try:
+        return family.options(shapes)
+    except UserError as error:
+        raise UserError(f"{source!r}: {error}; nothing was loaded") from error
+    except LookupError as error:
+        raise UserError(f"{source!r}: its shapes do not tell the size of a {family.name!r}; nothing was loaded") from error
 
 
 def find_layout(tensors: Iterable[str], family: Family, source: str) -> Layout:
@@ -137,6 +148,12 @@ def _check(
             raise UserError(
                 f"{source!r}: {family.published(key)!r} has shape {tuple(tensor.shape)}, {family.name!r} wants "
                 f"{tuple(wanted[key].shape)}; nothing was loaded"
+            )
+    for key, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{source!r}: {family.published(key)!r} holds values that are not finite; its training diverged, or the file "
+                "is damaged; nothing was loaded"
             )
 
 

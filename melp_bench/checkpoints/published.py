@@ -6,6 +6,7 @@ import hashlib
 import logging
 import pickle
 import re
+import warnings
 import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
@@ -86,7 +87,8 @@ def _read(path: Path, where: str) -> Any:
         except (SafetensorError, ValueError) as error:
             raise UserError(f"{where!r} is not a whole safetensors file ({_line(error)}); fetch it again") from error
     try:
-        with torch.serialization.safe_globals(INERT):
+        with torch.serialization.safe_globals(INERT), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what cannot be read for it is said below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))

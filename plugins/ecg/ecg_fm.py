@@ -10,15 +10,24 @@ Shapes: B records, L leads, T samples, N tokens, D channels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes, count_blocks
-from melp_plugins.ecg.wav2vec2 import SIZES, UNUSED, MaskedEncoding, Wav2Vec2, mean_of_nonzero
+from melp_bench.checkpoints.family import Shapes
+from melp_plugins.ecg.wav2vec2 import (
+    MELP_UNUSED,
+    MIMIC_LEADS,
+    SIZES,
+    UNUSED,
+    MaskedEncoding,
+    Wav2Vec2,
+    mean_of_nonzero,
+    size_of,
+)
 
-MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 ANCHOR = "encoder.layers.0.self_attn.k_proj.weight"
 
 
@@ -69,18 +78,10 @@ class ECGFMClassifier(ECGFM):
         return out
 
 
-def _size(shapes: Shapes) -> dict[str, Any]:
-    depth = count_blocks(shapes, "encoder.layers.{}.fc1.weight") or count_blocks(shapes, "encoder.encoder.layers.{}.fc1.weight")
-    size = next((name for name, size in SIZES.items() if size.layers == depth), "")
-    if not size:
-        raise mb.UserError(f"this wav2vec2 checkpoint has {depth} layers; known sizes have 8, 12 and 24")
-    return {"size": size}
-
-
 def _classifier_options(shapes: Shapes) -> dict[str, Any]:
     if "proj.weight" not in shapes:
         raise mb.UserError("this checkpoint has no classifier ('proj.weight'); import it as 'ecg-fm'")
-    return {**_size(shapes), "labels": shapes["proj.weight"][0]}
+    return {**size_of(shapes, "encoder.encoder.layers.{}.fc1.weight"), "labels": shapes["proj.weight"][0]}
 
 
 HUB = "hf:wanglab/ecg-fm"
@@ -89,7 +90,7 @@ ECG_FM = mb.Family(
     anchor=ANCHOR,
     renames=(("*", "backbone.*"),),
     unused=UNUSED,
-    options=_size,
+    options=partial(size_of, layer="encoder.layers.{}.fc1.weight"),
     files=f"{HUB}/mimic_iv_ecg_physionet_pretrained.pt",
 )
 CLASSIFIER = mb.Family(
@@ -102,12 +103,12 @@ CLASSIFIER = mb.Family(
 )
 STAGE_1 = mb.Family(
     name="wav2vec2-cmsc",
-    anchor=ANCHOR,
-    prefixes=("ecg_encoder.", "ecg_encoder.ecg_encoder.", ""),
-    renames=(("*", "backbone.*"),),
-    unused=UNUSED,
-    options=_size,
-    elsewhere="stands outside the wav2vec2 backbone",
+    anchor=f"ecg_encoder.{ANCHOR}",
+    prefixes=("", "ecg_encoder."),
+    renames=(("ecg_encoder.*", "backbone.*"),),
+    unused=MELP_UNUSED,
+    options=partial(size_of, layer="ecg_encoder.encoder.layers.{}.fc1.weight"),
+    elsewhere="stands outside the model that was pretrained",
     files="https://github.com/HKU-MedAI/MELP",
 )
 

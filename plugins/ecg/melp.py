@@ -18,13 +18,12 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes, TextTower, count_blocks
-from melp_plugins.ecg.wav2vec2 import SIZES, UNUSED, MaskedEncoding, Wav2Vec2
+from melp_bench.checkpoints.family import Shapes, TextTower
+from melp_plugins.ecg.wav2vec2 import MELP_UNUSED, MIMIC_LEADS, SIZES, MaskedEncoding, Wav2Vec2, size_of
 
 SHARED = 256
 CAPTION = 768  # in every published size, for the text decoder
 POOLER_HEADS = 8
-MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 
 
 class AttentionPooler(nn.Module):
@@ -92,14 +91,11 @@ class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
 
 
 def _options(shapes: Shapes) -> dict[str, Any]:
-    depth = count_blocks(shapes, "ecg_encoder.encoder.layers.{}.fc1.weight")
-    size = next((name for name, size in SIZES.items() if size.layers == depth), "")
-    if not size:
-        raise mb.UserError(f"this 'melp' checkpoint has {depth} layers; known sizes have 8, 12 and 24")
     caption = shapes.get("attn_pool_caption.query")
     if caption is None:
         raise mb.UserError("this 'melp' checkpoint has no caption pooler ('attn_pool_caption.query'); the file is not whole")
-    return {"size": size, "contrast_queries": shapes["attn_pool_contrast.query"][0], "caption_queries": caption[0]}
+    sizes = size_of(shapes, "ecg_encoder.encoder.layers.{}.fc1.weight")
+    return {**sizes, "contrast_queries": shapes["attn_pool_contrast.query"][0], "caption_queries": caption[0]}
 
 
 TEXT = TextTower(
@@ -132,12 +128,7 @@ FAMILY = mb.Family(
     name="melp",
     anchor="attn_pool_contrast.query",
     prefixes=("ecg_encoder.", ""),
-    unused=(
-        *((f"ecg_encoder.{template}", reason) for template, reason in UNUSED),
-        ("logit_scale", "the contrast's temperature in stage 1; objectives have their own"),
-        ("bn.*", "a batch norm that the published model never applies"),
-        ("head.*", "a linear head that the attention poolers replace"),
-    ),
+    unused=MELP_UNUSED,
     options=_options,
     elsewhere="belongs to the text model, its decoder or the losses, not to the ECG encoder",
     files="https://github.com/HKU-MedAI/MELP; hf:fuyingw/MELP_Encoder",

@@ -8,13 +8,18 @@ Shapes: B records, L leads, T samples, N tokens (T / 16), C = 256 local channels
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+import melp_bench as mb
+from melp_bench.checkpoints.family import Shapes, count_blocks
+
 CONV_CHANNELS = 256
+MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")  # as MIMIC-IV-ECG has them
 CONV_LAYERS = 4  # each halves the rate: kernel 2, stride 2
 
 
@@ -239,3 +244,24 @@ UNUSED = (
     ("final_proj.*", "masked prediction's; the objective `masked` has its own"),
 )
 """What pretraining leaves in a backbone's checkpoint: published template and why an encoder has no use for it."""
+
+MELP_UNUSED = (
+    *((f"ecg_encoder.{template}", reason) for template, reason in UNUSED),
+    ("logit_scale", "the contrast's temperature in stage 1; objectives have their own"),
+    ("bn.*", "a batch norm that the published model never applies"),
+    ("head.*", "a linear head that features do not read"),
+)
+"""The same of MELP's class around a backbone, in its first stage and its second."""
+
+
+def size_of(shapes: Shapes, layer: str) -> dict[str, Any]:
+    """Return the option `size` of a published file; `layer` is the template of a key that each layer has once.
+
+    Raises:
+        UserError: no published size has so many layers.
+    """
+    depth = count_blocks(shapes, layer)
+    for name, size in SIZES.items():
+        if size.layers == depth:
+            return {"size": name}
+    raise mb.UserError(f"this wav2vec2 checkpoint has {depth} layers; known sizes have 8, 12 and 24")
