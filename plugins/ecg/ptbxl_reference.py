@@ -1,9 +1,10 @@
-"""The supervised reference encoders of PTB-XL's benchmark, xresnet1d101 and inception1d, and Wang's residual network.
+"""The supervised reference encoders of PTB-XL's benchmark, xresnet1d101 and inception1d, and residual networks beside them.
 
 Papers: Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL (Strodthoff et al., 2020),
     https://arxiv.org/abs/2004.13701; Bag of Tricks for Image Classification (He et al., 2019); InceptionTime (Fawaz et al.,
     2020); Time Series Classification from Scratch with Deep Neural Networks (Wang et al., 2017),
-    https://arxiv.org/abs/1611.06455
+    https://arxiv.org/abs/1611.06455; Deep Residual Learning for Image Recognition (He et al., 2016), whose 34 and 50 layers
+    stand here in one dimension, without the pooling after the stem
 Licence of the published code: GPL-3.0; this is written from the papers. Parameter names are the published ones, for the xresnet
 below `layers.`.
 As published: 100 Hz, amplitudes scaled by one mean and deviation of the whole training set, for which the z-score of each
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.checkpoints.family import Shapes
+from melp_plugins.ecg.merl_layers import ResNet
 
 PAPER = "https://arxiv.org/abs/2004.13701"
 SPEC = mb.SignalSpec(rate_hz=100.0, seconds=10.0, scaling=mb.Scaling.ZSCORE_RECORD)
@@ -222,6 +224,12 @@ def resnet1d_wang(*, classes: int = 71) -> Reference:
     return Reference([WangBlock(len(SPEC.leads), 64), WangBlock(64, 128), WangBlock(128, 128)], 128, classes)
 
 
+def resnet1d(depth: int, *, classes: int = 71) -> Reference:
+    """Return He's residual network of `depth` layers under the benchmark's head."""
+    body = ResNet(depth, len(SPEC.leads))
+    return Reference([body], body.width, classes)
+
+
 # ------------------------------------------------------------------------------------------------- published files and hook
 
 
@@ -251,11 +259,13 @@ INCEPTION = mb.Family(
 @mb.hookimpl
 def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
     """Return the reference encoders."""
-    wang = "https://arxiv.org/abs/1611.06455"
+    wang, he = "https://arxiv.org/abs/1611.06455", "https://arxiv.org/abs/1512.03385"
+    deep = [mb.Entry(f"resnet1d-{n}", partial(resnet1d, n), f"{n}-layer 1-D ResNet, plain", he, "MIT") for n in (34, 50)]
     return [
         mb.Entry(
             "xresnet1d101", xresnet1d101, "101-layer 1-D xresnet of PTB-XL's benchmark", PAPER, "GPL-3.0", published=XRESNET
         ),
         mb.Entry("inception1d", inception1d, "InceptionTime of PTB-XL's benchmark", PAPER, "GPL-3.0", published=INCEPTION),
         mb.Entry("resnet1d-wang", resnet1d_wang, "three residual blocks of Wang et al.", wang, "MIT"),
+        *deep,
     ]
