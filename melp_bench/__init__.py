@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from melp_bench.components import (
         BadRecord,
         Dataset,
+        Download,
         ECGEncoder,
         Objective,
         RecordInfo,
@@ -30,7 +31,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "checkpoints.family": "Family",
-    "components": ("BadRecord Dataset ECGEncoder Objective RecordInfo Signal Sizes Task TextBatch TextEncoder TextSource"),
+    "components": (
+        "BadRecord Dataset Download ECGEncoder Objective RecordInfo Signal Sizes Task TextBatch TextEncoder TextSource"
+    ),
     "errors": "NotApplicable UnknownName UserError",
     "features": "Features",
     "hookspecs": "hookimpl",
@@ -43,6 +46,7 @@ __all__ = [
     "LEADS",
     "BadRecord",
     "Dataset",
+    "Download",
     "ECGEncoder",
     "Entry",
     "Family",

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,6 +209,38 @@ class BadRecord(Exception):
         self.code, self.detail = code, detail
 
 
+@dataclass(frozen=True)
+class Download:
+    """Where a dataset's files are served to everyone, with their digests; what `melp-bench data fetch` reads.
+
+    Patterns are globs on the names in the list; `*` crosses folders, and a folder's name stands for all that is in it.
+
+    Attributes:
+        url: the folder that holds the files and SHA256SUMS.txt; with `listing="zenodo"`, the record in Zenodo's API.
+        only: the files that the dataset reads; empty for all that are listed.
+        always: files that are fetched whatever a user selects: tables without which no record is read, the licence.
+        unpack: zip archives are unpacked into the folder and not kept.
+    """
+
+    url: str
+    listing: Literal["sha256sums", "zenodo"] = "sha256sums"
+    only: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()
+    unpack: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what would only be found out on the way."""
+        if not self.url.startswith(("https://", "http://")) or self.listing not in ("sha256sums", "zenodo"):
+            raise ValueError(
+                f"Download({self.url!r}, listing={self.listing!r}): wanted an http address, and sha256sums or zenodo"
+            )
+
+    def address(self, name: str, mirror: str = "") -> str:
+        """Return the address of the file `name`, which is quoted, at the source or at a `mirror` of it."""
+        base = (mirror or self.url).rstrip("/")
+        return f"{base}/files/{name}/content" if self.listing == "zenodo" else f"{base}/{name}"
+
+
 class Dataset(ABC):
     """What a source has. It reads native files at prepare time only; the hot path reads the store.
 
@@ -218,6 +250,7 @@ class Dataset(ABC):
         generated: True if records are made, not measured; such rows are never ranked with real ones, and no source folder
             is asked for.
         has_official_folds: True if `RecordInfo.fold` is set by the source.
+        download: where its files are served to everyone; None if they have to be asked for, or there are none.
     """
 
     version: str
@@ -226,6 +259,7 @@ class Dataset(ABC):
     homepage: str = ""
     generated: bool = False
     has_official_folds: bool = False
+    download: Download | None = None
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from uuid import uuid4
@@ -30,9 +31,9 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write in {str(path)!r}: no permission; set MELP_BENCH_HOME to a folder you can write")
+        raise UserError(f"cannot write in {str(path)!r}: no permission; {_advice(path)}")
     return path
 
 
@@ -48,7 +49,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             commit(file.fileno(), temporary, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -64,5 +65,13 @@ def commit(descriptor: int, temporary: Path, path: Path) -> None:
         os.close(folder)
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; set MELP_BENCH_HOME to a folder you can write")
+def unwritable(path: Path, error: OSError) -> UserError:
+    """Return the error that tells why `path` cannot be written, and what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "make room there and run the same command again" if full else _advice(path)
+    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; {advice}")
+
+
+def _advice(path: Path) -> str:
+    own = path.absolute().is_relative_to(home().absolute())
+    return "set MELP_BENCH_HOME to a folder you can write" if own else "give a folder you can write"

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from melp_bench.cli.audit import audit
+from melp_bench.cli.fetch import fetch
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from melp_bench.components import Dataset
     from melp_bench.store import Store
 
-app = typer.Typer(help="Prepare, list, show and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Fetch, prepare, list, show and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset, or the folder name of a store (see data list).")]
 Options = Annotated[
     list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the dataset; may be repeated.")
 ]
+
+
+app.command()(fetch)
 
 
 @app.command()
@@ -36,11 +40,15 @@ def prepare(
     from rich.console import Console
 
     from melp_bench.cli.screen import Screen
+    from melp_bench.fetch import unfinished
     from melp_bench.store import prepare as make
     from melp_bench.store import store_path
 
     built, resolved = _build(dataset, option)
     screen = Screen(Console())
+    begun = unfinished(source) if source is not None else None
+    if begun is not None:
+        screen.say(f"a fetch into {begun} is not finished; to go on with it: melp-bench data fetch {dataset} --to {begun}")
     with screen.stage(f"prepare {dataset}", "rec") as advance:
         store = make(
             built,

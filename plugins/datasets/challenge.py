@@ -19,6 +19,11 @@ from melp_plugins.datasets.wfdb_files import comments, read_wfdb
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 
 
+def challenge_download(part: str) -> mb.Download:
+    """Return where PhysioNet serves the records that the challenge of 2021 has of one source."""
+    return mb.Download("https://physionet.org/files/challenge-2021/1.0.3/", only=(f"training/{part}",), always=("LICENSE.txt",))
+
+
 def headers(source: Path, pattern: str, wanted: str) -> Iterator[Path]:
     """Yield the headers below `source` whose stem matches `pattern`, sorted; `wanted` says what they are, for the error.
 

@@ -80,6 +80,7 @@ class CODE15(mb.Dataset):
         "Lima et al., Nature Communications 12:5117 (2021), doi:10.1038/s41467-021-25351-7; Zenodo doi:10.5281/zenodo.4916206"
     )
     homepage = "https://zenodo.org/records/4916206"
+    download = mb.Download("https://zenodo.org/api/records/4916206", listing="zenodo", always=("exams.csv",), unpack=True)
     num_records = 345_779
 
     def __init__(self, *, unit: str = "auto") -> None:
@@ -137,6 +138,7 @@ class CODETest(mb.Dataset):
         "Zenodo doi:10.5281/zenodo.3765780"
     )
     homepage = "https://zenodo.org/records/3765780"
+    download = mb.Download("https://zenodo.org/api/records/3765780", listing="zenodo", unpack=True)
     num_records = 827
 
     def __init__(self, *, unit: str = "auto") -> None:

@@ -21,7 +21,7 @@ import scipy.io
 
 import melp_bench as mb
 from melp_plugins.datasets import snomed
-from melp_plugins.datasets.challenge import header_info, sex, years
+from melp_plugins.datasets.challenge import challenge_download, header_info, sex, years
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
 _RECORD = r"A\d{4,5}"
@@ -40,6 +40,7 @@ class CPSC2018(mb.Dataset):
         "Liu et al., J Med Imaging Health Inform 8:1368 (2018), doi:10.1166/jmihi.2018.2442; PhysioNet doi:10.13026/34va-7q14"
     )
     homepage = "https://physionet.org/content/challenge-2021/1.0.3/"
+    download = challenge_download("cpsc_2018")
     num_records = 6_877
 
     @property

@@ -28,6 +28,7 @@ class CSN(mb.Dataset):
         "Zheng et al., Scientific Reports 10:2898 (2020), doi:10.1038/s41598-020-59821-7; PhysioNet doi:10.13026/wgex-er52"
     )
     homepage = "https://physionet.org/content/ecg-arrhythmia/1.0.0/"
+    download = mb.Download("https://physionet.org/files/ecg-arrhythmia/1.0.0/", always=("LICENSE.txt",))
     num_records = 45_152
 
     @property

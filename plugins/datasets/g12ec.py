@@ -11,7 +11,7 @@ from pathlib import Path
 
 import melp_bench as mb
 from melp_plugins.datasets import snomed
-from melp_plugins.datasets.challenge import challenge_infos, read_with_erratum
+from melp_plugins.datasets.challenge import challenge_download, challenge_infos, read_with_erratum
 
 
 class G12EC(mb.Dataset):
@@ -23,6 +23,7 @@ class G12EC(mb.Dataset):
         "Perez Alday et al., Physiol Meas 41:124003 (2020), doi:10.1088/1361-6579/abc960; PhysioNet doi:10.13026/34va-7q14"
     )
     homepage = "https://physionet.org/content/challenge-2021/1.0.3/"
+    download = challenge_download("georgia")
     num_records = 10_344
 
     @property
@@ -46,6 +47,7 @@ class PTBXLChallenge(mb.Dataset):
     licence = "CC BY 4.0"
     citation = "Wagner et al., Scientific Data 7:154 (2020), doi:10.1038/s41597-020-0495-6; PhysioNet doi:10.13026/34va-7q14"
     homepage = "https://physionet.org/content/challenge-2021/1.0.3/"
+    download = challenge_download("ptb-xl")
     num_records = 21_837
 
     @property

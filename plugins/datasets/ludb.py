@@ -44,6 +44,7 @@ class LUDB(mb.Dataset):
         "Kalyakulina et al., IEEE Access 8:186181 (2020), doi:10.1109/ACCESS.2020.3029211; PhysioNet doi:10.13026/eegm-h675"
     )
     homepage = "https://physionet.org/content/ludb/1.0.1/"
+    download = mb.Download("https://physionet.org/files/ludb/1.0.1/", always=(_TABLE, "LICENSE.txt"))
 
     @property
     def tasks(self) -> Mapping[str, mb.Task]:

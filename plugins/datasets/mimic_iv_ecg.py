@@ -36,6 +36,7 @@ class MIMICIVECG(mb.Dataset):
     licence = "ODbL 1.0"
     citation = "Gow et al., MIMIC-IV-ECG: Diagnostic Electrocardiogram Matched Subset (2023), PhysioNet doi:10.13026/4nqg-sb35"
     homepage = "https://physionet.org/content/mimic-iv-ecg/1.0/"
+    download = mb.Download("https://physionet.org/files/mimic-iv-ecg/1.0/", always=(_RECORDS, _MACHINE, "LICENSE.txt"))
     num_records = 800_035
 
     def __init__(self, *, min_words: int = 4) -> None:

@@ -35,6 +35,7 @@ class PTBDiagnostic(mb.Dataset):
         "PhysioNet doi:10.13026/C28C71"
     )
     homepage = "https://physionet.org/content/ptbdb/1.0.0/"
+    download = mb.Download("https://physionet.org/files/ptbdb/1.0.0/")
     num_records = 549
 
     @property

@@ -31,6 +31,7 @@ class PTBXL(mb.Dataset):
     licence = "CC BY 4.0"
     citation = "Wagner et al., Scientific Data 7:154 (2020), doi:10.1038/s41597-020-0495-6; PhysioNet doi:10.13026/kfzx-aw45"
     homepage = "https://physionet.org/content/ptb-xl/1.0.3/"
+    download = mb.Download("https://physionet.org/files/ptb-xl/1.0.3/", always=(_TABLE, "scp_statements.csv", "LICENSE.txt"))
     has_official_folds = True
 
     def __init__(self, *, rate: int = 500) -> None:

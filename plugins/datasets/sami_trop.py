@@ -25,6 +25,7 @@ class SaMiTrop(mb.Dataset):
     licence = "CC BY 4.0"
     citation = "Cardoso et al., BMJ Open 6:e011181 (2016), doi:10.1136/bmjopen-2016-011181; Zenodo doi:10.5281/zenodo.4905618"
     homepage = "https://zenodo.org/records/4905618"
+    download = mb.Download("https://zenodo.org/api/records/4905618", listing="zenodo", always=("exams.csv",), unpack=True)
     num_records = 1_631
 
     def __init__(self, *, unit: str = "auto") -> None:
