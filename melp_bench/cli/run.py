@@ -154,9 +154,13 @@ def _head(console: Console, rule: Protocol, device: str) -> None:
 def _show_views(console: Console, views: Views) -> None:
     """Say of every task with the published view whether its label files are those that somebody vouches for."""
     for name, files in views.items():
-        unknown = [file.path for file in files.parts.values() if file.verified == "unknown"]
-        told = f"of unknown SHA-256: {', '.join(unknown)}; the rows record it, and sha256 in the protocol pins it"
-        _printer(console)(f"labels {name}: published files, {told if unknown else 'their SHA-256 as published or stated'}")
+        unknown = sum(file.verified == "unknown" for file in files.parts.values())
+        told = (
+            f"SHA-256 of {unknown} of {len(files.parts)} unknown; the rows record it"
+            if unknown
+            else "SHA-256 as published or stated"
+        )
+        _printer(console)(f"labels {name}: label files with {told}")
 
 
 def _show_plan(console: Console, plan: Plan, *, each: bool) -> None:

@@ -273,7 +273,7 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
     assert "give the folder data_split that holds them with --published-splits DIR" in capsys.readouterr().err
     assert home.run(*where) == 0
     told = capsys.readouterr().out
-    assert "labels p/sub: published files, of unknown SHA-256" in told
+    assert "labels p/sub: label files with SHA-256 of 3 of 3 unknown; the rows record it" in told
     rows = home.rows()
     digests = {file.relative_to(home.splits).as_posix() for file in home.splits.rglob("*.csv")}
     for setting, size in (("50 % (melp)", round(len(parts["train"]) / 2)), ("100 % (melp)", len(parts["train"]))):
