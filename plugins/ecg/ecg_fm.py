@@ -59,7 +59,7 @@ class ECGFM(Wav2Vec2CMSC):
     """ECG-FM's backbone, on 5 s that are z-scored over the whole record."""
 
     spec = mb.SignalSpec(rate_hz=500.0, seconds=5.0, leads=mb.LEADS, scaling=mb.Scaling.ZSCORE_RECORD)
-    corpora: tuple[str, ...] = ("mimic-iv-ecg", "ptb-xl", "cpsc2018", "georgia-g12ec", "chapman-shaoxing", "ningbo")
+    corpora: tuple[str, ...] = ("mimic-iv-ecg", "ptb-xl", "cpsc2018", "g12ec", "csn")
 
     def __init__(self, *, size: str = "base", dropout: float = 0.1) -> None:
         super().__init__(size=size, dropout=dropout)

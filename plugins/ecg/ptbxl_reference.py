@@ -29,6 +29,7 @@ from melp_plugins.ecg.merl_layers import ResNet
 
 PAPER = "https://arxiv.org/abs/2004.13701"
 SPEC = mb.SignalSpec(rate_hz=100.0, seconds=10.0, scaling=mb.Scaling.ZSCORE_RECORD)
+CORPORA = ("ptb-xl",)  # of the published weights
 CROP, CROP_STEP = 250, 125  # samples
 
 # ----------------------------------------------------------------------------------------------------------------- xresnet1d
@@ -175,9 +176,9 @@ class Reference(mb.ECGEncoder):
 
     spec = SPEC
 
-    def __init__(self, body: list[nn.Module], width: int, classes: int) -> None:
+    def __init__(self, body: list[nn.Module], width: int, classes: int, corpora: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.corpora = width, corpora
         self.layers = nn.Sequential(*body, nn.Sequential(*head(width, classes)))
         self.layers[-1].requires_grad_(False)  # features do not read it
 
@@ -211,12 +212,12 @@ class Reference(mb.ECGEncoder):
 
 def xresnet1d101(*, classes: int = 71) -> Reference:
     """Return xresnet1d101."""
-    return Reference(xresnet_layers(len(SPEC.leads)), 256, classes)
+    return Reference(xresnet_layers(len(SPEC.leads)), 256, classes, CORPORA)
 
 
 def inception1d(*, classes: int = 71) -> Reference:
     """Return inception1d."""
-    return Reference([InceptionBackbone(len(SPEC.leads))], 128, classes)
+    return Reference([InceptionBackbone(len(SPEC.leads))], 128, classes, CORPORA)
 
 
 def resnet1d_wang(*, classes: int = 71) -> Reference:

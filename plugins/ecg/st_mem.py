@@ -52,7 +52,7 @@ class StMem(mb.ECGEncoder):
     """
 
     spec = mb.SignalSpec(rate_hz=250.0, seconds=9.0, scaling=mb.Scaling.ZSCORE_RECORD)
-    corpora = ("chapman-ningbo", "code-15")
+    corpora = ("csn", "code-15")
     patch = 75
     depth = 12
 

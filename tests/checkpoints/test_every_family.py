@@ -20,7 +20,8 @@ from melp_bench.cli import main
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
 
-ENTRIES = {entry.name: entry for entry in discover().ecg_encoders if entry.published is not None}
+CATALOGUE = discover()
+ENTRIES = {entry.name: entry for entry in CATALOGUE.ecg_encoders if entry.published is not None}
 SAME_FILE = {frozenset({"heartlang", "heartlang-all-leads"})}  # one published file, two ways to cut a record
 NAMES = list(ENTRIES)
 
@@ -143,3 +144,11 @@ def test_a_familys_own_file_goes_in_and_out_key_by_key(name: str, spelling: Call
     assert back.keys() == tensors.keys()
     assert all(back[key] is tensor for key, tensor in tensors.items())
     assert len(fitted.weights) + len(fitted.unused) == len(tensors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_weights_name_datasets_that_we_know_as_what_they_have_seen(name: str) -> None:
+    with torch.device("meta"):
+        corpora = ENTRIES[name].build().corpora
+    assert corpora
+    assert set(corpora) <= {entry.name for entry in CATALOGUE.datasets}

@@ -22,19 +22,21 @@ KEY_LISTS = {
     "merl-resnet18": "merl_resnet18",
     "merl-resnet34": "merl_resnet34",
     "merl-resnet50": "merl_resnet50",
-    "merl-resnet101": "merl_resnet101",
     "merl-vit-tiny": "merl_vit_tiny",
     "merl-vit-small": "merl_vit_small",
-    "merl-vit-middle": "merl_vit_middle",
-    "merl-vit-base": "merl_vit_base",
     "st-mem-small": "stmem_vit_small_encoder",
-    "st-mem-base": "stmem_vit_base_encoder",
     "heartlang": "heartlang_encoder",
-    "heartlang-all-leads": "heartlang_encoder",
     "heartlang-finetuned": "heartlang_finetune",
     "heartlang-vqhbr": "heartlang_vqhbr",
     "xresnet1d101": "ptbxl_xresnet1d101",
     "inception1d": "ptbxl_inception1d",
+}
+LARGE = {
+    "merl-resnet101": "merl_resnet101",
+    "merl-vit-middle": "merl_vit_middle",
+    "merl-vit-base": "merl_vit_base",
+    "st-mem-base": "stmem_vit_base_encoder",
+    "heartlang-all-leads": "heartlang_encoder",
 }
 MODULES = (merl, st_mem, heartlang, ptbxl_reference)
 ENTRIES = {entry.name: entry for module in MODULES for entry in module.melp_ecg_encoders()}
@@ -74,6 +76,21 @@ def test_a_published_file_goes_in_and_out_bit_for_bit(name: str) -> None:
         got = round_trip(family, tensors)
         assert got.keys() == tensors.keys()
         assert all(torch.equal(got[key], tensor) for key, tensor in tensors.items())
+
+
+@needs_keys
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+@pytest.mark.parametrize("name", list(LARGE))
+def test_the_published_keys_of_a_large_size_go_in_and_out(name: str) -> None:
+    rows = json.loads((Path(os.environ["MELP_BENCH_PARITY"]) / LARGE[name] / "state_dict.json").read_text())
+    want = {key: torch.ones((), dtype=getattr(torch, dtype)).expand(shape) for key, shape, dtype in rows}
+    entry = ENTRIES[name]
+    assert entry.published is not None
+    with torch.device("meta"):
+        fitted = fit(want, entry.published, entry.build)
+    got = publish(fitted.weights, fitted.aside, entry.published, fitted.layout)
+    assert got.keys() == want.keys()
+    assert all(got[key] is tensor for key, tensor in want.items())
 
 
 @needs_keys
