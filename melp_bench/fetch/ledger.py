@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 from types import TracebackType
@@ -47,15 +48,16 @@ class Ledger:
         make_folder(self.state)
         path = self.state / "verified"
         try:
-            self._file = path.open("a+b", buffering=0)
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise unwritable(path, error) from error
         try:
             self._take()
-            self._file.seek(0)
-            lines = self._file.read().splitlines(keepends=True)
-            self._known = {_short(line) for line in lines}
-            if lines and not lines[-1].endswith(b"\n"):
+            line = b"\n"
+            with path.open("rb") as notes:
+                for line in notes:
+                    self._known.add(_short(line))
+            if not line.endswith(b"\n"):
                 self._file.write(b"\n")  # the last line of a process that was killed
         except BaseException:
             self._file.close()
@@ -98,7 +100,7 @@ class Ledger:
     def _line(self, item: Listed) -> bytes | None:
         """Return what is remembered of a file; None if there is no plain file of its name."""
         try:
-            found = (self.root / item.name).lstat()
+            found = os.lstat(f"{self.root}/{item.name}")  # of millions of files: a Path takes twice as long
         except (OSError, ValueError):
             return None
         if not stat.S_ISREG(found.st_mode):

@@ -236,6 +236,14 @@ def test_lists_as_sha256sum_writes_them_are_read(tmp_path: Path) -> None:
     assert content(tmp_path) == {"a b.dat": b"x", "c+%2e#?.dat": b"x"}
 
 
+def test_a_file_that_the_list_lacks_is_neither_fetched_nor_touched(site: Site, tmp_path: Path) -> None:
+    site.files["unlisted.dat"] = b"theirs"
+    (tmp_path / "table.old.csv").write_bytes(b"mine")
+    assert fetch(download(site), tmp_path, patience=QUICK).failed == ()
+    assert "unlisted.dat" not in {path for path, _ in site.asked}
+    assert content(tmp_path) == {**FILES, "table.old.csv": b"mine"}
+
+
 def test_two_files_of_the_same_content_are_two_files(tmp_path: Path) -> None:
     files = {f"{n}.dat": b"same" * 5_000 for n in range(20)}
     with serve(Site(with_sums(files))) as site:
