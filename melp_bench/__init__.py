@@ -7,38 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from melp_bench.checkpoints.family import Family
-    from melp_bench.components import (
-        BadRecord,
-        Dataset,
-        Download,
-        ECGEncoder,
-        Objective,
-        RecordInfo,
-        Signal,
-        Sizes,
-        Task,
-        TextBatch,
-        TextEncoder,
-        TextSource,
-    )
+    from melp_bench.components import ECGEncoder, Objective, Sizes, TextBatch, TextEncoder, TextSource
     from melp_bench.errors import NotApplicable, UnknownName, UserError
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
+    from melp_bench.leads import LEADS
+    from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
-    from melp_bench.signal import LEADS, Scaling, SignalSpec
+    from melp_bench.signal import Scaling, SignalSpec
 
 __version__ = "0.1.0"
 
 _HOME = {
     "checkpoints.family": "Family",
-    "components": (
-        "BadRecord Dataset Download ECGEncoder Objective RecordInfo Signal Sizes Task TextBatch TextEncoder TextSource"
-    ),
+    "components": "ECGEncoder Objective Sizes TextBatch TextEncoder TextSource",
     "errors": "NotApplicable UnknownName UserError",
     "features": "Features",
     "hookspecs": "hookimpl",
+    "leads": "LEADS",
+    "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
-    "signal": "LEADS Scaling SignalSpec",
+    "signal": "Scaling SignalSpec",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 

@@ -21,7 +21,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.signal import FLAT_MILLIVOLT, LIMB, canonical_lead
+from melp_bench.leads import FLAT_MILLIVOLT, LIMB, canonical_lead
 
 FEWEST_LEADS = 5
 """With fewer limb leads that are not flat no name can be checked without trusting gains."""

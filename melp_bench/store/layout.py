@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from melp_bench.components import Task
 from melp_bench.errors import UserError
 from melp_bench.home import home
+from melp_bench.records import Task
 
 FORMAT = 2
 FOLDS = 10

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.components import BadRecord, Signal
 from melp_bench.errors import UserError
 from melp_bench.lead_identity import exchanged_electrodes, lead_identity
-from melp_bench.signal import FLAT_MILLIVOLT, LEADS, canonical_lead
+from melp_bench.leads import FLAT_MILLIVOLT, LEADS, canonical_lead
+from melp_bench.records import BadRecord, Signal
 
 MIN_SECONDS = 1.0
 MAX_MISSING = 0.01

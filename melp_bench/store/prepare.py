@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from threadpoolctl import threadpool_limits
-
-from melp_bench.components import Dataset, RecordInfo
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, make_folder
+from melp_bench.records import Dataset, RecordInfo
+from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
 from melp_bench.store.layout import (
     FOLDS,
     FORMAT,
@@ -35,37 +24,14 @@ from melp_bench.store.layout import (
     store_path,
     tasks_to_json,
 )
-from melp_bench.store.reader import Store, open_store
-from melp_bench.store.shard import Job, read_part, write_shard
+from melp_bench.store.shard import Job, read_part
+from melp_bench.store.workers import written
+
+if TYPE_CHECKING:
+    from melp_bench.store.reader import Store
 
 Progress = Callable[[int, int], None]
 """Called with (records done, records in all) as work proceeds."""
-
-_SCHEMA = pa.schema(
-    [
-        ("record_id", pa.string()),
-        ("patient_id", pa.string()),
-        ("statements", pa.list_(pa.string())),
-        ("report", pa.string()),
-        ("age", pa.float64()),
-        ("sex", pa.string()),
-        ("fold", pa.int8()),
-        ("rate_hz", pa.float64()),
-        ("leads", pa.list_(pa.string())),
-        ("num_samples", pa.int64()),
-        ("shard", pa.int32()),
-        ("offset", pa.int64()),
-        ("gains", pa.list_(pa.float32())),
-        ("flat_leads", pa.int16()),
-        ("missing_samples", pa.int64()),
-        ("verdict", pa.string()),
-        ("repairs", pa.list_(pa.string())),
-        ("doubts", pa.list_(pa.string())),
-        ("measurements", pa.map_(pa.string(), pa.float64())),
-        ("path", pa.string()),
-    ]
-)
-_QUARANTINE = pa.schema([("record_id", pa.string()), ("code", pa.string()), ("detail", pa.string())])
 
 
 def prepare(
@@ -113,6 +79,8 @@ def prepare(
     else:
         _renew_tasks(dataset, folder)
     _sweep(folder, done=True)
+    from melp_bench.store.reader import open_store  # needs torch, which nothing before it does
+
     return open_store(folder)
 
 
@@ -187,9 +155,6 @@ def _sweep(folder: Path, *, done: bool) -> None:
         (folder / "plan.json").unlink(missing_ok=True)
 
 
-# ----------------------------------------------------------------------------------------------------------- processes
-
-
 def _run(
     dataset: Dataset, source: Path | None, root: Path, jobs: list[Job], total: int, workers: int, progress: Progress | None
 ) -> None:
@@ -197,75 +162,10 @@ def _run(
     done = total - sum(len(job.infos) for job in jobs)
     if progress is not None:
         progress(done, total)
-    for tried in _results(dataset, source, root, jobs, min(workers, len(jobs))):
+    for tried in written(dataset, source, root, jobs, min(workers, len(jobs))):
         done += tried
         if progress is not None:
             progress(done, total)
-
-
-def _results(dataset: Dataset, source: Path | None, root: Path, jobs: list[Job], workers: int) -> Iterator[int]:
-    """Yield the size of each shard as it is written."""
-    if workers <= 1:
-        yield from (write_shard(dataset, source, root, job) for job in jobs)
-        return
-    try:
-        pickle.dumps(dataset)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise UserError(f"dataset {type(dataset).__name__!r} cannot be sent to workers ({error}); use --workers 1") from error
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(dataset, source, root))
-    waiting, running = iter(jobs), set[Future[int]]()
-    try:
-        for job in waiting:
-            with _ctrl_c_held():  # the first of them starts the workers
-                running.add(pool.submit(_work, job))
-            if len(running) >= 2 * workers:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in finished)
-        while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in finished)
-    except BrokenProcessPool as error:
-        raise UserError("a worker process died (out of memory?); run again to go on, with fewer --workers") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment; processes that are started meanwhile never get it, not even while they import."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_STATE: dict[str, Any] = {}  # of a worker process: what is the same for all its jobs
-
-
-def _start(dataset: Dataset, source: Path | None, root: Path) -> None:
-    """Make a worker ready: Ctrl-C is the parent's affair, and a worker does not outlive its parent."""
-    threadpool_limits(1)  # a worker per core already: more threads would wait for one another
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _STATE.update(dataset=dataset, source=source, root=root)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _work(job: Job) -> int:
-    return write_shard(_STATE["dataset"], _STATE["source"], _STATE["root"], job)
-
-
-# -------------------------------------------------------------------------------------------------------------- finish
 
 
 def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, root: Path, count: int) -> None:
@@ -277,8 +177,8 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
     if not rows:
         shown = ", ".join(f"{code} {number}" for code, number in reasons.items())
         raise UserError(f"no record of {name!r} can be used: {shown}; the first: {bad[0]['record_id']!r}, {bad[0]['detail']}")
-    _write_table(root / "index.parquet", rows, _SCHEMA)
-    _write_table(root / "quarantine.parquet", bad, _QUARANTINE)
+    write_table(root / "index.parquet", rows, SCHEMA)
+    write_table(root / "quarantine.parquet", bad, QUARANTINE)
     manifest = Manifest(
         format=FORMAT,
         name=name,
@@ -297,23 +197,6 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
         tasks=tasks_to_json(dataset.tasks),
     )
     atomic_write(root / "store.json", manifest.sealed().dump())
-
-
-def index_digest(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the SHA-256 of the rows of an index, whatever file format they come from."""
-    sha = hashlib.sha256()
-    for row in rows:
-        sha.update(canonical([row[column] for column in _SCHEMA.names]))
-    return sha.hexdigest()
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    for row in rows:
-        if "measurements" in row:
-            row["measurements"] = [tuple(pair) for pair in row["measurements"]]  # JSON knows no tuples, a map wants them
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
-    atomic_write(path, sink.getvalue().to_pybytes())
 
 
 def _renew_tasks(dataset: Dataset, root: Path) -> None:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from melp_bench.components import Signal, Task
 from melp_bench.errors import UnknownName, UserError
+from melp_bench.records import Signal, Task
 from melp_bench.registry import nearest
 from melp_bench.signal import SignalSpec, conform, native_window
 from melp_bench.store.layout import Manifest, digest, read_manifest, shard_path, tasks_from_json, tasks_to_json

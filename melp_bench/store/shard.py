@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import uuid4
 
-from melp_bench.components import BadRecord, Dataset, RecordInfo
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, commit
+from melp_bench.records import BadRecord, Dataset, RecordInfo
 from melp_bench.store.layout import canonical, hash_fold, part_path, shard_path
 from melp_bench.store.pack import Packed, pack
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from melp_bench.components import BadRecord, Dataset, RecordInfo
+from melp_bench.records import BadRecord, Dataset, RecordInfo
+from melp_bench.store.index import index_digest
 from melp_bench.store.layout import shard_path
 from melp_bench.store.pack import pack
-from melp_bench.store.prepare import Progress, index_digest
-from melp_bench.store.reader import Store
+from melp_bench.store.prepare import Progress
 from melp_bench.store.shard import check_inside
+
+if TYPE_CHECKING:
+    from melp_bench.store.reader import Store
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
-    "errors canonical home signal features results metrics layers info_nce lead_identity",
-    "components",
+    "errors canonical home signal features results metrics layers info_nce leads lead_identity",
+    "components records",
     "registry schema recipe recipes protocol protocols label_files store fetch paper",
     "model embedding checkpoint checkpoints pretrain evaluations throughput",
     "hookspecs plugins",
@@ -26,7 +26,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.spl
 NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "layers", "info_nce", "checkpoints", "paper",
-    "store", "lead_identity",
+    "store", "leads", "records", "lead_identity",
 }  # fmt: skip
 
 

@@ -1,0 +1,155 @@
+"""What a dataset is and what it says of its records: the fourth kind of component, which needs no torch.
+
+Shapes: L leads, T samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melp_bench.leads import LEADS
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question about records: classes by name, each answered by the statements that make it true.
+
+    Attributes:
+        members: class name -> the statements of which any makes the class positive.
+        prompts: class name -> paraphrases for zero-shot, in our own words.
+        keep_unlabelled: keep records that carry none of the classes (they are negatives of every class).
+    """
+
+    name: str
+    members: Mapping[str, frozenset[str]]
+    prompts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keep_unlabelled: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the label columns."""
+        return tuple(self.members)
+
+
+@dataclass(frozen=True)
+class RecordInfo:
+    """All that is known of a record before its signal is opened.
+
+    Attributes:
+        record_id: unique within the dataset.
+        patient_id: None where the source has no patients; a record is then its own patient.
+        statements: labels as the source states them, by name (SCP codes, for example).
+        fold: the official fold, 1 to 10; None where there is none.
+        path: the native file, relative to the source folder; None for generated records.
+        measurements: numbers that the source states of the record (intervals in ms, axes in degrees), by the source's names.
+    """
+
+    record_id: str
+    patient_id: str | None = None
+    statements: frozenset[str] = frozenset()
+    report: str = ""
+    age: float | None = None
+    sex: str | None = None  # "F", "M" or None
+    fold: int | None = None
+    path: str | None = None
+    measurements: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A record's signal as the source has it: physical millivolts, its own rate, its own named leads."""
+
+    millivolts: NDArray[np.float32]  # (L, T); NaN where a sample is missing
+    rate_hz: float
+    leads: tuple[str, ...] = LEADS
+    steps: tuple[float, ...] | None = None  # (L,) millivolts per unit of the source; None where it has no units of its own
+    repairs: tuple[str, ...] = ()  # reason codes of what the dataset mended, such as "gain-erratum"
+
+
+class BadRecord(Exception):
+    """A record that cannot be used; `prepare` quarantines it under `code` with `detail`."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where a dataset's files are served to everyone, with their digests; what `melp-bench data fetch` reads.
+
+    Patterns are globs on the names in the list; `*` crosses folders, and a folder's name stands for all that is in it.
+
+    Attributes:
+        url: the folder that holds the files and SHA256SUMS.txt; with `listing="zenodo"`, the record in Zenodo's API.
+        only: the files that the dataset reads; empty for all that are listed.
+        always: files that are fetched whatever a user selects: tables without which no record is read, the licence.
+        unpack: zip archives are unpacked into the folder and not kept.
+    """
+
+    url: str
+    listing: Literal["sha256sums", "zenodo"] = "sha256sums"
+    only: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()
+    unpack: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what would only be found out on the way."""
+        if not self.url.startswith(("https://", "http://")) or self.listing not in ("sha256sums", "zenodo"):
+            raise ValueError(
+                f"Download({self.url!r}, listing={self.listing!r}): wanted an http address, and sha256sums or zenodo"
+            )
+
+    def address(self, name: str, mirror: str = "") -> str:
+        """Return the address of the file `name`, which is quoted, at the source or at a `mirror` of it."""
+        base = (mirror or self.url).rstrip("/")
+        return f"{base}/files/{name}/content" if self.listing == "zenodo" else f"{base}/{name}"
+
+
+class Dataset(ABC):
+    """What a source has. It reads native files at prepare time only; the hot path reads the store.
+
+    Attributes:
+        version: of the source's release (or of the generator); part of the fingerprint.
+        tasks: by name.
+        generated: True if records are made, not measured; such rows are never ranked with real ones, and no source folder
+            is asked for.
+        has_official_folds: True if `RecordInfo.fold` is set by the source.
+        download: where its files are served to everyone; None if they have to be asked for, or there are none.
+    """
+
+    version: str
+    licence: str
+    citation: str
+    homepage: str = ""
+    generated: bool = False
+    has_official_folds: bool = False
+    download: Download | None = None
+
+    @property
+    @abstractmethod
+    def tasks(self) -> Mapping[str, Task]:
+        """The dataset's tasks by name."""
+
+    @abstractmethod
+    def infos(self, source: Path) -> Iterable[RecordInfo]:
+        """Yield what is known of every record, in a stable order.
+
+        Raises:
+            UserError: the folder lacks a file or a column that the dataset needs.
+        """
+
+    @abstractmethod
+    def signal(self, source: Path, info: RecordInfo) -> Signal:
+        """Return the record's signal.
+
+        Raises:
+            BadRecord: the native file cannot be used.
+        """
