@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from melp_bench.registry import Entry
 
 Facts = list[tuple[str, str]]
+HUB = re.compile(r"hf:[\w.-]+(?:/[\w.-]+)+")
+"""What of the hub a user can import: a file, or a repository, whose files are named if it has several."""
 
 
 def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any]) -> Facts:
@@ -29,14 +34,13 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
     given: dict[str, tuple[object, ...]] = {"text encoder": (TextSource(reports=REPORTS),), "objective": (SIZES,)}
     facts: Facts = [("summary", entry.summary)]
     try:
-        built = entry.build(*given.get(kind, ()), **resolved)
+        facts += _built(kind, partial(entry.build, *given.get(kind, ()), **resolved))
     except Exception as error:  # a stranger's code; the rest can still be shown
         facts.append(("does not build", f"{type(error).__name__}: {error}"))
-    else:
-        facts += DESCRIBE[kind](built)
+    if kind == "ECG encoder":
+        facts += _published(entry)
     return [
         *facts,
-        *_published(entry),
         ("source", entry.source),
         ("licence", entry.license),
         ("plugin", entry.plugin),
@@ -44,17 +48,29 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
     ]
 
 
+def _built(kind: str, build: Callable[[], Any]) -> Facts:
+    """Return the facts of what `build` makes; of an ECG encoder without memory where it can be built so, in no time."""
+    if kind == "ECG encoder":
+        import torch
+
+        with suppress(Exception), torch.device("meta"):  # not one whose steps depend on the signal's values
+            return DESCRIBE[kind](build())
+    return DESCRIBE[kind](build())
+
+
 def _published(entry: Entry[Any]) -> Facts:
     """Return where a component's published files are, and the command that imports one."""
     family = entry.published
     if family is None:
-        return []
+        return [("published files", "none that we know; its weights are drawn at random, or learned by a recipe")]
+    hub = HUB.search(family.files)
+    file = hub.group() if hub else "FILE"
     more = f"\nadd --text {family.text.model} for the text tower, which zero-shot reads" if family.text is not None else ""
-    command = f"melp-bench import FILE --family {entry.name}{more}"
+    command = f"melp-bench import {file} --family {entry.name}{more}"
     return [
         ("published files", family.files),
         ("import", command),
-        ("evaluate", f"melp-bench run PROTOCOL --model {entry.name}@FILE"),
+        ("evaluate", f"melp-bench run PROTOCOL --model {entry.name}@{file}"),
     ]
 
 

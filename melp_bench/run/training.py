@@ -94,7 +94,8 @@ def obtain(
     labels = store.labels(budget.labels) if named else None
     objectives = build_objectives(method.recipe, catalogue, model, 0 if labels is None else labels.shape[1])
     made: dict[str, Any] = {"seed": budget.seed}
-    corpora = list(model.encoder.corpora)
+    published = catalogue.ecg_encoders[method.recipe.encoder.name].published is not None
+    corpora = [] if published else list(model.encoder.corpora)  # published weights come by an import, never by a recipe
     if objectives:
         trained = _train(method, Step(model, objectives), budget, store, labels, fabric, listener)
         made |= budget.model_dump(mode="json") | {"data": store.fingerprint, "best_step": trained.best_step}

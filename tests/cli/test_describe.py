@@ -1,0 +1,41 @@
+"""`melp-bench show` of every ECG encoder: what it wants, its size, its published files, what they saw, how to import them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from melp_bench.cli.describe import describe_component
+from melp_bench.plugins import discover
+from melp_bench.throughput.cost import gflops_per_record
+
+ENCODERS = {entry.name: entry for entry in discover().ecg_encoders}
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_every_encoder_says_all_that_a_reader_asks_for(name: str) -> None:
+    entry, facts = ENCODERS[name], dict(describe_component("ECG encoder", ENCODERS[name], {}))
+    assert "does not build" not in facts
+    assert re.search(r"\d+ Hz, \S+ s, \d+ leads: ", facts["wants"])
+    assert int(facts["parameters"].replace(",", "")) > 0
+    assert float(facts["GFLOPs per record"]) > 0
+    assert all(facts[name] for name in ("summary", "corpora", "published files", "source", "licence", "plugin", "options"))
+    if entry.published is None:
+        assert "import" not in facts
+        return
+    assert re.match(rf"melp-bench import \S+ --family {name}(\s|$)", facts["import"])
+    assert facts["evaluate"].startswith(f"melp-bench run PROTOCOL --model {name}@")
+    assert ("--text hf:" in facts["import"]) is (entry.published.text is not None)
+
+
+def test_what_is_counted_without_memory_is_what_an_encoder_does() -> None:
+    facts, encoder = dict(describe_component("ECG encoder", ENCODERS["resnet1d-18"], {})), ENCODERS["resnet1d-18"].build()
+    assert facts["GFLOPs per record"] == f"{gflops_per_record(encoder):.3g}"
+    assert facts["parameters"] == f"{sum(p.numel() for p in encoder.parameters()):,}"
+
+
+def test_an_encoder_that_does_not_build_says_why_and_shows_the_rest() -> None:
+    facts = dict(describe_component("ECG encoder", ENCODERS["resnet1d-18"], {"pool_width": 30}))
+    assert "multiple" in facts["does not build"]
+    assert facts["licence"] == "MIT"
