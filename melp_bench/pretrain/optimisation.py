@@ -20,7 +20,7 @@ def adamw(module: nn.Module, settings: Optimiser) -> torch.optim.AdamW:
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=settings.betas)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
 def schedule(optimizer: torch.optim.Optimizer, settings: Optimiser, steps: int) -> CosineLRScheduler:

@@ -1,9 +1,10 @@
 """BERT over reports, causal as MELP uses it, or plain.
 
 Papers: BERT, Devlin et al. 2019; From Token to Rhythm (MELP), Wang et al. 2025, https://arxiv.org/abs/2506.21803.
-Built from the configuration in transformers; differs by default in its size, and in its vocabulary, which is learned from the
-reports at hand. Sentences end at the vocabulary's own full stop; a decimal ("0.12") is one word and holds none. Text after the
-last full stop is a sentence of its own, and the one sentence of a report without a word is its [CLS].
+Built from the configuration in transformers; differs by default in its size, with an initialisation and a dropout that fit
+it, and in its vocabulary, which is learned from the reports at hand. Sentences end at the vocabulary's own full stop; a decimal
+("0.12") is one word and holds none. Text after the last full stop is a sentence of its own, and the one sentence of a report
+without a word is its [CLS].
 Shapes: B reports, N tokens, S sentences, D channels.
 """
 
@@ -110,6 +111,7 @@ class Bert(mb.TextEncoder):
             num_hidden_layers=layers,
             num_attention_heads=heads,
             intermediate_size=mlp_ratio * width,
+            initializer_range=width**-0.5,  # BERT's 0.02 is for 768; at 128 it makes all reports start nearly alike
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
             max_position_embeddings=max_tokens,
@@ -180,7 +182,7 @@ def bert(
     max_tokens: int = 128,
     vocab_size: int = 2000,
     causal: bool = True,
-    dropout: float = 0.1,
+    dropout: float = 0.0,
 ) -> Bert:
     """Return a BERT with the vocabulary of the source's assets, or one learned from its reports.
 
