@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from made_waves import Waves, wave
+from made_waves import Waves, content, wave
 
 from melp_bench.components import Dataset, RecordInfo, Signal
 from melp_bench.errors import UnknownName, UserError
@@ -25,10 +25,6 @@ FOLDS_OF = [4, 2, 5]  # of "1", "15709" and "p0": SHA-256, first eight bytes, mo
 
 def make(root: Path, dataset: Dataset | None = None, **changes: object) -> Store:
     return prepare(dataset or Waves(), name="waves", source=None, root=root, **changes)  # type: ignore[arg-type]
-
-
-def content(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
