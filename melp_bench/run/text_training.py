@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from melp_bench.canonical import digest
+from melp_bench.checkpoints.hub import loading, missing_weights, quiet
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
 from melp_bench.pretrain import loop, vocabulary
@@ -84,7 +85,7 @@ def pretrain_text(
     known = _found(folder, identity, restart and fabric.global_rank == 0)
     if known is not None:
         return known
-    model, tokenizer = _model(plan, reports)
+    model, tokenizer = _model(plan, reports, listener)
     source = ReportSource(reports.texts, reports.train, reports.held_out, tokenizer=tokenizer, max_tokens=plan.max_tokens)
     step = MaskedWords(model, mask_id=tokenizer.mask_token_id, vocab=len(tokenizer)).to(fabric.device)
     measure = partial(perplexity, batch_size=plan.budget.batch_size, seed=plan.budget.seed, device=fabric.device)
@@ -115,8 +116,9 @@ def pretrain_text(
         "plan": asdict(plan),
     }
     if fabric.global_rank == 0:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with quiet():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         atomic_write(folder / DONE, json.dumps(record, indent=1, allow_nan=False) + "\n")
         shutil.rmtree(folder / STATE)
     fabric.barrier()
@@ -141,12 +143,10 @@ def _found(folder: Path, identity: str, restart: bool) -> dict[str, Any] | None:
     return record
 
 
-def _model(plan: TextPlan, reports: Reports) -> tuple[Any, Any]:
+def _model(plan: TextPlan, reports: Reports, listener: Listener) -> tuple[Any, Any]:
     """Return the masked language model and its tokenizer, its vocabulary as the plan asks."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
-    from transformers.utils import logging as told
 
-    told.disable_progress_bar()  # type: ignore[no-untyped-call]
     texts = [reports.texts[i] for i in reports.train]
     torch.manual_seed(plan.budget.seed)
     if plan.model is None:
@@ -164,15 +164,11 @@ def _model(plan: TextPlan, reports: Reports) -> tuple[Any, Any]:
             pad_token_id=wrapped.pad_token_id,
         )
         return BertForMaskedLM(config), wrapped
-    name = plan.model.removeprefix("hf:")
-    folder = Path(name).expanduser()
-    where = str(folder) if folder.is_dir() else name
-    try:
+    with loading(plan.model) as where:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-        model = AutoModelForMaskedLM.from_pretrained(where, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"cannot load the text model {plan.model!r} ({reason}); give 'hf:owner/name' or a folder") from error
+        model, found = AutoModelForMaskedLM.from_pretrained(where, trust_remote_code=False, output_loading_info=True)
+    if missing_weights(plan.model, model, found):
+        listener.say(f"{plan.model!r} has no head that guesses hidden words; a new one is drawn, and learns with the rest")
     if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
         raise UserError(f"the tokenizer of {plan.model!r} has no [MASK] or no [PAD]; wanted a BERT's")
     if plan.vocabulary == "extend":

@@ -143,22 +143,30 @@ class Bert(mb.TextEncoder):
         states: Tensor = self.bert(input_ids=batch.ids, attention_mask=batch.mask.long()).last_hidden_state  # (B, N, D)
         last = batch.mask.sum(dim=1) - 1 if self.causal else torch.zeros_like(batch.ids[:, 0])
         cls = states[torch.arange(len(states), device=states.device), last]  # (B, D)
-        sentences, mask = sentence_means(states, batch.sentences)
-        wordless = ~mask[:, :1]  # (B, 1)
-        first = torch.where(wordless, cls, sentences[:, 0]).unsqueeze(1)
-        return mb.Features(
-            rhythm=cls,
-            embedding=cls,
-            beats=torch.cat([first, sentences[:, 1:]], dim=1),
-            beats_mask=torch.cat([mask[:, :1] | wordless, mask[:, 1:]], dim=1),
-            tokens=states,
-            tokens_mask=batch.mask,
-            token_ids=batch.ids,
-        )
+        return report_features(cls, states, batch)
 
     def assets(self) -> dict[str, str]:
         """Return the vocabulary."""
         return {ASSET: self.tokenizer.to_str()}
+
+
+def report_features(report: Tensor, states: Tensor, batch: mb.TextBatch) -> mb.Features:
+    """Return the features of reports (B, D) and their tokens' `states` (B, N, D).
+
+    A sentence is the mean of its words' states; the one sentence of a report without a word is the report's own state.
+    """
+    sentences, mask = sentence_means(states, batch.sentences)
+    wordless = ~mask[:, :1]  # (B, 1)
+    first = torch.where(wordless, report, sentences[:, 0]).unsqueeze(1)
+    return mb.Features(
+        rhythm=report,
+        embedding=report,
+        beats=torch.cat([first, sentences[:, 1:]], dim=1),
+        beats_mask=torch.cat([mask[:, :1] | wordless, mask[:, 1:]], dim=1),
+        tokens=states,
+        tokens_mask=batch.mask,
+        token_ids=batch.ids,
+    )
 
 
 def sentence_means(states: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_bench.checkpoints.hub import loading, missing_weights
 from melp_bench.layers import masked_mean
-from melp_plugins.text.bert import sentence_means, sentence_of
+from melp_plugins.text.bert import report_features, sentence_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -97,18 +97,7 @@ class HuggingFaceText(mb.TextEncoder):
             report = states[torch.arange(len(states), device=states.device), batch.mask.sum(1) - 1]  # (B, D)
         else:
             report = states[:, 0] if self.frame.before else masked_mean(states, batch.mask)
-        sentences, mask = sentence_means(states, batch.sentences)
-        wordless = ~mask[:, :1]  # (B, 1)
-        first = torch.where(wordless, report, sentences[:, 0]).unsqueeze(1)
-        return mb.Features(
-            rhythm=report,
-            embedding=report,
-            beats=torch.cat([first, sentences[:, 1:]], dim=1),
-            beats_mask=torch.cat([mask[:, :1] | wordless, mask[:, 1:]], dim=1),
-            tokens=states,
-            tokens_mask=batch.mask,
-            token_ids=batch.ids,
-        )
+        return report_features(report, states, batch)
 
     def assets(self) -> dict[str, str]:
         """Return configuration, tokenizer and the special tokens' ids."""
@@ -140,7 +129,7 @@ def hugging_face(
     if source.assets:
         body, tokenizer, frame = _from_assets(source.assets, causal=causal, pooler=pooler)
     else:
-        body, tokenizer, frame = _from_hub(model.removeprefix("hf:"), causal=causal, pooler=pooler)
+        body, tokenizer, frame = _from_hub(model, causal=causal, pooler=pooler)
     longest = getattr(body.config, "max_position_embeddings", None)
     if max_tokens < len(frame.before) + len(frame.after) + 1 or (longest is not None and max_tokens > longest):
         raise mb.UserError(f"option 'max_tokens' of {model!r} is {max_tokens}; the model reads between 3 and {longest} tokens")
@@ -156,18 +145,12 @@ def _from_hub(model: str, *, causal: bool, pooler: bool) -> tuple[nn.Module, Tok
     """Return body, tokenizer and frame of a hub name or a folder, its weights loaded."""
     from transformers import AutoConfig, AutoTokenizer
 
-    folder = Path(model).expanduser()
-    where = str(folder) if folder.is_dir() else model
-    try:
+    with loading(model) as where:
         config = _configured(AutoConfig.from_pretrained(where, trust_remote_code=False), model, causal=causal)
         wrapped = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         kind, options = _body_class(config, pooler=pooler)
-        body = kind.from_pretrained(where, config=config, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        if isinstance(error, mb.UserError):
-            raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise mb.UserError(f"cannot load the text model {model!r} ({reason}); give 'owner/name' or a local folder") from error
+        body, found = kind.from_pretrained(where, config=config, output_loading_info=True, **options)
+    missing_weights(model, body, found)
     tokenizer = getattr(wrapped, "backend_tokenizer", None)
     if not isinstance(tokenizer, Tokenizer):
         raise mb.UserError(f"the tokenizer of {model!r} has no fast form (tokenizer.json); save one beside its weights")

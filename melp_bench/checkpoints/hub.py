@@ -1,0 +1,65 @@
+"""Models of transformers, from the hub or a local folder: without its bars and reports, and whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from melp_bench.errors import UserError
+
+
+@contextmanager
+def loading(model: str) -> Iterator[str]:
+    """Yield what `from_pretrained` is given for `hf:owner/name` or a local folder; what it raises becomes one line.
+
+    Raises:
+        UserError: there is no such model, or its files are damaged.
+    """
+    name = model.removeprefix("hf:")
+    folder = Path(name).expanduser()
+    try:
+        with quiet():
+            yield str(folder) if folder.is_dir() else name
+    except UserError:
+        raise
+    except (OSError, ValueError, ImportError, LookupError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"cannot load the text model {model!r} ({reason}); give 'hf:owner/name' or a local folder") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars and printing reports of what it loads and writes; downloads still show theirs."""
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging as told
+
+    level, bars, downloads = told.get_verbosity(), told.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if downloads:
+        hub.enable_progress_bars()
+    try:
+        yield
+    finally:
+        told.set_verbosity(level)
+        if bars:
+            told.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def missing_weights(model: str, body: Any, report: Mapping[str, Any]) -> list[str]:
+    """Return which weights of a head were not in the file and so are drawn at random; `report` is transformers' loading info.
+
+    Raises:
+        UserError: the body itself lacks weights.
+    """
+    missing = sorted(report["missing_keys"])
+    prefix = f"{body.base_model_prefix}."
+    inner = [key for key in missing if key.startswith(prefix) or body.base_model is body]
+    if inner:
+        more = f" and {len(inner) - 1} more" if inner[1:] else ""
+        raise UserError(f"the text model {model!r} is not whole: it lacks {inner[0]!r}{more}; take one that has its weights")
+    return missing
