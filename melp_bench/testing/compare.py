@@ -53,6 +53,24 @@ def demand_equal(one: Features, row: int, other: Features, other_row: int, when:
     return worst
 
 
+def demand_same(one: Features, two: Features, when: str) -> float:
+    """Return the largest relative difference between two batches' features, record by record.
+
+    Raises:
+        Broken: it exceeds `TOLERANCE`, or shapes differ.
+    """
+    return max(demand_equal(one, row, two, row, when) for row in range(len(one.rhythm)))
+
+
+def under_two_seeds(forward: Callable[[], Features]) -> tuple[Features, Features]:
+    """Return what `forward` gives under one seed and under another; the caller's own randomness is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        one = forward()
+        torch.manual_seed(2)
+        return one, forward()
+
+
 def demand_finite(features: Features, when: str) -> None:
     """Go on if every real value is finite.
 

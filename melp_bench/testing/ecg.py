@@ -20,9 +20,11 @@ from melp_bench.testing.compare import (
     demand_equal,
     demand_finite,
     demand_masks,
+    demand_same,
     demand_widths,
     projected_sum,
     round_trip,
+    under_two_seeds,
 )
 from melp_bench.testing.verdict import demand
 
@@ -150,12 +152,7 @@ def _padding(subject: ECGSubject) -> str:
 
 def _deterministic(subject: ECGSubject) -> str:
     state = {n: t.clone() for n, t in subject.encoder.state_dict().items()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        one = subject.forward(subject.signal)
-        torch.manual_seed(2)
-        two = subject.forward(subject.signal)
-    worst = max(demand_equal(one, row, two, row, "the same records twice") for row in range(len(subject.signal)))
+    worst = demand_same(*under_two_seeds(lambda: subject.forward(subject.signal)), "the same records twice")
     moved = [n for n, t in subject.encoder.state_dict().items() if not torch.equal(t, state[n])]
     demand(not moved, f"a forward pass in eval() changes {', '.join(moved[:4])}")
     return f"largest difference {worst:.1g}"
@@ -183,8 +180,7 @@ def _extremes(subject: ECGSubject) -> str:
 
 def _round_trip(subject: ECGSubject) -> str:
     other = replace(subject, encoder=round_trip(subject.encoder, subject.rebuild))
-    one, two = subject.forward(subject.signal), other.forward(subject.signal)
-    worst = max(demand_equal(one, row, two, row, "before and after the round trip") for row in range(len(subject.signal)))
+    worst = demand_same(subject.forward(subject.signal), other.forward(subject.signal), "before and after the round trip")
     return f"{len(subject.encoder.state_dict())} tensors, largest difference {worst:.1g}"
 
 

@@ -18,9 +18,11 @@ from melp_bench.testing.compare import (
     demand_equal,
     demand_finite,
     demand_masks,
+    demand_same,
     demand_widths,
     projected_sum,
     round_trip,
+    under_two_seeds,
 )
 from melp_bench.testing.verdict import demand
 
@@ -141,12 +143,7 @@ def _padding(subject: TextSubject) -> str:
 
 
 def _deterministic(subject: TextSubject) -> str:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        one = subject.forward(REPORTS)
-        torch.manual_seed(2)
-        two = subject.forward(REPORTS)
-    worst = max(demand_equal(one, row, two, row, "the same reports twice") for row in range(len(REPORTS)))
+    worst = demand_same(*under_two_seeds(lambda: subject.forward(REPORTS)), "the same reports twice")
     return f"largest difference {worst:.1g}"
 
 
@@ -175,8 +172,7 @@ def _round_trip(subject: TextSubject) -> str:
     other = TextSubject(round_trip(subject.encoder, lambda: subject.rebuild(source)), subject.rebuild)
     ours, theirs = (s.encoder.tokenize(list(REPORTS)).ids for s in (subject, other))
     demand(torch.equal(ours, theirs), "a second build from the first one's assets tokenises reports differently")
-    one, two = subject.forward(REPORTS), other.forward(REPORTS)
-    worst = max(demand_equal(one, row, two, row, "before and after the round trip") for row in range(len(REPORTS)))
+    worst = demand_same(subject.forward(REPORTS), other.forward(REPORTS), "before and after the round trip")
     return f"{len(assets)} assets, {len(subject.encoder.state_dict())} tensors, largest difference {worst:.1g}"
 
 
