@@ -80,7 +80,8 @@ class Transfer(Frozen):
 
     name: Literal["transfer"]
     pairs: list[tuple[str, str]]  # (probe on, score on), as "alias/task"
-    class_map: dict[str, dict[str, str]] = Field(default_factory=dict)  # "a/x->b/y" -> {class of x: class of y}; else by name
+    class_map: dict[str, dict[str, str | list[str]]] = Field(default_factory=dict)
+    """"a/x->b/y" -> {class of x: class or classes of y}; classes are shared by name where a pair has no map."""
     seeds: list[int] = Field(default=[0, 1, 2])
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5

@@ -3,15 +3,17 @@
 The probe is fitted (see `probe`) on all training labels of the source and chosen on the source's validation part: folds 1-8
 and 9 of a holdout; where the source cross-validates, its first fold is validation and all others train. It is scored on the
 target's test part, or on all target records where the target cross-validates, as nothing is fitted there; features are
-standardised by the source alone. Classes are shared by name, or by a declared map {source class: target class}. A target
-class's score is the source logit of its class; where several source classes map to it, the largest of their logits.
+standardised by the source alone. Classes are shared by name, or by a declared map: {source class: target class}, or, where
+the target is finer, {source class: [target classes]}. A shared class is positive where any of its target classes is; its score
+is the source logit of its class, the largest of them where several source classes map to one target class.
 
-Shapes: S seeds, N scored records, C shared target classes.
+Shapes: S seeds, N scored records, C shared classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,13 +30,24 @@ from melp_bench.results import Outcome
 
 VERSION = 1
 
+ClassMap = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A class that two tasks share, by the columns that stand for it in either."""
+
+    name: str
+    sources: list[int]
+    targets: list[int]
+
 
 def run(
     subject: Subject,
     source: TaskData,
     target: TaskData,
     *,
-    class_map: Mapping[str, str] | None,
+    class_map: ClassMap | None,
     options: Transfer,
     interval: Interval,
 ) -> Outcome:
@@ -46,7 +59,7 @@ def run(
     """
     if source.published and source.published.misnamed:
         raise NotApplicable(f"columns of {source.name!r} changed places between its published files: no name fits both")
-    shared = shared_classes(source, target, class_map)  # target class -> source columns
+    shared = shared_classes(source, target, class_map)
     source, target = source.in_record_order(), target.in_record_order()
     require_finite(subject, source.embedding, "record embeddings")
     require_finite(subject, target.embedding, "record embeddings")
@@ -58,39 +71,56 @@ def run(
         for seed in options.seeds
     ]
     probes = fit(source.embedding, source.labels, problems, options)
-    columns = [target.classes.index(name) for name in shared]
     records = target.embedding[torch.from_numpy(test).to(target.embedding.device)]
     logits = np.stack([probe.logits(records) for probe in probes])  # (S, N, source classes)
-    scores = np.stack([logits[..., sources].max(axis=-1) for sources in shared.values()], axis=-1)  # (S, N, C)
+    scores = np.stack([logits[..., one.sources].max(axis=-1) for one in shared], axis=-1)  # (S, N, C)
+    labels = np.stack([target.labels[test][:, one.targets].any(axis=-1) for one in shared], axis=-1)  # (N, C)
     details = {
         **fit_details(source, 1.0, options.seeds, problems, probes),
-        "class_map": {name: [source.classes[c] for c in sources] for name, sources in shared.items()},
-        "classes_not_shared": [name for name in target.classes if name not in shared],
+        "class_map": {one.name: [source.classes[c] for c in one.sources] for one in shared},
+        "target_classes": {one.name: [target.classes[c] for c in one.targets] for one in shared if len(one.targets) > 1},
+        "classes_not_shared": [name for c, name in enumerate(target.classes) if all(c not in one.targets for one in shared)],
     }
-    return outcome(scores, target.labels[test][:, columns], target.patients[test], list(shared), interval, details)
+    return outcome(scores, labels, target.patients[test], [one.name for one in shared], interval, details)
 
 
-def shared_classes(source: TaskData, target: TaskData, class_map: Mapping[str, str] | None) -> dict[str, list[int]]:
-    """Return the source columns of each shared target class, in the target's order.
+def shared_classes(source: TaskData, target: TaskData, class_map: ClassMap | None) -> list[Shared]:
+    """Return the shared classes, in the target's order; a class of several target classes has the name of its source class.
 
     Raises:
         NotApplicable: no class is shared.
-        UserError: the class map names a class that its task does not have.
+        UserError: the class map names a class that its task does not have, or gives one name two meanings.
     """
     if class_map is None:
         class_map = {name: name for name in source.classes if name in target.classes}
-    for name, task in [(n, source) for n in class_map] + [(n, target) for n in class_map.values()]:
-        if name not in task.classes:
-            hint = nearest(name, task.classes)
-            raise UserError(
-                f"class map {source.name}->{target.name}: {task.name!r} has no class {name!r}{hint} "
-                f"It has: {', '.join(task.classes)}"
-            )
-    shared = {name: [c for c, origin in enumerate(source.classes) if class_map.get(origin) == name] for name in target.classes}
-    shared = {name: columns for name, columns in shared.items() if columns}
-    if not shared:
+    found: dict[str, Shared] = {}
+    for origin, aim in class_map.items():
+        several = not isinstance(aim, str)
+        name = origin if several else aim
+        where = f"class map {source.name}->{target.name}"
+        targets = sorted(_column(target, one, where) for one in (aim if several else [aim]))
+        if not targets:
+            raise UserError(f"{where}: {origin!r} maps to no class; name the classes of {target.name!r} it stands for")
+        shared = found.setdefault(name, Shared(name, [], targets))
+        if shared.targets != targets:
+            raise UserError(f"{where}: {name!r} stands for two different sets of classes; give every shared class one meaning")
+        shared.sources.append(_column(source, origin, where))
+    if not found:
         raise NotApplicable(f"{source.name!r} and {target.name!r} share no class; declare a class_map in the protocol")
-    return shared
+    return sorted(found.values(), key=lambda one: one.targets)
+
+
+def _column(task: TaskData, name: str, where: str) -> int:
+    """Return the column of the class `name`.
+
+    Raises:
+        UserError: the task has no such class.
+    """
+    if name not in task.classes:
+        raise UserError(
+            f"{where}: {task.name!r} has no class {name!r}{nearest(name, task.classes)} It has: {', '.join(task.classes)}"
+        )
+    return task.classes.index(name)
 
 
 def _source_parts(source: TaskData) -> tuple[Positions, Positions]:

@@ -18,7 +18,7 @@ OPTIONS = Transfer(name="transfer", pairs=[("s/x", "t/y")])
 QUICK = Interval(resamples=50)
 
 
-def move(subject: Subject, source: TaskData, target: TaskData, class_map: dict[str, str] | None = None) -> Outcome:
+def move(subject: Subject, source: TaskData, target: TaskData, class_map: transfer.ClassMap | None = None) -> Outcome:
     return transfer.run(subject, source, target, class_map=class_map, options=OPTIONS, interval=QUICK)
 
 
@@ -56,6 +56,22 @@ def test_several_source_classes_meet_in_one_target_class_by_their_largest_logit(
     assert both.details["class_map"] == {"either": ["a", "b"]}
     assert both.scores["auroc"].value > one.scores["auroc"].value + 0.05
     assert both.scores["auroc"].value > 0.95
+
+
+def test_one_source_class_stands_for_several_finer_target_classes(make_task: Make, mute: Subject) -> None:
+    source, target = make_task(signal=4.0, records=1000), make_task(name="t/y", signal=4.0, records=1000, seed=5)
+    coarse = replace(source, classes=("A", "c"), labels=np.c_[source.labels[:, :2].any(axis=1), source.labels[:, 2]])
+    moved = move(mute, coarse, target, {"A": ["a", "b"], "c": "c"})
+    assert [row.name for row in moved.classes] == ["A", "c"]
+    assert moved.classes[0].positives == target.labels[target.folds == 10][:, :2].any(axis=1).sum()
+    assert moved.details["target_classes"] == {"A": ["a", "b"]}
+    assert moved.details["classes_not_shared"] == []
+    either = replace(target, classes=("A",), labels=target.labels[:, :2].any(axis=1)[:, None])
+    assert moved.classes[0] == move(mute, coarse, either).classes[0]
+    with pytest.raises(UserError, match="'A' stands for two different sets"):
+        move(mute, replace(coarse, classes=("A", "B")), replace(target, classes=("A", "b", "c")), {"A": ["b", "c"], "B": "A"})
+    with pytest.raises(UserError, match="'A' maps to no class"):
+        move(mute, coarse, target, {"A": []})
 
 
 def test_target_labels_and_target_features_never_reach_the_fit(make_task: Make, mute: Subject) -> None:
