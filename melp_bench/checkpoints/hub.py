@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,14 +35,14 @@ def loading(model: str) -> Iterator[str]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from drawing bars and printing reports of what it loads and writes; downloads still show theirs."""
-    from huggingface_hub import utils as hub
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging as told
 
-    level, bars, downloads = told.get_verbosity(), told.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
-    told.set_verbosity_error()
+    level, bars, downloads = told.get_verbosity(), told.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    told.set_verbosity(logging.ERROR)
     told.disable_progress_bar()  # type: ignore[no-untyped-call]
     if downloads:
-        hub.enable_progress_bars()
+        enable_progress_bars()
     try:
         yield
     finally:

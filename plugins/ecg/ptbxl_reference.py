@@ -261,7 +261,9 @@ INCEPTION = mb.Family(
 def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
     """Return the reference encoders."""
     wang, he = "https://arxiv.org/abs/1611.06455", "https://arxiv.org/abs/1512.03385"
-    deep = [mb.Entry(f"resnet1d-{n}", partial(resnet1d, n), f"{n}-layer 1-D ResNet, plain", he, "MIT") for n in (34, 50)]
+    deep: list[mb.Entry[mb.ECGEncoder]] = [
+        mb.Entry(f"resnet1d-{n}", partial(resnet1d, n), f"{n}-layer 1-D ResNet, plain", he, "MIT") for n in (34, 50)
+    ]
     return [
         mb.Entry(
             "xresnet1d101", xresnet1d101, "101-layer 1-D xresnet of PTB-XL's benchmark", PAPER, "GPL-3.0", published=XRESNET

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_weight_of_another_shape_is_one_line(folder: Path) -> None:
 def test_what_transformers_prints_is_left_as_it_was(folder: Path) -> None:
     def fails() -> None:
         with loading(str(folder)):
-            assert told.get_verbosity() == told.ERROR
+            assert told.get_verbosity() == logging.ERROR
             assert not told.is_progress_bar_enabled()
             raise RuntimeError("out of luck")
 
