@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, commit
 from melp_bench.records import BadRecord, Dataset, RecordInfo
@@ -44,7 +46,7 @@ def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> 
         with temporary.open("wb") as file:
             for info in job.infos:
                 try:
-                    packed = _read(dataset, source, info)
+                    packed = read_record(dataset, source, info)
                 except BadRecord as reason:
                     bad.append({"record_id": info.record_id, "code": reason.code, "detail": reason.detail[:500]})
                     continue
@@ -70,8 +72,8 @@ def read_part(root: Path, number: int) -> dict[str, Any]:
     return part
 
 
-def _read(dataset: Dataset, source: Path | None, info: RecordInfo) -> Packed:
-    """Return a record, packed.
+def read_record(dataset: Dataset, source: Path | None, info: RecordInfo) -> Packed:
+    """Return a record, checked and packed; whatever is wrong with its file is a reason, and none ends a run.
 
     Raises:
         BadRecord: it cannot be used.
@@ -79,7 +81,8 @@ def _read(dataset: Dataset, source: Path | None, info: RecordInfo) -> Packed:
     if info.path is not None:
         check_inside(info.path)
     try:
-        return pack(dataset.signal(NO_SOURCE if source is None else source, info))
+        with np.errstate(all="ignore"):  # what overflows is infinite, and infinite samples have a reason of their own
+            return pack(dataset.signal(NO_SOURCE if source is None else source, info))
     except (BadRecord, UserError):
         raise
     except FileNotFoundError as error:

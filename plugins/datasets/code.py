@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 import melp_bench as mb
 from melp_plugins.datasets import hdf5_tracings
 from melp_plugins.datasets.challenge import header_fields, header_info, sex, years
+from melp_plugins.datasets.matlab_files import read_matlab
 from melp_plugins.datasets.tables import read_table, truth
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
@@ -42,7 +42,6 @@ PROMPTS: Mapping[str, tuple[str, ...]] = {
 CHAGAS = "chagas"
 _RATE_HZ = 400.0
 _SEXES = {True: "M", False: "F"}
-_MAX_BYTES = 50_000_000
 
 
 def code_task() -> mb.Task:
@@ -211,19 +210,14 @@ def _table_infos(source: Path, path: Path) -> Iterator[mb.RecordInfo]:
 
 def _read_mat(path: Path) -> mb.Signal:
     """Return the array `feats` (12, T), millivolts."""
-    if not path.is_file():
-        raise mb.BadRecord("missing-file", path.name)
-    if not 0 < path.stat().st_size <= _MAX_BYTES:
-        raise mb.BadRecord("unreadable-samples", f"{path.name!r} has {path.stat().st_size} bytes; wanted 1 to {_MAX_BYTES}")
-    try:
-        values = scipy.io.loadmat(path, variable_names=["feats", "curr_sample_rate"])
-        samples, rate = np.asarray(values["feats"]), float(np.asarray(values.get("curr_sample_rate", _RATE_HZ)).item())
-    except Exception as error:  # scipy meets a broken file with any exception there is
-        raise mb.BadRecord("unreadable-samples", f"{path.name!r}: {type(error).__name__}: {error}") from error
+    values = read_matlab(path, ("feats", "curr_sample_rate"))
+    samples, rates = np.asarray(values.get("feats")), np.asarray(values.get("curr_sample_rate", _RATE_HZ))
+    if rates.size != 1 or rates.dtype.kind not in "fiu":
+        raise mb.BadRecord("bad-rate", f"{path.name!r}: curr_sample_rate is {rates.dtype} of {rates.shape}; wanted one number")
     if samples.ndim != 2 or len(samples) != len(mb.LEADS) or samples.dtype.kind not in "fiu":
         raise mb.BadRecord("wrong-shape", f"{path.name!r}: feats is {samples.dtype} of {samples.shape}; wanted (12, samples)")
     real = hdf5_tracings.stripped(np.asarray(samples.T, dtype=np.float32))
-    return mb.Signal(np.ascontiguousarray(real.T), rate)
+    return mb.Signal(np.ascontiguousarray(real.T), float(rates.item()))
 
 
 def entry(name: str, build: type[CODE15] | type[CODETest], summary: str) -> mb.Entry[mb.Dataset]:

@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 import melp_bench as mb
 from melp_plugins.datasets import snomed
 from melp_plugins.datasets.challenge import challenge_download, header_info, sex, years
+from melp_plugins.datasets.matlab_files import read_matlab
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
 _RECORD = r"A\d{4,5}"
 _RATE_HZ = 500.0
 _REFERENCE = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "VPC", "STD", "STE")
 """The numbers 1 to 9 of `REFERENCE.csv`."""
-_MAX_BYTES = 50_000_000
 
 
 class CPSC2018(mb.Dataset):
@@ -89,20 +88,15 @@ def _struct_info(source: Path, path: Path) -> mb.RecordInfo:
 
 
 def _struct(path: Path) -> dict[str, Any]:
-    """Return the fields sex, age and data of the struct `ECG`; only arrays, text and structs are ever made of the file.
+    """Return the fields of the struct `ECG`: sex, age and data.
 
     Raises:
-        BadRecord: there is no such struct.
+        BadRecord: there is no such struct, or it has no data.
     """
-    if not path.is_file():
-        raise mb.BadRecord("missing-file", path.name)
-    if not 0 < path.stat().st_size <= _MAX_BYTES:
-        raise mb.BadRecord("unreadable-samples", f"{path.name!r} has {path.stat().st_size} bytes; wanted 1 to {_MAX_BYTES}")
-    try:
-        value = scipy.io.loadmat(path, variable_names=["ECG"])["ECG"][0, 0]
-        return {name: value[name] for name in ("sex", "age", "data")}
-    except Exception as error:  # scipy meets a broken file with any exception there is
-        raise mb.BadRecord("unreadable-samples", f"{path.name!r}: {type(error).__name__}: {error}") from error
+    struct = read_matlab(path, ("ECG",)).get("ECG")
+    if not isinstance(struct, dict) or struct.get("data") is None:
+        raise mb.BadRecord("unreadable-samples", f"{path.name!r} has no struct 'ECG' with the field 'data'")
+    return struct
 
 
 def _labels(source: Path) -> dict[str, frozenset[str]]:

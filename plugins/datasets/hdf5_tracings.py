@@ -7,7 +7,8 @@ leads, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,13 @@ def num_rows(path: Path) -> int:
     """Return how many tracings a file holds.
 
     Raises:
-        BadRecord: the file cannot be read.
+        UserError: the file cannot be read.
     """
-    with _opened(path) as file:
-        return int(_tracings(file, path).shape[0])
+    try:
+        with _opened(path) as file:
+            return int(_tracings(file, path).shape[0])
+    except mb.BadRecord as error:
+        raise mb.UserError(f"cannot count the tracings of {str(path)!r}: {error}; fetch the file again") from error
 
 
 def read_tracing(path: Path, row: int, *, unit: str = "auto") -> mb.Signal:
@@ -116,13 +120,17 @@ def _conventions(path: Path, _mtime: int, _size: int) -> tuple[str, tuple[str, .
     return unit_of(sample), order_of(sample)
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise mb.BadRecord("missing-file", path.name)
     try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise mb.BadRecord("unreadable-samples", f"{path.name!r} is no HDF5 file: {error}") from error
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except mb.BadRecord:
+        raise
+    except Exception as error:  # h5py meets a broken file with any exception there is, wherever it is touched
+        raise mb.BadRecord("unreadable-samples", f"{path.name!r}: {type(error).__name__}: {error}") from error
 
 
 def _inner(file: Any, name: str) -> Any:
