@@ -31,6 +31,9 @@ LARGEST_MISS = 0.05
 """Sine of the angle by which directions may miss (root mean square); clean records miss by less than 0.01."""
 NOISE_MISS = 4.0
 """The same in multiples of what the record's noise out of the plane explains."""
+ODD_MISS, OTHERS_MISS = 0.1, 0.025
+"""A lead that misses what the others say by more than the first, as a share of it, while these agree to better than the second,
+is of another gain, or of another place."""
 BETTER = 0.5
 """Another naming is believed where it misses by less than this share of what the given names miss by."""
 
@@ -122,6 +125,35 @@ def lead_identity(millivolts: Array, leads: Sequence[str], rate_hz: float) -> Le
         if lead != real or sign < 0
     )
     return LeadIdentity("wrong-leads", found, given)
+
+
+def odd_lead(millivolts: Array, leads: Sequence[str], rate_hz: float) -> str:
+    """Return the one limb lead that contradicts the others while these agree, "" if there is none; gains are trusted.
+
+    `millivolts` is (L, T) without NaN. A source whose leads are scaled one by one has no such lead, for no others agree.
+    """
+    rows = {canonical_lead(lead): row for row, lead in enumerate(leads)}
+    names = [lead for lead in LIMB if lead in rows]
+    x = _slopes(np.asarray(millivolts[[rows[lead] for lead in names]], dtype=np.float64), rate_hz)
+    names = [lead for lead, row in zip(names, x, strict=True) if row.std() > FLAT_MILLIVOLT]
+    if len(names) < FEWEST_LEADS:
+        return ""
+    x = x[x.std(axis=1) > FLAT_MILLIVOLT]
+    gram = x @ x.T  # (K, K)
+    weights = np.array([LIMB[lead] for lead in names])
+    found = ""
+    for odd, name in enumerate(names):
+        others = [row for row in range(len(names)) if row != odd]
+        sources = np.linalg.pinv(weights[others])  # (2, K - 1)
+        rest = np.eye(len(others)) - weights[others] @ sources
+        missed = rest @ gram[np.ix_(others, others)] @ rest.T
+        told = weights[odd] @ sources  # (K - 1,)
+        size = told @ gram[np.ix_(others, others)] @ told
+        miss = gram[odd, odd] - 2 * told @ gram[others, odd] + size
+        agree = np.trace(missed) < OTHERS_MISS**2 * gram[others, others].sum()
+        if agree and miss > ODD_MISS**2 * max(size, gram[odd, odd]):
+            found = name
+    return found
 
 
 def exchanged_electrodes(millivolts: Array, leads: Sequence[str], rate_hz: float) -> bool:

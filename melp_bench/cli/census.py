@@ -61,10 +61,16 @@ def _facts(counts: Census, store: Store) -> dict[str, str]:
         "sex": ", ".join(f"{names.get(sex, sex)} {number:,}" for sex, number in counts.sexes.items()),
         "reports": f"{counts.num_reports:,}",
         "folds": f"{' '.join(f'{number:,}' for number in counts.folds)} ({folds})",
-        "quality": f"{counts.flat_lead_records:,} with a constant lead, {counts.bridged_records:,} with bridged samples",
-        "quarantined": ", ".join(f"{code} {number:,}" for code, number in counts.quarantined.items()) or "none",
+        "verdict": _listed(counts.verdicts),
+        "repaired": _listed(counts.repairs),
+        "doubts": _listed(counts.doubts),
+        "quarantined": _listed(counts.quarantined),
         "hash": store.fingerprint,
     }
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items()) or "none"
 
 
 def _print_task(console: Console, task: TaskCensus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,11 @@ class Census:
     unknown_ages: int
     sexes: dict[str, int]  # "F", "M", "" for unknown
     num_reports: int
-    flat_lead_records: int  # with a constant lead
-    bridged_records: int  # with missing samples that were bridged
     folds: NDArray[np.int64]  # (10,) records per fold
-    quarantined: dict[str, int]
+    verdicts: dict[str, int]  # ok, repaired, quarantined
+    repairs: dict[str, int]  # records by what was mended, most first
+    doubts: dict[str, int]  # records by what looks wrong and was left, most first
+    quarantined: dict[str, int]  # records by why they are left out, most first
     tasks: tuple[TaskCensus, ...]
 
 
@@ -48,7 +50,7 @@ def census(store: Store) -> Census:
     seconds = store.num_samples / store.rates_hz
     known = store.ages[np.isfinite(store.ages)]
     per_patient = np.unique(store.patient_ids, return_counts=True)[1]
-    checks = pq.read_table(store.root / "index.parquet", columns=["flat_leads", "missing_samples"])
+    repairs = pq.read_table(store.root / "index.parquet", columns=["repairs"])["repairs"].to_pylist()
     return Census(
         num_records=len(store),
         num_patients=len(per_patient),
@@ -59,12 +61,18 @@ def census(store: Store) -> Census:
         unknown_ages=len(store) - len(known),
         sexes=dict(sorted(Counter(store.sexes.tolist()).items(), reverse=True)),
         num_reports=sum(1 for report in store.reports if report.strip()),
-        flat_lead_records=int((checks["flat_leads"].to_numpy() > 0).sum()),
-        bridged_records=int((checks["missing_samples"].to_numpy() > 0).sum()),
         folds=np.bincount(store.folds, minlength=FOLDS + 1)[1:],
-        quarantined=store.manifest.quarantined,
+        verdicts={**Counter(store.verdicts), "quarantined": sum(store.manifest.quarantined.values())},
+        repairs=_most_first(repairs),
+        doubts=_most_first(store.doubts),
+        quarantined=dict(Counter(store.manifest.quarantined).most_common()),
         tasks=tuple(_task(store, name) for name in store.tasks),
     )
+
+
+def _most_first(codes: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Return how many records have each code, whatever its detail."""
+    return dict(Counter(code for record in codes for code in {text.split(":")[0] for text in record}).most_common())
 
 
 def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -12,17 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melp_bench.errors import UserError
-from melp_bench.lead_identity import exchanged_electrodes, lead_identity
 from melp_bench.leads import FLAT_MILLIVOLT, LEADS, canonical_lead
 from melp_bench.records import BadRecord, Signal
+from melp_bench.store.doubts import doubts
 
 MIN_SECONDS = 1.0
 MAX_MISSING = 0.01
 MAX_MILLIVOLT = 1000.0
 BEAT_MILLIVOLT = (0.03, 30.0)
 """Spans within a second: the largest lead's is above, the middle lead's below; with a unit wrong by 1000 it is not."""
-SMALL_MILLIVOLT = 0.35
-"""Below it every lead is of low voltage: rare in hearts, usual where a gain of 1000 is written as 4880."""
 RATES_HZ = (10.0, 100_000.0)
 LIMIT = 32767
 
@@ -62,10 +60,10 @@ def pack(signal: Signal) -> Packed:
     missing = _check_values(x)
     if missing:
         x = _bridged(x)
-    flat = int((np.ptp(x, axis=1) < FLAT_MILLIVOLT).sum())
-    if flat == len(leads):
+    flat = np.ptp(x, axis=1) < FLAT_MILLIVOLT  # (12,)
+    if flat.all():
         code = "all-zero" if not x.any() else "flat"
-        raise BadRecord(code, f"all {flat} leads are constant")
+        raise BadRecord(code, f"all {len(flat)} leads are constant")
     spans = beat_spans(x, signal.rate_hz)
     largest, middle = float(spans.max()), float(np.median(spans))
     if largest < BEAT_MILLIVOLT[0] or middle > BEAT_MILLIVOLT[1]:
@@ -80,8 +78,9 @@ def pack(signal: Signal) -> Packed:
     steps = np.where(steps > 0, steps, 1.0)
     values = np.rint(x / steps[:, None]).clip(-LIMIT, LIMIT).astype(np.int16)
     repairs = (*signal.repairs, *(["bridged-samples"] if missing else []))
-    doubts = _doubts(x, leads, float(signal.rate_hz), largest, flat)
-    return Packed(values, steps.astype(np.float32), float(signal.rate_hz), leads, flat, missing, repairs, doubts)
+    rate_hz = float(signal.rate_hz)
+    found = doubts(x, values, leads, rate_hz, spans, flat)
+    return Packed(values, steps.astype(np.float32), rate_hz, leads, int(flat.sum()), missing, repairs, found)
 
 
 def beat_spans(x: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
@@ -93,18 +92,6 @@ def beat_spans(x: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
     seconds = max(1, x.shape[1] // width)
     blocks = x[:, : seconds * width].reshape(len(x), seconds, -1)
     return np.asarray(np.median(np.ptp(blocks, axis=2), axis=1))
-
-
-def _doubts(x: NDArray[np.float64], leads: tuple[str, ...], rate_hz: float, span: float, flat: int) -> tuple[str, ...]:
-    doubts = ["small-amplitude"] if span < SMALL_MILLIVOLT else []
-    if flat:
-        doubts.append("flat-leads")
-    identity = lead_identity(x, leads, rate_hz)
-    if identity.code not in ("ok", "unchecked-leads"):
-        doubts.append(f"{identity.code}: {identity.detail}".removesuffix(": "))
-    elif exchanged_electrodes(x, leads, rate_hz):
-        doubts.append("exchanged-electrodes")
-    return tuple(doubts)
 
 
 def _standard_leads(signal: Signal) -> tuple[list[int], tuple[str, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from melp_bench.leads import LEADS, LIMB
 from melp_bench.records import BadRecord, Dataset, RecordInfo, Signal, Task
@@ -71,3 +72,15 @@ class Beats(Waves):
 def content(root: Path) -> dict[str, bytes]:
     """Return the bytes of every file of a store."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def beats(seed: int = 0) -> NDArray[np.float64]:
+    """Return twelve leads (12, 5000) at 500 Hz of a beat per second with P, QRS and T, limb leads as algebra wants them."""
+    rng = np.random.default_rng(seed)
+    at = np.arange(5000)[None] / 500 % 1.0
+    waves = [(0.20, 0.02, 0.12), (0.36, 0.008, -0.1), (0.38, 0.010, 1.0), (0.40, 0.008, -0.2), (0.65, 0.04, 0.3)]
+    shapes = np.concatenate([height * np.exp(-(((at - time) / width) ** 2) / 2) for time, width, height in waves])  # (5, T)
+    shapes *= 1 + 0.05 * np.sin(np.arange(5000) / 1300)
+    toward = rng.uniform(0.4, 1.2, (8, 5)) * np.where(np.arange(8)[:, None] == 2, -1, 1)
+    eight = toward @ shapes + 0.004 * rng.standard_normal((8, 5000))
+    return np.concatenate([np.array(list(LIMB.values())) @ eight[:2], eight[2:]])

@@ -1,0 +1,79 @@
+"""What looks wrong in a record and is left as it is, as reason codes.
+
+Shapes: L leads, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melp_bench.lead_identity import exchanged_electrodes, lead_identity, odd_lead
+
+SMALL_MILLIVOLT = 0.35
+"""Below it every lead is of low voltage: rare in hearts, usual where a gain of 1000 is written as 4880."""
+LARGE_OFFSET_MILLIVOLT = 30.0
+"""Amplifiers take the electrodes' own potentials off, hundredths of this; a header with a wrong zero does not."""
+ODD_SCALE = 100.0
+"""A lead whose beats span so many times more, or less, than the middle lead's has a gain or unit of its own; in 1,000
+records of ten sources none has more than 10 times."""
+CLIPPED_SECONDS, CLIPPED_SAMPLES, CLIPPED_RUNS = 0.008, 2, 3
+"""A lead that so often and for so long repeats its largest (or smallest) value is cut off there."""
+HELD_SECONDS, HELD_SHARE = 0.1, 0.3
+"""So long at a value so far from the middle, as a share of the lead's span, no wave stays."""
+
+
+def doubts(
+    x: NDArray[np.float64],
+    values: NDArray[np.int16],
+    leads: tuple[str, ...],
+    rate_hz: float,
+    spans: NDArray[np.float64],
+    flat: NDArray[np.bool_],
+) -> tuple[str, ...]:
+    """Return the doubts about a record.
+
+    `x` (L, T) are its millivolts, `values` the same as the store keeps them, `spans` (L,) what a beat spans in each lead,
+    and `flat` (L,) which leads are constant.
+    """
+    found = ["small-amplitude"] if float(spans.max()) < SMALL_MILLIVOLT else []
+    if flat.any():
+        found.append("flat-leads")
+    identity = lead_identity(x, leads, rate_hz)
+    if identity.code not in ("ok", "unchecked-leads"):
+        found.append(f"{identity.code}: {identity.detail}".removesuffix(": "))
+    elif exchanged_electrodes(x, leads, rate_hz):
+        found.append("exchanged-electrodes")
+    if identity.code != "wrong-leads" and (odd := odd_lead(x, leads, rate_hz)):
+        found.append(f"odd-lead: {odd}")
+    middle = float(np.median(spans[~flat]))
+    named = {
+        "odd-scale": ~flat & ((spans > ODD_SCALE * middle) | (ODD_SCALE * spans < middle)),
+        "large-offset": np.abs(x.mean(axis=1)) > LARGE_OFFSET_MILLIVOLT,
+        "saturated-leads": ~flat & saturated(values, rate_hz),
+    }
+    found += [f"{code}: {_listed(leads, rows)}" for code, rows in named.items() if rows.any()]
+    return tuple(found)
+
+
+def saturated(values: NDArray[np.int16], rate_hz: float) -> NDArray[np.bool_]:
+    """Return which leads (L, T) are cut off at their largest or smallest value, or held there, (L,)."""
+    highest, lowest = values.max(axis=1, keepdims=True), values.min(axis=1, keepdims=True)
+    clipped = np.zeros(len(values), dtype=np.bool_)
+    shortest = max(CLIPPED_SAMPLES, round(CLIPPED_SECONDS * rate_hz))
+    for extreme in (highest, lowest):
+        at_it = values == extreme
+        for row in np.flatnonzero(at_it.sum(axis=1) >= shortest):
+            edges = np.flatnonzero(np.diff(np.concatenate([[0], at_it[row].view(np.int8), [0]])))
+            runs = edges[1::2] - edges[::2]
+            often = int((runs >= shortest).sum()) >= CLIPPED_RUNS
+            away = abs(float(extreme[row, 0]) - float(np.median(values[row])))
+            far = away >= HELD_SHARE * (float(highest[row, 0]) - float(lowest[row, 0]))
+            clipped[row] |= far and (often or bool(runs.max() >= HELD_SECONDS * rate_hz))
+    return clipped
+
+
+def _listed(leads: Sequence[str], rows: NDArray[np.bool_]) -> str:
+    return ", ".join(lead for lead, row in zip(leads, rows.tolist(), strict=True) if row)
