@@ -9,6 +9,7 @@ import typer
 
 from melp_bench.cli.audit import audit
 from melp_bench.cli.fetch import fetch
+from melp_bench.cli.leakage import leakage
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def verify(
 
 
 app.command()(audit)
+app.command()(leakage)
 
 # ----------------------------------------------------------------------------------------------------------------------
 

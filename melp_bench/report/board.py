@@ -15,7 +15,7 @@ from string import ascii_lowercase
 
 from melp_bench.canonical import digest
 from melp_bench.report.escape import plain
-from melp_bench.report.leakage import corpora_of, datasets_of, leaks
+from melp_bench.report.leakage import corpora_of, datasets_of, leaks, overlap_text
 from melp_bench.report.ranking import Standing, standings
 from melp_bench.report.reported import Reported, reported_for
 from melp_bench.results import Outcome, ResultRecord, Score
@@ -52,7 +52,8 @@ class Cell:
 
     record: ResultRecord
     standings: Mapping[str, Standing]  # by metric; empty where nothing was scored
-    leaks: tuple[str, ...]  # datasets of the task that the pretraining corpora name
+    leaks: tuple[str, ...]  # datasets of the task that the model has seen, as declared or as found
+    overlap: str  # in words: were test records in the pretraining, and how is that known
 
     def score(self, metric: str) -> Score | None:
         """Return the score with its interval, or None where there is none."""
@@ -108,6 +109,20 @@ class Table:
         """The mark of each source of reported numbers: a, b, c ..."""
         found = dict.fromkeys(cell.source for column in self.columns for cell in column.reported)
         return dict(zip(found, ascii_lowercase, strict=False))
+
+    @property
+    def overlaps(self) -> dict[str, list[str]]:
+        """What is known of test records in pretraining, with the methods it is known of, and the columns where those differ."""
+        said: dict[str, dict[str, list[str]]] = {}
+        for method in self.methods:
+            for column in self.columns:
+                if (cell := column.cells.get(method.anchor)) and cell.record.status == "scored":
+                    said.setdefault(method.label, {}).setdefault(cell.overlap, []).append(column.label)
+        found: dict[str, list[str]] = {}
+        for label, texts in said.items():
+            for text, columns in texts.items():
+                found.setdefault(text, []).append(label if len(texts) == 1 else f"{label} ({', '.join(columns)})")
+        return found
 
     @property
     def exclusions(self) -> list[str]:
@@ -265,6 +280,7 @@ def _column(label: str, records: list[ResultRecord], anchor_of: Mapping[tuple[st
             record=record,
             standings={metric: placed[metric][anchor] for metric in METRICS if anchor in placed[metric]},
             leaks=tuple(leaks(record)),
+            overlap=plain(overlap_text(record)),
         )
         for anchor, record in by_anchor.items()
     }

@@ -12,7 +12,7 @@ from melp_bench.report.escape import plain
 from melp_bench.report.plots import Curve, curves
 from melp_bench.results import ClassScore
 
-_ELSEWHERE = ("recipe", "pretraining.identity", "pretraining.history")  # shown as what it is, and as curves
+_ELSEWHERE = ("overlap", "recipe", "pretraining.identity", "pretraining.history")  # shown as what it is, and as curves
 REFERENCE = "melp"  # recipes are shown by what differs from this one
 
 

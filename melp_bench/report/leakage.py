@@ -1,4 +1,4 @@
-"""Does a model's pretraining data name the dataset it is scored on?"""
+"""Has a model seen what it is scored on? By the names of its pretraining corpora, and by what a run found in them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import tomllib
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from melp_bench.results import ResultRecord
 
@@ -22,15 +23,51 @@ def datasets_of(task: str) -> list[str]:
 
 
 def leaks(record: ResultRecord) -> list[str]:
-    """Return those of the task's datasets that the model's pretraining corpora name, alone or inside a collection.
+    """Return those of the task's datasets that the model has seen, or may have seen, test records of.
 
-    Names are compared whole, up to case and punctuation; "ptb" is not "ptb-xl". The fingerprint of the pretraining data,
-    where the facts hold it, finds the dataset under any name.
+    That is those that its pretraining corpora name, alone or inside a collection: names are compared whole, up to case and
+    punctuation; "ptb" is not "ptb-xl". The fingerprint of the pretraining data, where the facts hold it, finds the dataset
+    under any name. Where a run has looked for the test records in the corpus it was given, what it found replaces this
+    corpus's name.
     """
-    seen = {_bare(corpus) for corpus in corpora_of(record)}
+    check = _check(record)
+    if check is None:
+        return _named(record, corpora_of(record), with_data=True)
+    declared = [name for name in corpora_of(record) if _bare(name) != _bare(str(check["corpus"]))]
+    found = datasets_of(record.task)[-1:] if check["found"] else []
+    return list(dict.fromkeys([*_named(record, declared, with_data=False), *found]))
+
+
+def overlap_text(record: ResultRecord) -> str:
+    """Return in words whether the model's pretraining holds test records of the row, and how that is known."""
+    check = _check(record)
+    if check is None:
+        if leaks(record):
+            return "declared"
+        return "not checked" if corpora_of(record) else "no pretraining data"
+    found, records = check["found"], check["records"]
+    text = f"{found:,} of {records:,} test records found in the pretraining corpus" if found else "none found (checked)"
+    declared = [name for name in corpora_of(record) if _bare(name) != _bare(str(check["corpus"]))]
+    if _named(record, declared, with_data=False):
+        return f"declared; in {check['corpus']}: {text}"
+    return f"{text}; declared only: {', '.join(declared)}" if declared else text
+
+
+def _check(record: ResultRecord) -> dict[str, Any] | None:
+    """Return what a run found of the row's test records in the pretraining corpus; None where it did not look."""
+    check = record.facts.get("overlap")
+    if not isinstance(check, dict) or check.get("checked") is not True:
+        return None
+    numbers = [check.get("found"), check.get("records")]
+    return check if all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) else None
+
+
+def _named(record: ResultRecord, corpora: list[str], *, with_data: bool) -> list[str]:
+    """Return the task's datasets that are among `corpora` or, with `with_data`, are the pretraining data themselves."""
+    seen = {_bare(corpus) for corpus in corpora}
     seen |= {_bare(part) for corpus, parts in _contains().items() if _bare(corpus) in seen for part in parts}
     pretraining = record.facts.get("pretraining")
-    data = pretraining.get("data") if isinstance(pretraining, dict) else None
+    data = pretraining.get("data") if with_data and isinstance(pretraining, dict) else None
     return [
         dataset
         for dataset in dict.fromkeys(datasets_of(record.task))

@@ -16,7 +16,8 @@ _MADE = (
 _HOW_TO_READ = (
     "Macro AUROC with its bootstrap interval, resampled by patient. **Bold**: the best group, that is the highest score and "
     "every score whose interval overlaps its interval (marked ≈). Overlap is a cautious rule: what it separates differs, what "
-    "it does not separate may still differ under a paired test. † : the pretraining corpora name a dataset of the task."
+    "it does not separate may still differ under a paired test. † : test records are, or by the declared corpora may be, in "
+    "the pretraining."
 )
 
 
@@ -79,6 +80,9 @@ def _score(cell: Cell) -> str:
 
 def _notes(table: Table) -> list[str]:
     notes = [f"- {markdown(sentence)}." for sentence in table.exclusions]
+    if table.overlaps:
+        known = "; ".join(f"{markdown(text)}: {', '.join(map(markdown, who))}" for text, who in table.overlaps.items())
+        notes.append(f"- Test records in pretraining: {known}.")
     if table.sources:
         marks = "; ".join(f"{mark}: {markdown(source)}" for source, mark in table.sources.items())
         notes.append(f"- _reported_: numbers of papers, without intervals, never ranked. {marks}.")

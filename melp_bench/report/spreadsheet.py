@@ -13,7 +13,10 @@ _FIXED = (
     *("protocol", "protocol_revision", "protocol_hash", "generated", "evaluation", "evaluation_version", "task", "setting"),
     *("model", "status", "reason", "rank", "in_best_group"),
 )
-_TAIL = ("excluded", "rare", "pretraining_overlap", "parameters", "records_per_second", "corpora", "created", "seconds", "key")
+_TAIL = (
+    *("excluded", "rare", "pretraining_overlap", "overlap_check", "parameters", "records_per_second", "corpora"),
+    *("created", "seconds", "key"),
+)
 
 
 def render_csv(sections: Sequence[Section]) -> str:
@@ -69,6 +72,7 @@ def _tail(cell: Cell, corpora: list[str]) -> list[str]:
         csv_text("; ".join(outcome.excluded if outcome else ())),
         csv_text("; ".join(outcome.rare if outcome else ())),
         csv_text("; ".join(cell.leaks)),
+        csv_text(cell.overlap),
         csv_text(record.facts.get("parameters", "")),
         csv_text(record.facts.get("records_per_second", "")),
         csv_text("; ".join(corpora)),

@@ -17,7 +17,8 @@ def render_latex(sections: Sequence[Section]) -> str:
 def _table(section: Section, table: Table) -> str:
     caption = (
         f"{latex(table.title)}: macro AUROC with bootstrap interval. Bold: the best group, whose intervals overlap that of "
-        f"the highest value ($\\approx$). $\\dagger$: pretraining corpora name a dataset of the task. Protocol "
+        f"the highest value ($\\approx$). $\\dagger$: test records are, or by the declared corpora may be, in the "
+        f"pretraining. Protocol "
         f"{latex(section.protocol)}, revision {section.revision}, SHA-256 {latex(section.hash[:12])}."
     )
     if section.generated:

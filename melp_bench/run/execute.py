@@ -6,7 +6,6 @@ import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -26,8 +25,9 @@ from melp_bench.plugins import Catalogue
 from melp_bench.protocol import Protocol
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.run.label_views import Views, describe, published_task
-from melp_bench.run.listener import Advance, Listener
+from melp_bench.run.listener import Listener, stage_if_needed
 from melp_bench.run.methods import Method, load_model, use_digest
+from melp_bench.run.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.run.plan import Plan, Row
 from melp_bench.run.training import obtain
 from melp_bench.store import Store
@@ -59,6 +59,7 @@ class Ready:
     subject: Subject
     tasks: Mapping[str, TaskData]
     facts: Mapping[str, Any]
+    manifest: Manifest
 
 
 def execute(plan: Plan, bench: Bench) -> list[Path]:
@@ -75,19 +76,22 @@ def execute(plan: Plan, bench: Bench) -> list[Path]:
         if is_checkpoint(method.folder):
             check_checkpoint(method.folder)  # before hours are spent on the others
     budget = plan.protocol.pretrain
+    refuse_tested_corpus(rows, plan.protocol, bench.stores)
     for method in methods:
         corpus = bench.stores[budget.dataset] if budget else None
         obtain(method, bench.catalogue, budget, corpus, bench.fabric, bench.listener)
     written: list[Path] = []
     if bench.fabric.global_rank or not rows:
         return written
+    overlap = OverlapCheck(bench.stores, bench.listener)
     with bench.listener.stage("evaluate", "rows") as advance:
         for mine in by_method.values():
             advance(len(written), len(rows), mine[0].method.label)
             ready = _make_ready(mine, plan.protocol, bench)
             for row in mine:
                 advance(len(written), len(rows), f"{row.method.label} {row.cell}")
-                written.append(write_result(_row(row, plan.protocol, bench, ready), plan.results))
+                seen = overlap.facts(ready.manifest, bench.stores[row.cell.scored_alias], ready.tasks[row.cell.tasks[-1]])
+                written.append(write_result(_row(row, plan.protocol, bench, ready, {"overlap": seen}), plan.results))
                 advance(len(written), len(rows), "")
     return written
 
@@ -102,21 +106,21 @@ def _make_ready(rows: Sequence[Row], protocol: Protocol, bench: Bench) -> Ready:
     embedded = {alias: _embedded(model, manifest, alias, method.label, bench) for alias in aliases}
     tasks = {task: _task_data(task, protocol, bench, embedded) for task in needed}
     facts = model_facts(method, model, manifest) | {"records_per_second": records_per_second(model, device)}
-    return Ready(Subject(method.label, prompt_encoder(model, device)), tasks, facts)
+    return Ready(Subject(method.label, prompt_encoder(model, device)), tasks, facts, manifest)
 
 
 def _embedded(model: Model, manifest: Manifest, alias: str, label: str, bench: Bench) -> Embedded:
     """Return the features of a store; a stage is shown where they are not kept from an earlier pass."""
-    with ExitStack() as shown:
-        begun: list[Advance] = []
-
-        def advance(done: int, total: int) -> None:
-            if not begun:
-                begun.append(shown.enter_context(bench.listener.stage(f"embed {label}", "rec")))
-            begun[0](done, total, alias)
-
-        device, store = bench.fabric.device, bench.stores[alias]
-        return embed(model, use_digest(manifest), store, bench.features, device=device, advance=advance)
+    device, store = bench.fabric.device, bench.stores[alias]
+    with stage_if_needed(bench.listener, f"embed {label}", "rec") as advance:
+        return embed(
+            model,
+            use_digest(manifest),
+            store,
+            bench.features,
+            device=device,
+            advance=lambda done, total: advance(done, total, alias),
+        )
 
 
 def _task_data(name: str, protocol: Protocol, bench: Bench, embedded: Mapping[str, Embedded]) -> TaskData:
@@ -142,7 +146,7 @@ def _task_data(name: str, protocol: Protocol, bench: Bench, embedded: Mapping[st
     )
 
 
-def _row(row: Row, protocol: Protocol, bench: Bench, ready: Ready) -> ResultRecord:
+def _row(row: Row, protocol: Protocol, bench: Bench, ready: Ready, facts: Mapping[str, Any]) -> ResultRecord:
     """Return the computed row; a pair that cannot be scored is a row too, with its reason."""
     started = time.perf_counter()
     outcome: Outcome | None = None
@@ -167,7 +171,7 @@ def _row(row: Row, protocol: Protocol, bench: Bench, ready: Ready) -> ResultReco
         status="scored" if outcome is not None else "not-applicable",
         reason=reason,
         outcome=outcome,
-        facts=dict(ready.facts),
+        facts={**ready.facts, **facts},
         environment=environment(bench.fabric.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
 Advance = Callable[[int, int, str], None]
@@ -29,3 +29,17 @@ class Silence:
 
     def say(self, text: str) -> None:
         """Tell nobody."""
+
+
+@contextmanager
+def stage_if_needed(listener: Listener, what: str, unit: str) -> Iterator[Advance]:
+    """Give what begins the stage when it is first called, so that nothing is shown of work that was done before."""
+    with ExitStack() as shown:
+        begun: list[Advance] = []
+
+        def advance(done: int, total: int, note: str) -> None:
+            if not begun:
+                begun.append(shown.enter_context(listener.stage(what, unit)))
+            begun[0](done, total, note)
+
+        yield advance

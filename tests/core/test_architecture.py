@@ -16,7 +16,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors canonical home signal features results metrics layers info_nce leads lead_identity",
     "components records",
-    "registry schema recipe recipes protocol protocols label_files store fetch paper",
+    "registry schema recipe recipes protocol protocols label_files store fetch leakage paper",
     "model embedding checkpoint checkpoints pretrain evaluations throughput",
     "hookspecs plugins",
     "run report testing scaffold",
