@@ -19,6 +19,7 @@ from melp_bench.store.layout import (
     Options,
     Shard,
     canonical,
+    hash_fold,
     part_path,
     read_manifest,
     store_path,
@@ -94,13 +95,12 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
         if info.record_id in seen:
             raise UserError(f"dataset {name!r} lists the record {info.record_id!r} twice; record ids must differ")
         seen.add(info.record_id)
-        if info.fold is None:
-            continue
-        if info.fold not in range(1, FOLDS + 1):
+        if info.fold is not None and info.fold not in range(1, FOLDS + 1):
             raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted 1 to {FOLDS}")
         patient = info.patient_id or info.record_id
-        if fold_of.setdefault(patient, info.fold) != info.fold:
-            raise UserError(f"patient {patient!r} is in the folds {fold_of[patient]} and {info.fold}; a patient has one fold")
+        fold = hash_fold(patient) if info.fold is None else info.fold
+        if fold_of.setdefault(patient, fold) != fold:
+            raise UserError(f"patient {patient!r} is in the folds {fold_of[patient]} and {fold}; a patient has one fold")
 
 
 def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int) -> str:
