@@ -16,6 +16,9 @@ WRAPPERS = ("", "module.", "model.", "_orig_mod.")
 """Prefixes that wrappers of whole models leave before every key."""
 WEIGHT_NORM = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
 
+PRECISIONS = ({torch.float16, torch.bfloat16, torch.float32, torch.float64}, {torch.int32, torch.int64})
+"""Dtypes that stand for one another."""
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -55,8 +58,8 @@ def fit(tensors: Mapping[str, Tensor], family: Family, build: Callable[..., M], 
     """Return `build(**options)` with the published tensors in it.
 
     Raises:
-        UserError: the file is not of this family, or a key is missing, unknown, of another shape or not finite. Nothing is
-            loaded then.
+        UserError: the file is not of this family, or a key is missing, unknown, of another shape or kind, or not finite.
+            Nothing is loaded then.
     """
     layout = find_layout(tensors, family, source)
     inner = {_new_spelling(key.removeprefix(layout.prefix)): key for key in tensors if key.startswith(layout.prefix)}
@@ -149,12 +152,22 @@ def _check(
                 f"{source!r}: {family.published(key)!r} has shape {tuple(tensor.shape)}, {family.name!r} wants "
                 f"{tuple(wanted[key].shape)}; nothing was loaded"
             )
+        if not _casts(tensor.dtype, wanted[key].dtype):
+            raise UserError(
+                f"{source!r}: {family.published(key)!r} holds {tensor.dtype}, {family.name!r} wants {wanted[key].dtype}; "
+                "nothing was loaded"
+            )
     for key, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(
                 f"{source!r}: {family.published(key)!r} holds values that are not finite; its training diverged, or the file "
                 "is damaged; nothing was loaded"
             )
+
+
+def _casts(given: torch.dtype, wanted: torch.dtype) -> bool:
+    """Return whether a published dtype is another precision of ours."""
+    return given == wanted or any({given, wanted} <= kind for kind in PRECISIONS)
 
 
 def _some(keys: list[str]) -> str:

@@ -57,6 +57,8 @@ def read_published(where: str) -> Published:
     container, tensors = _tensors(payload)
     if not tensors:
         raise UserError(f"{where!r} holds no tensors by name (its top level: {_summary(payload)}); wanted a state dict")
+    if strange := [key for key, tensor in tensors.items() if _is_strange(tensor)]:
+        raise UserError(f"{where!r}: {strange[0]!r} is sparse, quantised or without values; wanted plain tensors")
     return Published(where, file_sha256(path), container, tensors)
 
 
@@ -111,6 +113,10 @@ def _tensors(payload: Any) -> tuple[str, dict[str, Tensor]]:
         if isinstance(inner, Mapping) and (found := _only_tensors(inner)):
             return name, found
     return "", _only_tensors(payload)
+
+
+def _is_strange(tensor: Tensor) -> bool:
+    return tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided
 
 
 def _only_tensors(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -26,6 +26,9 @@ SAME_FILE = {frozenset({"heartlang", "heartlang-all-leads"})}  # one published f
 NAMES = list(ENTRIES)
 
 
+DTYPES = {"integers": torch.int64, "booleans": torch.bool, "complex": torch.complex64, "eight bits": torch.float8_e4m3fn}
+
+
 class Odd:
     """A class that a pickle may name."""
 
@@ -79,6 +82,10 @@ def wrong_content(kind: str, name: str) -> bytes:
         tensors |= {key: tensor[(0,) * tensor.ndim] for key, tensor in published(name).items()}
     if kind == "nan":
         tensors[key] = with_nan(published(name)[key])
+    if kind in DTYPES:
+        tensors[key] = published(name)[key].clone().to(DTYPES[kind])
+    if kind == "valueless":
+        tensors[key] = torch.empty(published(name)[key].shape, device="meta")
     content = io.BytesIO()
     torch.save({"state_dict": tensors} if kind == "missing" else tensors, content)
     return content.getvalue()[: len(content.getvalue()) // 2 if kind == "truncated" else None]
@@ -101,6 +108,8 @@ SAYS = {
     "misshapen": "has shape",
     "flattened": "shape",
     "nan": "not finite",
+    "valueless": "without values",
+    **{kind: str(dtype) for kind, dtype in DTYPES.items()},
 }
 
 
