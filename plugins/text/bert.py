@@ -183,7 +183,7 @@ def sentence_means(states: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
 def bert(
     source: mb.TextSource,
     *,
-    layers: int = 2,
+    layers: int = 1,
     width: int = 128,
     heads: int = 4,
     mlp_ratio: int = 2,

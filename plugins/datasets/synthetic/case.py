@@ -125,12 +125,15 @@ def draw_patient(seed: int, number: int) -> Patient:
             diagnoses.add(second)
     young = not diagnoses or diagnoses & {"WPW", "IRBBB"}
     age = float(np.clip(np.round(rng.normal(50 if young else 66, 17 if young else 12)), 18, 95))
+    habit = _pick(RHYTHM_SHARES, rng)
+    if not diagnoses and habit in ("AFIB", "AFLT"):  # such atria seldom belong to a heart with nothing else wrong
+        diagnoses = {_pick(DIAGNOSIS_SHARES, rng)} - {""}
     return Patient(
         number=number,
         age=age,
         sex=sex,
         diagnoses=frozenset(diagnoses),
-        habit=_pick(RHYTHM_SHARES, rng),
+        habit=habit,
         axis_deg=float(np.clip(rng.normal(62 - 0.5 * (age - 30), 22), -18, 86)),
         size_mv=float(np.clip(np.exp(rng.normal(0.0 if sex == "M" else -0.12, 0.28)), 0.45, 2.2)),
         pr_s=float(np.clip(rng.normal(0.152 + 0.0003 * (age - 50), 0.017), 0.122, 0.192)),
@@ -223,6 +226,8 @@ def draw(seed: int, index: int, seconds: float) -> CaseParameters:
     statements = diagnoses | {rhythm} | ({ectopy} if ectopy else set())
     if rhythm in ("BIGU", "TRIGU"):
         statements |= {"SR"}  # the rhythm beneath the pattern
+    if events.atria.kind == "fibrillation":
+        statements |= {"AFIB"}  # beneath a pacemaker's beats, too
     if statements <= SINUS - {"BIGU", "TRIGU"} and 45 < measured < 125:
         statements |= {"NORM"}
     return CaseParameters(

@@ -68,7 +68,7 @@ def body(rng: np.random.Generator) -> Array:
     """Return one patient's TORSO: the heart turned and the chest shaped, (9, 3)."""
     angle = np.clip(rng.normal(0, 1, 3), -2, 2) * np.radians([9.0, 9.0, 7.0])
     torso = TORSO @ _rotation(angle)
-    torso[3:] *= np.exp(rng.normal(0.12, 0.24))
+    torso[3:] *= np.exp(rng.normal(0.1, 0.45))
     return torso
 
 
@@ -89,7 +89,7 @@ def place(torso: Array, rng: np.random.Generator) -> Array:
     onward = np.diff(chest, axis=0, append=chest[-1:] + 0.5 * (chest[-1:] - chest[-2:-1]))
     back = np.diff(chest, axis=0, prepend=chest[:1] - 0.5 * (chest[1:2] - chest[:1]))
     placed[3:] = chest + np.where(shift[:, None] > 0, shift[:, None] * onward, shift[:, None] * back)
-    placed[3:] *= np.exp(rng.normal(0, 0.13, (6, 1)))
+    placed[3:] *= np.exp(rng.normal(0, 0.2, (6, 1)))
     placed[:3] *= np.exp(rng.normal(0, 0.03, (3, 1)))
     placed += rng.normal(0, 0.02, placed.shape)
     return placed
@@ -155,7 +155,7 @@ def _noise(taken: Recording, num: int, rate_hz: float, rng: np.random.Generator)
     noise += taken.mains_mv[:, None] * np.sin(2 * np.pi * taken.mains_hz * time + phase)
     for electrode, share, height, decay in taken.bumps:
         after = time - share * time[-1]
-        noise[electrode] += height * np.where(after > 0, np.exp(-np.maximum(after, 0) / decay), np.exp(after / 0.03))
+        noise[electrode] += height * np.where(after > 0, np.exp(-np.maximum(after, 0) / decay), np.exp(np.minimum(after, 0) / 0.03))
     return np.asarray(noise)
 
 

@@ -52,6 +52,8 @@ def write_report(case: CaseParameters) -> str:
         sentences.append(_choose(book["measure"]["rate"], rng))
     if rng.random() < 0.12:
         sentences.append(_choose(book["measure"]["without_pr" if case.rhythm in NO_PR else "all"], rng))
+    if case.rhythm == "PACE" and "AFIB" in case.statements:
+        sentences.append(_choose(book["beneath"]["AFIB"], rng))
     findings = sorted(case.statements - set(RHYTHM_SHARES) - {"NORM"})
     findings = [f for f in findings if f not in IMPLIED or len(findings) == 1 or rng.random() < IMPLIED[f]]
     sentences += [_choose(book["finding"][findings[k]], rng) for k in rng.permutation(len(findings))]

@@ -172,8 +172,12 @@ def _fibrillation(timing: Timing, rng: np.random.Generator) -> Schedule:
     rr = np.maximum(mean * np.exp(rng.normal(-(spread**2) / 2, spread, n)), 0.30)
     times = _start(rng, mean) + np.cumsum(rr)
     ectopic = _premature(timing, times, rng)
-    atria = Atria("fibrillation", 1 / rng.uniform(4.5, 8.0), float(np.clip(np.exp(rng.normal(-3.0, 0.5)), 0.015, 0.16)))
-    return _finish(timing, times, np.full(n, np.nan), ectopic=ectopic, atria=atria)
+    return _finish(timing, times, np.full(n, np.nan), ectopic=ectopic, atria=_fibrillating(rng))
+
+
+def _fibrillating(rng: np.random.Generator) -> Atria:
+    """Return f waves of 270 to 480 per minute, from hardly visible to coarse."""
+    return Atria("fibrillation", 1 / rng.uniform(4.5, 8.0), float(np.clip(np.exp(rng.normal(-2.9, 0.65)), 0.01, 0.25)))
 
 
 def _flutter(timing: Timing, rng: np.random.Generator) -> Schedule:
@@ -226,7 +230,7 @@ def _paced(timing: Timing, rng: np.random.Generator) -> Schedule:
     spikes = times - 0.004
     if mode == 1:
         spikes = np.concatenate([spikes, times - delay - 0.006])
-    atria = Atria("fibrillation", 1 / rng.uniform(5, 8), rng.uniform(0.01, 0.05)) if mode == 2 else Atria()
+    atria = _fibrillating(rng) if mode == 2 else Atria()
     return _finish(timing, times, lead, spikes_s=spikes, atria=atria)
 
 
