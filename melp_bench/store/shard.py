@@ -87,6 +87,8 @@ def read_record(dataset: Dataset, source: Path | None, info: RecordInfo) -> Pack
         raise
     except FileNotFoundError as error:
         raise BadRecord("missing-file", str(error.filename)) from error
+    except OSError as error:
+        raise BadRecord("unreadable-file", error.strerror or str(error)) from error
     except Exception as error:  # one odd file must not end a run of hours; it is kept, with its reason, for the eye
         raise BadRecord("unexpected", f"{type(error).__name__}: {error}") from error
 

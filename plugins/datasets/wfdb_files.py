@@ -69,7 +69,7 @@ def _check_files(folder: Path, header: Header) -> None:
         formats = {line.format for line in lines}
         if odd or len(formats) != 1 or not formats <= set(_BYTES):
             raise BadRecord("unsupported-format", f"{name!r}: formats {sorted(formats)}, several samples per frame, or skew")
-        wanted = math.ceil(len(lines) * (header.num_samples or 0) * _BYTES[formats.pop()]) + lines[0].offset
+        wanted = math.ceil(len(lines) * header.num_samples * _BYTES[formats.pop()]) + lines[0].offset
         size = (folder / name).stat().st_size
         if size < wanted:
             raise BadRecord("truncated", f"{name!r} has {size} bytes; its header promises {wanted}")
@@ -100,8 +100,8 @@ def _sixteen_bits(folder: Path, header: Header) -> NDArray[np.int16]:
     found: dict[int, NDArray[np.int16]] = {}
     for name in dict.fromkeys(line.file for line in header.lines):
         rows = [row for row, line in enumerate(header.lines) if line.file == name]
-        count = len(rows) * header.num_samples if header.num_samples else -1
-        frames = np.fromfile(folder / name, dtype="<i2", count=count, offset=header.lines[rows[0]].offset)
+        offset = header.lines[rows[0]].offset
+        frames = np.fromfile(folder / name, dtype="<i2", count=len(rows) * header.num_samples, offset=offset)
         found |= zip(rows, frames.reshape(-1, len(rows)).T, strict=True)
     return np.stack([found[row] for row in range(len(header.lines))])
 

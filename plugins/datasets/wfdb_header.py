@@ -1,6 +1,6 @@
 """WFDB headers, read strictly: what a header does not state is not made up, and what it states must be readable.
 
-Format: https://physionet.org/physiotools/wag/header-5.htm. A missing rate, a missing gain and a gain of 0 ("uncalibrated") are
+Format: https://physionet.org/physiotools/wag/header-5.htm. A missing rate, length or gain and a gain of 0 ("uncalibrated") are
 refused, where the format's own defaults, 250 Hz and 200 units per millivolt, would turn a damaged header into wrong numbers.
 """
 
@@ -43,7 +43,7 @@ class Header:
     """What a header says of a record of one segment."""
 
     rate_hz: float
-    num_samples: int | None  # None where it does not say
+    num_samples: int
     lines: tuple[Line, ...]
 
 
@@ -60,9 +60,11 @@ def read_header(path: Path) -> Header:
         raise BadRecord("unreadable-header", f"{path.name!r} begins with {_shown(lines)}; wanted name, signals and rate")
     rate_hz = _rate(first[2] if len(first) > 2 else "")
     count, samples = _integer(first[1]), _integer(first[3]) if len(first) > 3 else 0
-    if not 0 < count <= _MAX_SIGNALS or samples < 0 or len(lines) != 1 + count:
+    if samples < 1:
+        raise BadRecord("unreadable-header", f"{path.name!r} states no number of samples: {_shown(lines)}")
+    if not 0 < count <= _MAX_SIGNALS or len(lines) != 1 + count:
         raise BadRecord("unreadable-header", f"{path.name!r} has {len(lines) - 1} signal lines after {_shown(lines)}")
-    return Header(rate_hz, samples or None, tuple(_line(line) for line in lines[1:]))
+    return Header(rate_hz, samples, tuple(_line(line) for line in lines[1:]))
 
 
 def comments(path: Path) -> list[str]:
