@@ -155,7 +155,9 @@ def _noise(taken: Recording, num: int, rate_hz: float, rng: np.random.Generator)
     noise += taken.mains_mv[:, None] * np.sin(2 * np.pi * taken.mains_hz * time + phase)
     for electrode, share, height, decay in taken.bumps:
         after = time - share * time[-1]
-        noise[electrode] += height * np.where(after > 0, np.exp(-np.maximum(after, 0) / decay), np.exp(np.minimum(after, 0) / 0.03))
+        noise[electrode] += height * np.where(
+            after > 0, np.exp(-np.maximum(after, 0) / decay), np.exp(np.minimum(after, 0) / 0.03)
+        )
     return np.asarray(noise)
 
 
