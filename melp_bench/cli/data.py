@@ -20,7 +20,10 @@ app = typer.Typer(help="Fetch, prepare, list, show and verify datasets.", no_arg
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset, or the folder name of a store (see data list).")]
 Options = Annotated[
-    list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the dataset; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--option", "-o", metavar="NAME=VALUE", help="An option of the dataset, or clean=METHOD to filter; may be repeated."
+    ),
 ]
 
 
@@ -124,27 +127,39 @@ def verify(
     option: Options = None,
     source: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Compare with the native files, too.")] = None,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Records to compare with their native files.")] = 100,
+    every: Annotated[bool, typer.Option("--all", help="Compare every record.")] = False,
 ) -> None:
-    """Read a store again and compare it with its digests; exit status 1 if anything differs."""
+    """Read a store again and compare it with its digests; exit status 1 if anything differs.
+
+    With --from, records are read from their native files again, too, which checks the files' own checksums; the files of these
+    records are compared with the SHA256SUMS.txt of the folder, if it has one.
+    """
     from rich.console import Console
 
     from melp_bench.cli.screen import Screen
     from melp_bench.plugins import discover
-    from melp_bench.store import open_store
+    from melp_bench.store import configured, open_store, verify_source
     from melp_bench.store import verify as check
 
     store = open_store(_find(dataset, option))
-    built = None
-    if source is not None or store.generated:
-        built = discover().datasets[store.name].build(**store.manifest.options)
     screen = Screen(Console())
     with screen.stage(f"verify {dataset}", "shards") as advance:
-        found = check(store, dataset=built, source=source, sample=sample, progress=lambda done, all_: advance(done, all_, ""))
-    for problem in found.problems:
+        found = check(store, progress=lambda done, total: advance(done, total, ""))
+    told = f"{found.num_shards:,} shards"
+    problems = found.problems
+    if not problems and (source is not None or store.generated):
+        built, _ = configured(discover().datasets[store.name], store.manifest.options)
+        with screen.stage("read the source", "rec") as advance:
+            native = verify_source(
+                store, built, source, sample=None if every else sample, progress=lambda done, total: advance(done, total, "")
+            )
+        told += f", {native.num_native:,} records and {native.num_files:,} listed digests of the source"
+        problems = native.problems
+    for problem in problems:
         screen.say(f"differs  {problem}")
-    if found.problems:
+    if problems:
         raise typer.Exit(1)
-    screen.say(f"{dataset}  {found.num_shards:,} shards and {found.num_native:,} records read again: all as they were")
+    screen.say(f"{dataset}  {told}: all as they were")
 
 
 app.command()(audit)
@@ -171,12 +186,11 @@ def _pairs(options: list[str] | None) -> dict[str, str]:
 
 
 def _build(name: str, options: list[str] | None) -> tuple[Dataset, dict[str, Any]]:
-    """Return the dataset, and its options with the defaults filled in."""
+    """Return the dataset, and the options of its store with the defaults filled in."""
     from melp_bench.plugins import discover
+    from melp_bench.store import configured
 
-    entry = discover().datasets[name]
-    resolved = entry.resolve(_pairs(options))
-    return entry.build(**resolved), resolved
+    return configured(discover().datasets[name], _pairs(options))
 
 
 def _manifests() -> list[tuple[Path, Any]]:

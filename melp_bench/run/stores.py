@@ -8,7 +8,7 @@ from melp_bench.plugins import Catalogue
 from melp_bench.protocol import DatasetUse, Protocol
 from melp_bench.registry import Entry
 from melp_bench.run.listener import Listener
-from melp_bench.store import Store, open_store, prepare, store_path
+from melp_bench.store import Store, configured, open_store, prepare, store_path
 
 
 def open_stores(protocol: Protocol, catalogue: Catalogue, listener: Listener, workers: int) -> dict[str, Store]:
@@ -26,10 +26,11 @@ def unprepared(protocol: Protocol, catalogue: Catalogue) -> dict[str, str]:
     found: dict[str, str] = {}
     for alias, use in protocol.datasets.items():
         entry = catalogue.datasets[use.dataset]
-        options = entry.resolve(use.options)
+        dataset, options = configured(entry, use.options)
         if not (store_path(entry.name, options) / "store.json").is_file():
-            generated = entry.build(**options).generated
-            found[alias] = "it is to be made, which the run does" if generated else f"first: {_command(entry.name, use)}"
+            found[alias] = (
+                "it is to be made, which the run does" if dataset.generated else f"first: {_command(entry.name, use)}"
+            )
     return found
 
 
@@ -39,9 +40,8 @@ def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers
     Raises:
         UserError: it is read from files and was not prepared, or by another version of its plugin.
     """
-    options = entry.resolve(use.options)
+    dataset, options = configured(entry, use.options)
     path = store_path(entry.name, options)
-    dataset = entry.build(**options)
     if (path / "store.json").is_file():
         store = open_store(path)
         if store.manifest.version == dataset.version:

@@ -5,14 +5,26 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from melp_bench.store.clean import configured
 from melp_bench.store.layout import hash_fold, store_path
 from melp_bench.store.prepare import Progress, prepare
-from melp_bench.store.verify import Verification, verify
+from melp_bench.store.verify import Verification, verify, verify_source
 
 if TYPE_CHECKING:
     from melp_bench.store.reader import Store, open_store
 
-__all__ = ["Progress", "Store", "Verification", "hash_fold", "open_store", "prepare", "store_path", "verify"]
+__all__ = [
+    "Progress",
+    "Store",
+    "Verification",
+    "configured",
+    "hash_fold",
+    "open_store",
+    "prepare",
+    "store_path",
+    "verify",
+    "verify_source",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -75,12 +75,17 @@ def pack(signal: Signal) -> Packed:
         usable = np.isfinite(own) & (own > 0)
         usable[usable] = np.abs(x[usable]).max(axis=1) <= LIMIT * own[usable]
         steps = np.where(usable, own, steps)
-    steps = np.where(steps > 0, steps, 1.0)
-    values = np.rint(x / steps[:, None]).clip(-LIMIT, LIMIT).astype(np.int16)
+    values, steps = quantised(x, steps)
     repairs = (*signal.repairs, *(["bridged-samples"] if missing else []))
     rate_hz = float(signal.rate_hz)
     found = doubts(x, values, leads, rate_hz, spans, flat)
     return Packed(values, steps.astype(np.float32), rate_hz, leads, int(flat.sum()), missing, repairs, found)
+
+
+def quantised(x: NDArray[np.float64], steps: NDArray[np.float64]) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Return `x` (L, T) as multiples of `steps` (L,), and the steps, of which none is zero."""
+    steps = np.where(steps > 0, steps, 1.0)
+    return np.rint(x / steps[:, None]).clip(-LIMIT, LIMIT).astype(np.int16), steps
 
 
 def beat_spans(x: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import numpy as np
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, commit
 from melp_bench.records import BadRecord, Dataset, RecordInfo
+from melp_bench.store.clean import cleaned
 from melp_bench.store.layout import canonical, hash_fold, part_path, shard_path
 from melp_bench.store.pack import Packed, pack
 
@@ -29,6 +30,7 @@ class Job:
 
     number: int
     infos: Sequence[RecordInfo]
+    clean: str = ""  # the method by which the records are filtered
 
 
 def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> int:
@@ -46,7 +48,7 @@ def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> 
         with temporary.open("wb") as file:
             for info in job.infos:
                 try:
-                    packed = read_record(dataset, source, info)
+                    packed = read_record(dataset, source, info, clean=job.clean)
                 except BadRecord as reason:
                     bad.append({"record_id": info.record_id, "code": reason.code, "detail": reason.detail[:500]})
                     continue
@@ -72,7 +74,7 @@ def read_part(root: Path, number: int) -> dict[str, Any]:
     return part
 
 
-def read_record(dataset: Dataset, source: Path | None, info: RecordInfo) -> Packed:
+def read_record(dataset: Dataset, source: Path | None, info: RecordInfo, *, clean: str = "") -> Packed:
     """Return a record, checked and packed; whatever is wrong with its file is a reason, and none ends a run.
 
     Raises:
@@ -82,7 +84,8 @@ def read_record(dataset: Dataset, source: Path | None, info: RecordInfo) -> Pack
         check_inside(info.path)
     try:
         with np.errstate(all="ignore"):  # what overflows is infinite, and infinite samples have a reason of their own
-            return pack(dataset.signal(NO_SOURCE if source is None else source, info))
+            packed = pack(dataset.signal(NO_SOURCE if source is None else source, info))
+            return cleaned(packed, clean) if clean else packed
     except (BadRecord, UserError):
         raise
     except FileNotFoundError as error:

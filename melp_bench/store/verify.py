@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 
-from melp_bench.records import BadRecord, Dataset, RecordInfo
+from melp_bench.records import Dataset
+from melp_bench.store.drift import file_drift, record_drift, unknown_records
 from melp_bench.store.index import index_digest
 from melp_bench.store.layout import shard_path
-from melp_bench.store.pack import pack
 from melp_bench.store.prepare import Progress
-from melp_bench.store.shard import check_inside
 
 if TYPE_CHECKING:
     from melp_bench.store.reader import Store
@@ -26,31 +25,39 @@ class Verification:
     """What was looked at, and what is wrong with it; nothing is wrong where `problems` is empty."""
 
     num_shards: int
-    num_native: int
+    num_native: int  # records read from the source again
+    num_files: int  # compared with the source's own digests
     problems: tuple[str, ...]
 
 
-def verify(
-    store: Store,
-    *,
-    dataset: Dataset | None = None,
-    source: Path | None = None,
-    sample: int = 100,
-    progress: Progress | None = None,
-) -> Verification:
-    """Read the whole store again and compare digests; with `dataset`, also `sample` records with what it reads from `source`.
+def verify(store: Store, *, progress: Progress | None = None) -> Verification:
+    """Read the whole store again and compare digests; `progress` counts shards."""
+    return Verification(len(store.manifest.shards), 0, 0, tuple(_check_content(store, progress)))
 
-    The sample is spread evenly over the store.
+
+def verify_source(
+    store: Store, dataset: Dataset, source: Path | None, *, sample: int | None = 100, progress: Progress | None = None
+) -> Verification:
+    """Compare records with what `dataset` reads from `source` today, and their files with the source's own digests.
+
+    The sample is spread evenly over the store; None takes every record. `progress` counts records.
+
+    Raises:
+        UserError: the source cannot be read.
     """
-    problems = _check_content(store, progress)
-    positions: list[int] = []
-    if dataset is not None and not problems:
-        positions = np.unique(np.linspace(0, len(store) - 1, min(sample, len(store))).astype(int)).tolist()
-        infos = {info.record_id: info for info in dataset.infos(source or Path())}
-        problems = [
-            found for p in positions if (found := _check_native(store, p, dataset, source or Path(), infos)) is not None
-        ]
-    return Verification(len(store.manifest.shards), len(positions), tuple(problems))
+    source = source or Path()
+    infos = {info.record_id: info for info in dataset.infos(source)}
+    wanted = len(store) if sample is None else min(sample, len(store))
+    positions = np.unique(np.linspace(0, len(store) - 1, wanted).astype(int)).tolist()
+    problems = [problem for problem in [unknown_records(store, infos)] if problem is not None]
+    records = [infos[record] for record in store.record_ids[positions].tolist() if record in infos]
+    num_files, drift = (0, []) if dataset.generated else file_drift(source, records)
+    problems += drift
+    for done, position in enumerate(positions, start=1):
+        problems += record_drift(store, position, dataset, source, infos)
+        if progress is not None:
+            progress(done, len(positions))
+    return Verification(0, len(positions), num_files, tuple(problems))
 
 
 def _check_content(store: Store, progress: Progress | None) -> list[str]:
@@ -72,20 +79,3 @@ def _check_content(store: Store, progress: Progress | None) -> list[str]:
         if progress is not None:
             progress(number + 1, len(store.manifest.shards))
     return problems
-
-
-def _check_native(store: Store, position: int, dataset: Dataset, source: Path, infos: dict[str, RecordInfo]) -> str | None:
-    """Return what differs between a record of the store and the same record read now."""
-    record = str(store.record_ids[position])
-    if record not in infos:
-        return f"record {record!r}: the source no longer lists it"
-    try:
-        check_inside(infos[record].path or "")
-        now = pack(dataset.signal(source, infos[record]))
-    except BadRecord as error:
-        return f"record {record!r}: cannot be read from the source now ({error})"
-    then = store.signal(position)
-    same = now.values.shape == then.millivolts.shape and now.leads == then.leads and now.rate_hz == then.rate_hz
-    if not same or not np.array_equal(now.values * now.gains[:, None], then.millivolts):
-        return f"record {record!r}: the source now has other samples, leads or another rate"
-    return None

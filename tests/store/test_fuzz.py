@@ -42,7 +42,8 @@ CASES = 260
 CODES = {
     "all-zero", "bad-gain", "bad-rate", "checksum-mismatch", "duplicate-lead", "flat", "implausible-amplitude",
     "infinite-samples", "missing-file", "missing-leads", "missing-samples", "too-short", "truncated", "unknown-unit",
-    "unreadable-file", "unreadable-header", "unreadable-samples", "unsafe-path", "unsupported-format", "wrong-shape", "zero-byte-file",
+    "unreadable-file", "unreadable-header", "unreadable-samples", "unsafe-path", "unsupported-format", "wrong-shape",
+    "zero-byte-file",
 }  # fmt: skip
 EVERY_CASE = settings(
     max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)

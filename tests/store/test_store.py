@@ -18,7 +18,7 @@ from made_waves import Waves, content, wave
 from melp_bench.components import Dataset, RecordInfo, Signal
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.signal import LEADS, Scaling, SignalSpec, conform
-from melp_bench.store import Store, hash_fold, open_store, prepare, store_path, verify
+from melp_bench.store import Store, hash_fold, open_store, prepare, store_path, verify, verify_source
 
 FOLDS_OF = [4, 2, 5]  # of "1", "15709" and "p0": SHA-256, first eight bytes, modulo ten; a split that moves is a broken promise
 
@@ -74,7 +74,8 @@ def test_a_mixed_batch_is_its_records_conformed_one_by_one(finished: Store, scal
 def test_a_batch_does_not_change_the_store(finished: Store) -> None:
     spec = SignalSpec(rate_hz=500, seconds=2, scaling=Scaling.ZSCORE_LEAD)
     assert torch.equal(finished.batch([2, 8], spec), finished.batch([2, 8], spec))
-    assert verify(finished, dataset=Waves(), sample=1000).problems == ()
+    assert verify(finished).problems == ()
+    assert verify_source(finished, Waves(), None, sample=None).problems == ()
 
 
 def test_labels_are_by_name_and_eligible_records_carry_one(finished: Store) -> None:
@@ -202,7 +203,8 @@ def test_verify_finds_a_flipped_bit_a_lost_shard_and_a_changed_row(tmp_path: Pat
 def test_verify_finds_native_records_that_changed(finished: Store) -> None:
     changed = wave(0)
     changed.millivolts[0, 5] += 0.1
-    assert verify(finished, dataset=Waves(signals={0: changed})).problems[0].startswith("record 'r0'")
+    found = verify_source(finished, Waves(signals={0: changed}), None)
+    assert found.problems == ("record 'r0': the source now has other samples, leads or another rate",)
 
 
 BAD = {
