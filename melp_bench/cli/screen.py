@@ -30,7 +30,8 @@ class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the rate of `task` in its own unit."""
         done = task.completed - task.fields["begun_at"]
-        speed = done / task.elapsed if task.elapsed and done else None
+        seconds = task.elapsed if task.finished_time is None else task.finished_time  # a bar stays when its stage is over
+        speed = done / seconds if seconds and done > 0 else None
         if speed is None:
             return Text("")
         shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
