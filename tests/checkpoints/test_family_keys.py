@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -99,6 +99,7 @@ def test_a_failed_fit_leaves_no_module_behind() -> None:
     assert all(torch.equal(a, b) for a, b in zip(built[0].parameters(), untouched.parameters(), strict=True))
 
 
+@settings(deadline=None)
 @given(numbers=st.lists(st.integers(0, 99), min_size=2, max_size=2), rest=st.from_regex(r"[a-z_.]{0,12}", fullmatch=True))
 def test_a_rename_and_its_inverse_are_the_identity(numbers: list[int], rest: str) -> None:
     family = Family(name="f", anchor="a", renames=(("stage{}.{}.*", "layers.{}.blocks.{}.*"),))

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -51,6 +51,7 @@ def big_store(shards: int = 96, records: int = 512) -> tuple[NDArray[np.int64], 
     return np.arange(len(numbers)), shard_bounds(numbers)
 
 
+@settings(deadline=None)
 @given(layouts(), seeds, st.integers(0, 1000))
 def test_a_batch_is_a_function_of_seed_and_step(layout: Layout, seed: int, step: int) -> None:
     positions, bounds, window = layout
@@ -60,6 +61,7 @@ def test_a_batch_is_a_function_of_seed_and_step(layout: Layout, seed: int, step:
         assert np.array_equal(first, batch_positions(positions, step=step, batch_size=1, seed=seed, bounds=bounds))
 
 
+@settings(deadline=None)
 @given(sizes, seeds, st.integers(0, 3))
 def test_what_fits_a_window_is_one_permutation_whatever_its_shards(
     size: tuple[int, int, int, int], seed: int, epoch: int
@@ -74,6 +76,7 @@ def test_what_fits_a_window_is_one_permutation_whatever_its_shards(
         assert np.array_equal(got, wanted[within * batch * ranks : (within + 1) * batch * ranks])
 
 
+@settings(deadline=None)
 @given(layouts(), seeds, st.integers(0, 2), st.data())
 def test_an_epoch_reads_every_record_once_but_for_the_batch_that_is_not_whole(
     layout: Layout, seed: int, epoch: int, data: st.DataObject
@@ -87,6 +90,7 @@ def test_an_epoch_reads_every_record_once_but_for_the_batch_that_is_not_whole(
         assert set(read.tolist()) == set(positions.tolist())
 
 
+@settings(deadline=None)
 @given(layouts(), seeds, st.data())
 def test_any_number_of_ranks_reads_the_same_batches_in_disjoint_parts(layout: Layout, seed: int, data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([n for n in (1, 2, 4, 6, 12) if n <= len(layout[0])]))
@@ -97,6 +101,7 @@ def test_any_number_of_ranks_reads_the_same_batches_in_disjoint_parts(layout: La
         assert all(len(set(batch.tolist())) == whole for batch in together)
 
 
+@settings(deadline=None)
 @given(layouts(), seeds, st.data())
 def test_a_run_resumed_in_the_middle_of_an_epoch_reads_what_was_left(layout: Layout, seed: int, data: st.DataObject) -> None:
     positions, bounds, window = layout
