@@ -95,10 +95,9 @@ def shared_classes(source: TaskData, target: TaskData, class_map: ClassMap | Non
         class_map = {name: name for name in source.classes if name in target.classes}
     found: dict[str, Shared] = {}
     for origin, aim in class_map.items():
-        several = not isinstance(aim, str)
-        name = origin if several else aim
+        name, aims = (aim, [aim]) if isinstance(aim, str) else (origin, list(aim))
         where = f"class map {source.name}->{target.name}"
-        targets = sorted(_column(target, one, where) for one in (aim if several else [aim]))
+        targets = sorted(_column(target, one, where) for one in aims)
         if not targets:
             raise UserError(f"{where}: {origin!r} maps to no class; name the classes of {target.name!r} it stands for")
         shared = found.setdefault(name, Shared(name, [], targets))
