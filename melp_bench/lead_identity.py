@@ -14,7 +14,7 @@ shape of the beats for these. Shapes: L leads, T samples.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -91,17 +91,20 @@ def identity_error(millivolts: Array, leads: Sequence[str]) -> float:
     return float(np.sqrt(missed / size)) if size > 0 else float("nan")
 
 
-def lead_identity(millivolts: Array, leads: Sequence[str], rate_hz: float) -> LeadIdentity:
-    """Return whether the limb leads among `leads` are what they are called; `millivolts` (L, T) without NaN, of any gains."""
-    rows = {canonical_lead(lead): row for row, lead in enumerate(leads)}
-    names = [lead for lead in LIMB if lead in rows]
-    x = _slopes(np.asarray(millivolts[[rows[lead] for lead in names]], dtype=np.float64), rate_hz)
-    size = np.linalg.norm(x, axis=1)
-    alive = size > FLAT_MILLIVOLT * np.sqrt(max(x.shape[1], 1))
-    names = [lead for lead, good in zip(names, alive, strict=True) if good]
+def lead_slopes(millivolts: Array, leads: Sequence[str], rate_hz: float) -> dict[str, Array]:
+    """Return the slopes of each lead by its standard name: beats without wander, drift, offset and mains, identities unharmed.
+
+    `millivolts` is (L, T) without NaN. A slope is the difference of two means over 20 ms, one after the other.
+    """
+    return dict(zip((canonical_lead(lead) for lead in leads), _slopes(millivolts, rate_hz), strict=True))
+
+
+def lead_identity(slopes: Mapping[str, Array]) -> LeadIdentity:
+    """Return whether the limb leads are what they are called, from `lead_slopes`; each may have a gain of its own."""
+    names, x = _alive(slopes)
     if len(names) < FEWEST_LEADS:
         return LeadIdentity("unchecked-leads")
-    x = x[alive] / size[alive, None]
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
     power, basis = np.linalg.eigh(x @ x.T)
     if power[:-2].clip(0).sum() > LARGEST_REST**2 * power.sum():
         return LeadIdentity("inconsistent-leads")
@@ -127,46 +130,37 @@ def lead_identity(millivolts: Array, leads: Sequence[str], rate_hz: float) -> Le
     return LeadIdentity("wrong-leads", found, given)
 
 
-def odd_lead(millivolts: Array, leads: Sequence[str], rate_hz: float) -> str:
+def odd_lead(slopes: Mapping[str, Array]) -> str:
     """Return the one limb lead that contradicts the others while these agree, "" if there is none; gains are trusted.
 
-    `millivolts` is (L, T) without NaN. A source whose leads are scaled one by one has no such lead, for no others agree.
+    A source whose leads are scaled one by one has no such lead, for no others agree.
     """
-    rows = {canonical_lead(lead): row for row, lead in enumerate(leads)}
-    names = [lead for lead in LIMB if lead in rows]
-    x = _slopes(np.asarray(millivolts[[rows[lead] for lead in names]], dtype=np.float64), rate_hz)
-    names = [lead for lead, row in zip(names, x, strict=True) if row.std() > FLAT_MILLIVOLT]
+    names, x = _alive(slopes)
     if len(names) < FEWEST_LEADS:
         return ""
-    x = x[x.std(axis=1) > FLAT_MILLIVOLT]
     gram = x @ x.T  # (K, K)
-    weights = np.array([LIMB[lead] for lead in names])
+    size = np.diag(gram)
     found = ""
-    for odd, name in enumerate(names):
-        others = [row for row in range(len(names)) if row != odd]
-        sources = np.linalg.pinv(weights[others])  # (2, K - 1)
-        rest = np.eye(len(others)) - weights[others] @ sources
-        missed = rest @ gram[np.ix_(others, others)] @ rest.T
-        told = weights[odd] @ sources  # (K - 1,)
-        size = told @ gram[np.ix_(others, others)] @ told
-        miss = gram[odd, odd] - 2 * told @ gram[others, odd] + size
-        agree = np.trace(missed) < OTHERS_MISS**2 * gram[others, others].sum()
-        if agree and miss > ODD_MISS**2 * max(size, gram[odd, odd]):
-            found = name
+    for odd, (rest, told) in enumerate(_leaving_one_out(tuple(names))):
+        missed = float(np.einsum("ij,jk,ik->", rest, gram, rest))
+        said = float(told @ gram @ told)
+        miss = float(size[odd] - 2 * told @ gram[odd] + said)
+        agree = missed < OTHERS_MISS**2 * float(size.sum() - size[odd])
+        if agree and miss > ODD_MISS**2 * max(said, float(size[odd])):
+            found = names[odd]
     return found
 
 
-def exchanged_electrodes(millivolts: Array, leads: Sequence[str], rate_hz: float) -> bool:
-    """Return True if the beats look as if the right arm's electrode sat on another limb; `millivolts` (L, T) without NaN.
+def exchanged_electrodes(slopes: Mapping[str, Array]) -> bool:
+    """Return True if the beats look as if the right arm's electrode sat on another limb, from `lead_slopes`.
 
     The chest leads do not change when limb electrodes are exchanged among themselves, and what they say of the limbs'
     potentials is enough for the right arm, which lies opposite to the heart's axis. It is not enough to tell the left arm from
     the left leg: that exchange is left unseen. False where a lead is lacking, or dead.
     """
-    rows = {canonical_lead(lead): row for row, lead in enumerate(leads)}
-    if not {"I", "II", *_CHEST} <= rows.keys():
+    if not {"I", "II", *_CHEST} <= slopes.keys():
         return False
-    x = _slopes(np.asarray(millivolts[[rows[lead] for lead in ("I", "II", *_CHEST)]], dtype=np.float64), rate_hz)
+    x = np.stack([slopes[lead] for lead in ("I", "II", *_CHEST)])
     limbs = _POTENTIALS @ x[:2]  # (3, T): right arm, left arm, left leg, against their mean
     expected = _FROM_CHEST @ x[2:]
     size = float(np.linalg.norm(limbs) * np.linalg.norm(expected))
@@ -213,8 +207,29 @@ def _fit(rays: Array, wanted: Array) -> tuple[Array, NDArray[np.int64]]:
     return np.sqrt(np.square(across / length).mean(axis=1)), signs
 
 
+def _alive(slopes: Mapping[str, Array]) -> tuple[list[str], Array]:
+    """Return the limb leads that are not flat, and their slopes (K, T')."""
+    least = FLAT_MILLIVOLT**2 * max(max((len(row) for row in slopes.values()), default=0), 1)
+    names = [lead for lead in LIMB if lead in slopes and float(slopes[lead] @ slopes[lead]) > least]
+    return names, np.stack([slopes[lead] for lead in names]) if names else np.empty((0, 0))
+
+
+@cache
+def _leaving_one_out(names: tuple[str, ...]) -> list[tuple[Array, Array]]:
+    """Return for each of K leads what the others miss of a plane, (K - 1, K), and what they say it is, (K,)."""
+    weights = np.array([LIMB[lead] for lead in names])
+    parts = []
+    for odd in range(len(names)):
+        others = [row for row in range(len(names)) if row != odd]
+        sources = np.zeros((2, len(names)))
+        sources[:, others] = np.linalg.pinv(weights[others])
+        rest = (np.eye(len(names)) - weights @ sources)[others]
+        parts.append((rest, weights[odd] @ sources))
+    return parts
+
+
 def _slopes(x: Array, rate_hz: float) -> Array:
-    """Return (L, T') the differences of 20 ms means: beats without wander, drift, offset and mains, the identities unharmed."""
+    """Return (L, T') the differences of 20 ms means."""
     width = max(1, round(0.02 * rate_hz))
     if x.shape[1] <= 2 * width:
         return np.asarray(x - x.mean(axis=1, keepdims=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from melp_bench.errors import UserError
 
@@ -23,6 +24,7 @@ FLAT_MILLIVOLT = 1e-4
 """A spread below 0.1 microvolt is a constant: scaling it up would show rounding errors as a signal."""
 
 
+@lru_cache(maxsize=1024)
 def canonical_lead(name: str) -> str:
     """Return the standard name of a lead.
 

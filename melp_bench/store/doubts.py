@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.lead_identity import exchanged_electrodes, lead_identity, odd_lead
+from melp_bench.lead_identity import exchanged_electrodes, lead_identity, lead_slopes, odd_lead
 
 SMALL_MILLIVOLT = 0.35
 """Below it every lead is of low voltage: rare in hearts, usual where a gain of 1000 is written as 4880."""
@@ -41,12 +41,13 @@ def doubts(
     found = ["small-amplitude"] if float(spans.max()) < SMALL_MILLIVOLT else []
     if flat.any():
         found.append("flat-leads")
-    identity = lead_identity(x, leads, rate_hz)
+    slopes = lead_slopes(x, leads, rate_hz)
+    identity = lead_identity(slopes)
     if identity.code not in ("ok", "unchecked-leads"):
         found.append(f"{identity.code}: {identity.detail}".removesuffix(": "))
-    elif exchanged_electrodes(x, leads, rate_hz):
+    elif exchanged_electrodes(slopes):
         found.append("exchanged-electrodes")
-    if identity.code != "wrong-leads" and (odd := odd_lead(x, leads, rate_hz)):
+    if identity.code != "wrong-leads" and (odd := odd_lead(slopes)):
         found.append(f"odd-lead: {odd}")
     middle = float(np.median(spans[~flat]))
     named = {

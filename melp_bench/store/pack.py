@@ -57,10 +57,16 @@ def pack(signal: Signal) -> Packed:
     rows, leads = _standard_leads(signal)
     _check_shape(signal)
     x = np.asarray(signal.millivolts, dtype=np.float64)[rows]  # (12, T)
-    missing = _check_values(x)
-    if missing:
+    low, high = x.min(axis=1), x.max(axis=1)  # (12,)
+    missing = 0
+    if not np.isfinite(low + high).all():
+        missing = _missing(x)
         x = _bridged(x)
-    flat = np.ptp(x, axis=1) < FLAT_MILLIVOLT  # (12,)
+        low, high = x.min(axis=1), x.max(axis=1)
+    peak = np.maximum(high, -low)
+    if peak.max() > MAX_MILLIVOLT:
+        raise BadRecord("implausible-amplitude", f"{peak.max():.3g} mV; is the gain right?")
+    flat = high - low < FLAT_MILLIVOLT
     if flat.all():
         code = "all-zero" if not x.any() else "flat"
         raise BadRecord(code, f"all {len(flat)} leads are constant")
@@ -69,11 +75,11 @@ def pack(signal: Signal) -> Packed:
     if largest < BEAT_MILLIVOLT[0] or middle > BEAT_MILLIVOLT[1]:
         span = f"{middle:.3g} mV in the middle lead, {largest:.3g} mV in the largest"
         raise BadRecord("implausible-amplitude", f"beats span {span}; is the gain or unit right?")
-    steps = np.abs(x).max(axis=1) / LIMIT  # (12,)
+    steps = peak / LIMIT
     if signal.steps is not None:
         own = np.asarray(signal.steps, dtype=np.float64)[rows]
         usable = np.isfinite(own) & (own > 0)
-        usable[usable] = np.abs(x[usable]).max(axis=1) <= LIMIT * own[usable]
+        usable[usable] = peak[usable] <= LIMIT * own[usable]
         steps = np.where(usable, own, steps)
     values, steps = quantised(x, steps)
     repairs = (*signal.repairs, *(["bridged-samples"] if missing else []))
@@ -135,17 +141,14 @@ def _check_shape(signal: Signal) -> None:
         raise BadRecord("too-short", f"{shape[1] / signal.rate_hz:.3g} s; wanted at least {MIN_SECONDS:g} s")
 
 
-def _check_values(x: NDArray[np.float64]) -> int:
-    """Return how many samples are missing."""
+def _missing(x: NDArray[np.float64]) -> int:
+    """Return how many samples are missing (NaN), which must be few; none may be infinite."""
     infinite = int(np.isinf(x).sum())
     if infinite:
         raise BadRecord("infinite-samples", f"{infinite} infinite samples")
     missing = int(np.isnan(x).sum())
     if missing > MAX_MISSING * x.size:
         raise BadRecord("missing-samples", f"{missing / x.size:.1%} of the samples are NaN; at most {MAX_MISSING:.0%} may be")
-    largest = float(np.nanmax(np.abs(x), initial=0.0))
-    if largest > MAX_MILLIVOLT:
-        raise BadRecord("implausible-amplitude", f"{largest:.3g} mV; is the gain right?")
     return missing
 
 

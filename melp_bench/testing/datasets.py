@@ -16,7 +16,7 @@ import numpy as np
 
 from melp_bench.components import BadRecord, Dataset, RecordInfo, Signal
 from melp_bench.errors import NotApplicable, UserError
-from melp_bench.lead_identity import lead_identity
+from melp_bench.lead_identity import lead_identity, lead_slopes
 from melp_bench.signal import canonical_lead
 from melp_bench.testing.verdict import Broken, demand
 
@@ -200,7 +200,7 @@ def _millivolts(subject: DatasetSubject) -> str:
 def _einthoven(subject: DatasetSubject) -> str:
     wrong = []
     for info, signal in subject.signals:
-        found = lead_identity(np.nan_to_num(signal.millivolts.astype(np.float64)), signal.leads, signal.rate_hz)
+        found = lead_identity(lead_slopes(np.nan_to_num(signal.millivolts.astype(np.float64)), signal.leads, signal.rate_hz))
         if found.code != "unchecked-leads":
             wrong.append("" if found.code == "ok" else f"record {info.record_id!r}: {found.detail or found.code}")
     if not wrong:

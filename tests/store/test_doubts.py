@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_waves import beats
 
-from melp_bench.lead_identity import odd_lead
+from melp_bench.lead_identity import lead_slopes, odd_lead
 from melp_bench.leads import LEADS
 from melp_bench.records import Dataset, Signal
 from melp_bench.store.doubts import saturated
@@ -60,7 +60,7 @@ def test_where_two_limb_leads_are_of_other_gains_none_is_blamed() -> None:
     x = beats()
     x[0] *= 1.3
     x[1] *= 0.6
-    assert odd_lead(x, LEADS, 500) == ""
+    assert odd_lead(lead_slopes(x, LEADS, 500)) == ""
 
 
 def test_a_limb_leads_name_on_a_chest_lead_is_an_odd_lead() -> None:
@@ -120,7 +120,7 @@ def test_real_records_raise_no_doubt_of_scale_or_saturation_and_computed_faults_
         clipped.append(bool(saturated(values, one.rate_hz)[lead]))
         x = one.values * one.gains[:, None].astype(np.float64)
         x[number % 6] *= 1.3
-        scaled.append(odd_lead(x, one.leads, one.rate_hz) != "")
+        scaled.append(odd_lead(lead_slopes(x, one.leads, one.rate_hz)) != "")
     assert np.mean(clipped) >= 0.85
     if folder == "ludb":  # each of its leads is scaled for itself: no others agree
         assert not any(scaled)
