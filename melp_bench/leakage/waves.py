@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def live(waves: Waves) -> NDArray[np.bool_]:
     return np.asarray(np.sqrt(np.square(waves).mean(axis=-1)) > LIVE_MILLIVOLT)
 
 
-def at(waves: Waves, times: NDArray[np.float64]) -> Waves:
+def at(waves: Waves, times: NDArray[np.floating[Any]]) -> Waves:
     """Return `waves` (..., T) at `times` (...) in samples, by cubic interpolation; the ends are held."""
     whole = np.floor(times).astype(np.int64)
     part = (times - whole).astype(np.float32)
@@ -88,7 +89,8 @@ def slices(waves: Waves, starts: NDArray[np.float64], length: int) -> Waves:
 def _cubic(part: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
     """Return the weights of the samples -1, 0, 1 and 2 for a point `part` behind sample 0 (Catmull and Rom's spline)."""
     p2, p3 = part * part, part * part * part
-    return (-p3 + 2 * p2 - part) / 2, (3 * p3 - 5 * p2 + 2) / 2, (-3 * p3 + 4 * p2 + part) / 2, (p3 - p2) / 2
+    weights = (-p3 + 2 * p2 - part) / 2, (3 * p3 - 5 * p2 + 2) / 2, (-3 * p3 + 4 * p2 + part) / 2, (p3 - p2) / 2
+    return tuple(weight.astype(np.float32, copy=False) for weight in weights)
 
 
 def _filtered(x: Waves, rate_hz: float) -> Waves:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from melp_bench.store.pack import LIMIT, Packed, quantised
 
 OPTION = "clean"
 """Every dataset has it: it is prepare's, and named among the options, in the folder's name and in the fingerprint."""
-_BANDS: Mapping[str, tuple[float, float, int, str]] = {
+_BANDS: Mapping[str, tuple[float, float, int, Literal["bandpass", "bandstop"]]] = {
     "pantompkins1985": (5.0, 15.0, 1, "bandpass"),
     "hamilton2002": (8.0, 16.0, 1, "bandpass"),
     "elgendi2010": (8.0, 20.0, 2, "bandpass"),
