@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from melp_bench.leakage.waves import RATE_HZ, Beats, Waves, at, live
 
 LONG_S = 6.0
-LONG_WAVES, SHORT_WAVES, VARIATION = 0.9, 0.97, 0.6
+LONG_WAVES, SHORT_WAVES, VARIATION = 0.9, 0.97, 0.65
 """The least correlation: of the waves over an overlap of 6 s or more, over a shorter one, and of the beats' differences."""
 
 LEAST_S = 2.5
@@ -39,7 +39,7 @@ class Agreement:
         seconds: of the overlap.
         share: of the shorter record that is in the overlap.
         waves: the median over leads of the absolute correlation of their waves.
-        variation: the same of each beat's difference from the most similar other beat; 0 with fewer than two beats.
+        variation: the same, over leads and beats, of each beat's difference from the most similar other beat; 0 with one.
     """
 
     lag: float
@@ -127,7 +127,10 @@ def _refined(x: Waves, y: Waves, lag: float) -> float:
 
 
 def _variation(x: Waves, y: Waves, anchors: NDArray[np.float64]) -> float:
-    """Return the correlation, the median over pairs of leads, of what tells each beat from the most similar one in `x`."""
+    """Return the median, over pairs of leads and beats, of the correlation of what tells a beat from the most similar in `x`.
+
+    The median, because an anchor that is off its beat by the same in both has a large and shared difference.
+    """
     anchors = anchors[(anchors > AROUND) & (anchors < x.shape[1] - AROUND - 2)]
     if len(anchors) < 2:
         return 0.0
@@ -141,5 +144,5 @@ def _variation(x: Waves, y: Waves, anchors: NDArray[np.float64]) -> float:
     gain = products[np.arange(len(anchors)), nearest] / energy[nearest]  # (A,)
     rest_x = of_x - gain[:, None] * of_x[:, nearest]
     rest_y = of_y - gain[:, None] * of_y[:, nearest]
-    norm = np.linalg.norm(rest_x.reshape(len(x), -1), axis=1) * np.linalg.norm(rest_y.reshape(len(x), -1), axis=1)
-    return float(np.median(np.abs((rest_x * rest_y).sum(axis=(1, 2))) / np.maximum(norm, 1e-12)))
+    norm = np.linalg.norm(rest_x, axis=2) * np.linalg.norm(rest_y, axis=2)  # (P, A)
+    return float(np.median(np.abs((rest_x * rest_y).sum(axis=2)) / np.maximum(norm, 1e-12)))

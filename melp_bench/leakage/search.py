@@ -33,6 +33,7 @@ LAGS = 3
 """Lags looked at per pair of records: beats of a regular rhythm agree one interval off, too."""
 
 Longs = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,30 @@ class Candidates:
 
     first: Longs
     second: Longs
-    lag_s: NDArray[np.float64]
+    lag_s: Floats
 
     def __len__(self) -> int:
         return len(self.first)
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """Anchors of two tables with near codes, (P,): their records, their lag, and how near the codes are, 1 for equal to 0."""
+
+    large: Longs
+    small: Longs
+    lag_s: Floats
+    likeness: Floats
+
+    def take(self, rows: Longs | NDArray[np.bool_]) -> _Matches:
+        """Return the matches at `rows`."""
+        return _Matches(self.large[rows], self.small[rows], self.lag_s[rows], self.likeness[rows])
+
+    def groups(self, *, gap_s: float) -> Longs:
+        """Return where a run of one pair of records begins, and of lags no more than `gap_s` apart."""
+        begins = np.ones(len(self.large), dtype=np.bool_)
+        begins[1:] = (np.diff(self.large) != 0) | (np.diff(self.small) != 0) | (np.diff(self.lag_s) > gap_s)
+        return np.flatnonzero(begins)
 
 
 def candidates(first: Table, second: Table, *, within: bool = False, progress: Progress | None = None) -> Candidates:
@@ -52,70 +73,59 @@ def candidates(first: Table, second: Table, *, within: bool = False, progress: P
 
     With `within`, both are one table, and every pair is found once and none with itself.
     """
-    found: list[tuple[Longs, Longs, NDArray[np.float64]]] = []
+    found: list[tuple[Longs, Longs, Floats]] = []
     swap = len(first.codes) < len(second.codes)
     large, small = (second, first) if swap else (first, second)
-    for a, b, lag in _matches(large, small, within, progress):
-        a, b, lag, size = _clustered(a, b, lag)
-        enough = size >= SUPPORT * np.minimum(large.counts[a], small.counts[b])
-        a, b, lag = _foremost(a[enough], b[enough], lag[enough], size[enough])
-        found.append((b, a, -lag) if swap else (a, b, lag))
+    for matches in _matches(large, small, within, progress):
+        best = _supported(matches, large, small)
+        found.append((best.small, best.large, -best.lag_s) if swap else (best.large, best.small, best.lag_s))
     empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     return Candidates(*(np.concatenate(parts) for parts in zip(empty, *found, strict=True)))
 
 
-def _matches(
-    large: Table, small: Table, within: bool, progress: Progress | None
-) -> Iterator[tuple[Longs, Longs, NDArray[np.float64]]]:
-    """Yield the records and the lag of every pair of anchors whose codes are near, some records of `large` at a time."""
+def _matches(large: Table, small: Table, within: bool, progress: Progress | None) -> Iterator[_Matches]:
+    """Yield all pairs of anchors whose codes are near, some records of `large` at a time."""
     if not len(small.codes):
         return
     axes = _axes(small)
     tree = cKDTree(_projected(small.codes, axes))
-    of_large, of_small = large.records, small.records
+    of_large, of_small = large.records.astype(np.int64), small.records.astype(np.int64)
     ends = np.concatenate([[0], np.cumsum(large.counts)])
     for start in range(0, len(large.counts), RECORDS):
         stop = min(start + RECORDS, len(large.counts))
         rows = slice(int(ends[start]), int(ends[stop]))
-        here = cKDTree(_projected(large.codes[rows], axes))
-        near = (
-            here.sparse_distance_matrix(tree, RADIUS, output_type="ndarray")
-            if here.n
-            else np.zeros(0, [("i", int), ("j", int)])
-        )
-        i, j = near["i"] + rows.start, near["j"]
-        if within:
-            once = of_large[i] < of_small[j]
-            i, j = i[once], j[once]
-        close = _near(large.codes, small.codes, i, j)
-        i, j = i[close], j[close]
-        lag = large.seconds[i].astype(np.float64) - small.seconds[j]
-        yield of_large[i].astype(np.int64), of_small[j].astype(np.int64), lag
+        if rows.start < rows.stop:
+            here = cKDTree(_projected(large.codes[rows], axes))
+            near = here.sparse_distance_matrix(tree, RADIUS, output_type="ndarray")
+            i, j = near["i"] + rows.start, near["j"]
+            if within:
+                once = of_large[i] < of_small[j]
+                i, j = i[once], j[once]
+            likeness = _likeness(large.codes, small.codes, i, j)
+            i, j, likeness = i[likeness >= 0], j[likeness >= 0], likeness[likeness >= 0]
+            lag_s = large.seconds[i].astype(np.float64) - small.seconds[j]
+            yield _Matches(of_large[i], of_small[j], lag_s, likeness)
         if progress is not None:
             progress(stop, len(large.counts))
 
 
-def _clustered(a: Longs, b: Longs, lag: NDArray[np.float64]) -> tuple[Longs, Longs, NDArray[np.float64], Longs]:
-    """Return the matches of one pair of records at one lag (to `JITTER_S`) as one, with the mean lag and their number."""
-    order = np.lexsort((lag, b, a))
-    a, b, lag = a[order], b[order], lag[order]
-    begins = np.ones(len(a), dtype=np.bool_)
-    begins[1:] = (np.diff(a) != 0) | (np.diff(b) != 0) | (np.diff(lag) > JITTER_S)
-    (starts,) = np.nonzero(begins)
-    size = np.diff(np.append(starts, len(a)))
-    return a[starts], b[starts], np.add.reduceat(lag, starts) / size if len(starts) else lag, size
+def _supported(matches: _Matches, large: Table, small: Table) -> _Matches:
+    """Return the `LAGS` best lags of every pair of records, of those that enough of the anchors agree on.
 
-
-def _foremost(a: Longs, b: Longs, lag: NDArray[np.float64], size: Longs) -> tuple[Longs, Longs, NDArray[np.float64]]:
-    """Return the `LAGS` best supported lags of every pair of records."""
-    order = np.lexsort((-size, b, a))
-    a, b, lag = a[order], b[order], lag[order]
-    begins = np.ones(len(a), dtype=np.bool_)
-    begins[1:] = (np.diff(a) != 0) | (np.diff(b) != 0)
-    (starts,) = np.nonzero(begins)
-    rank = np.arange(len(a)) - np.repeat(starts, np.diff(np.append(starts, len(a))))
-    kept = rank < LAGS
-    return a[kept], b[kept], lag[kept]
+    The best is the one with most likeness in sum: in a regular rhythm as many beats are alike one interval off, but less so.
+    """
+    if not len(matches.large):
+        return matches
+    matches = matches.take(np.lexsort((matches.lag_s, matches.small, matches.large)))
+    starts = matches.groups(gap_s=JITTER_S)
+    size = np.diff(np.append(starts, len(matches.large)))
+    lag_s, likeness = (np.add.reduceat(x, starts) for x in (matches.lag_s, matches.likeness))
+    lags = _Matches(matches.large[starts], matches.small[starts], lag_s / size, likeness)
+    lags = lags.take(size >= SUPPORT * np.minimum(large.counts[lags.large], small.counts[lags.small]))
+    lags = lags.take(np.lexsort((-lags.likeness, lags.small, lags.large)))
+    starts = lags.groups(gap_s=np.inf)
+    rank = np.arange(len(lags.large)) - np.repeat(starts, np.diff(np.append(starts, len(lags.large))))
+    return lags.take(rank < LAGS)
 
 
 def _axes(table: Table) -> NDArray[np.float32]:
@@ -129,11 +139,11 @@ def _projected(codes: NDArray[np.int8], axes: NDArray[np.float32]) -> NDArray[np
     return np.asarray(codes.astype(np.float32) @ axes, dtype=np.float32)
 
 
-def _near(large: NDArray[np.int8], small: NDArray[np.int8], i: Longs, j: Longs) -> NDArray[np.bool_]:
-    """Return which pairs of codes are within the radius in all dimensions, (P,)."""
-    near = np.empty(len(i), dtype=np.bool_)
+def _likeness(large: NDArray[np.int8], small: NDArray[np.int8], i: Longs, j: Longs) -> Floats:
+    """Return 1 for pairs of equal codes, 0 for those `RADIUS` apart in all dimensions, less for the others, (P,)."""
+    apart = np.empty(len(i))
     for start in range(0, len(i), BLOCK):
         rows = slice(start, start + BLOCK)
-        apart = large[i[rows]].astype(np.int16) - small[j[rows]]
-        near[rows] = np.einsum("pd,pd->p", apart, apart, dtype=np.int64) <= (RADIUS * SCALE) ** 2
-    return near
+        difference = large[i[rows]].astype(np.int16) - small[j[rows]]
+        apart[rows] = np.einsum("pd,pd->p", difference, difference, dtype=np.int64)
+    return np.asarray(1 - apart / (RADIUS * SCALE) ** 2)
