@@ -156,7 +156,9 @@ def exchanged_electrodes(slopes: Mapping[str, Array]) -> bool:
 
     The chest leads do not change when limb electrodes are exchanged among themselves, and what they say of the limbs'
     potentials is enough for the right arm, which lies opposite to the heart's axis. It is not enough to tell the left arm from
-    the left leg: that exchange is left unseen. False where a lead is lacking, or dead.
+    the left leg, and that exchange is left unseen: the means of P, QRS and T in windows, predicted by ridge regression on 161
+    records of other sources, tell 90 % of PTB-XL's pairs and 89 % of LUDB's apart, but find only 20 % and 43 % with their
+    alarms on 1 % of the former. False where a lead is lacking, or dead.
     """
     if not {"I", "II", *_CHEST} <= slopes.keys():
         return False

@@ -10,7 +10,7 @@ import pytest
 from made_waves import beats
 
 from melp_bench.lead_identity import lead_slopes, odd_lead
-from melp_bench.leads import LEADS
+from melp_bench.leads import LEADS, LIMB
 from melp_bench.records import Dataset, Signal
 from melp_bench.store.doubts import saturated
 from melp_bench.store.pack import Packed, pack
@@ -69,6 +69,17 @@ def test_a_limb_leads_name_on_a_chest_lead_is_an_odd_lead() -> None:
     assert any(doubt in ("odd-lead: aVF", "inconsistent-leads") for doubt in found(x))
 
 
+@pytest.mark.parametrize(("arm", "quiet"), [("right", "II"), ("left", "III")])
+def test_an_arms_electrode_on_the_right_leg_leaves_a_quiet_lead(arm: str, quiet: str) -> None:
+    x = beats()
+    one, two = x[0], x[1]
+    right, left, leg = -(one + two) / 3, (2 * one - two) / 3, (2 * two - one) / 3
+    other_leg = leg + 0.03 * (right - left)  # the legs differ little
+    right, left = (other_leg, left) if arm == "right" else (right, other_leg)
+    x[:6] = np.array(list(LIMB.values())) @ np.stack([left - right, leg - right])
+    assert f"quiet-leads: {quiet}" in found(x)
+
+
 def test_an_offset_that_no_amplifier_lets_pass_is_a_doubt() -> None:
     x = beats()
     x[7] += 40
@@ -107,7 +118,7 @@ def test_real_records_raise_no_doubt_of_scale_or_saturation_and_computed_faults_
         (folder, record): doubt
         for record, one in records
         for doubt in one.doubts
-        if doubt.split(":")[0] in ("odd-lead", "odd-scale", "large-offset", "saturated-leads")
+        if doubt.split(":")[0] in ("odd-lead", "odd-scale", "quiet-leads", "large-offset", "saturated-leads")
     }
     assert set(codes) == {pair for pair in HELD_AT_THE_END if pair[0] == folder}
     clipped, scaled = [], []
