@@ -20,7 +20,7 @@ from melp_bench.store import Progress, Store
 OPEN = 256
 """Records whose waves are held at a time, of either store."""
 
-VERSION = 1
+VERSION = 2
 """Raised with any change that can move what is found."""
 
 
