@@ -1,0 +1,37 @@
+"""A stranger's package, installed beside this one: its encoder is listed, checked, and comes to a row on the board."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tiny_run import PROTOCOL, call, write_protocol
+
+from melp_bench.results import read_results
+
+pytestmark = pytest.mark.skipif(
+    find_spec("melp_bench_external") is None, reason="tests/external is not installed (pip install --no-deps tests/external)"
+)
+NAME = "external-convnet"
+
+
+def test_it_is_listed_with_the_package_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list") == 0
+    told = capsys.readouterr().out
+    assert NAME in told
+
+
+def test_it_passes_every_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("check", NAME) == 0
+    assert "✗" not in capsys.readouterr().out
+
+
+def test_it_is_pretrained_evaluated_and_put_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "home"))
+    protocol = write_protocol(tmp_path, PROTOCOL.replace("steps = 16", "steps = 2"))
+    assert call("run", protocol, "-m", NAME, "--set", "text.layers=1", "--out", tmp_path / "board") == 0
+    rows = list(read_results(tmp_path / "board" / "results"))
+    assert {row.status for row in rows} == {"scored"}
+    assert {row.evaluation for row in rows} == {"zero_shot", "linear_probe"}
+    assert NAME in (tmp_path / "board" / "README.md").read_text(encoding="utf-8")
