@@ -79,6 +79,7 @@ def stopped(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # tests may run in the background
     )
     ends = time.monotonic() + 90
     while not ready():

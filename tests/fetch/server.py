@@ -54,6 +54,13 @@ def with_record(files: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
+class Quiet(ThreadingHTTPServer):
+    """A server that says nothing of a client that hung up."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Leave standard error to what is tested."""
+
+
 @contextmanager
 def serve(site: Site) -> Iterator[Site]:
     """Serve `site` until the end of the block; `site.url` is its address."""
@@ -68,7 +75,7 @@ def serve(site: Site) -> Iterator[Site]:
         def do_GET(self) -> None:
             answer(self, site)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Quiet(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     site.url = f"http://127.0.0.1:{server.server_port}/"

@@ -40,7 +40,12 @@ def site() -> Iterator[Site]:
 
 def stopped(site: Site, folder: Path, how: signal.Signals, when: Callable[[], bool]) -> tuple[int, str]:
     """Start the command, send it a signal once `when` is so, and return its exit status and standard error."""
-    process = subprocess.Popen([sys.executable, "-c", COMMAND, site.url, str(folder)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, site.url, str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # tests may run in the background
+    )
     try:
         while not when():
             assert process.poll() is None, "the fetch ended before its time"
