@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from melp_bench.report.board import GENERATED_NOTE, METRICS, Section, Table, evaluation_label
 from melp_bench.report.card import cards, class_rows, environment
+from melp_bench.report.pairs import LEVEL, staircases
 from melp_bench.report.plots import efficiency, pareto, span
 from melp_bench.results import Score
 
@@ -30,8 +31,10 @@ def render_html(sections: Sequence[Section]) -> str:
         efficiency=efficiency,
         environment=environment,
         evaluations=evaluations,
+        level=LEVEL,
         pareto=pareto,
         place=place,
+        staircases=staircases,
     )
     page.filters.update(compact=compact)
     return page.get_template("board.html.j2").render(

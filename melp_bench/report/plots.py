@@ -12,6 +12,7 @@ from melp_bench.report.escape import plain
 from melp_bench.results import ResultRecord, Score
 
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 8.0, 22.0
+ROOM = 70.0  # for the labels on the right of the Pareto plot
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Pareto:
     front: str
     xticks: tuple[Tick, ...]
     yticks: tuple[Tick, ...]
-    width: float = 640.0
-    height: float = 300.0
+    width: float = 372.0
+    height: float = 226.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def pareto(table: Table) -> Pareto | None:
     logs = [math.log10(speeds[m]) for m in scores]
     first, last = min(logs) - 0.15, max(logs) + 0.15
     points = sorted(scores, key=lambda m: (-speeds[m], -scores[m].value, m.label))
-    xs = {m: _place(math.log10(speeds[m]), first, last, LEFT, width - RIGHT - 80) for m in points}  # 80: room for labels
+    xs = {m: _place(math.log10(speeds[m]), first, last, LEFT, width - RIGHT - ROOM) for m in points}
     ys = {m: _place(scores[m].value, bottom, top, height - BOTTOM - 12, TOP) for m in points}
     scale = [_place(v, bottom, top, height - BOTTOM - 12, TOP) for m in points for v in (scores[m].low, scores[m].high)]
     on_front = tuple(all(scores[m].value > scores[faster].value for faster in points[:i]) for i, m in enumerate(points))
@@ -178,7 +179,7 @@ def pareto(table: Table) -> Pareto | None:
         labels=tuple(Tick(label_ys[m.anchor], m.label) for m in points),
         front=_stairs(front),
         xticks=tuple(
-            Tick(_place(math.log10(v), first, last, LEFT, width - RIGHT - 80), f"{v:,g}") for v in _round(first, last)
+            Tick(_place(math.log10(v), first, last, LEFT, width - RIGHT - ROOM), f"{v:,g}") for v in _round(first, last)
         ),
         yticks=tuple(Tick(_place(v, bottom, top, height - BOTTOM - 12, TOP), f"{v:.2f}") for v in _steps(bottom, top)),
     )
@@ -208,11 +209,11 @@ def _stairs(points: Sequence[tuple[float, float]]) -> str:
     return _path([*points[:1], *corners])
 
 
-def _spread(points: Mapping[str, tuple[float, float]], gap: float = 13.0) -> dict[str, float]:
+def _spread(points: Mapping[str, tuple[float, float]], gap: float = 11.5) -> dict[str, float]:
     """Return a y for each label, moved down where labels of neighbours would touch."""
     placed: dict[str, float] = {}
     for key, (x, y) in sorted(points.items(), key=lambda item: (item[1][1], item[0])):
-        near = [placed[k] for k, (other, _) in points.items() if k in placed and abs(other - x) < 90]
+        near = [placed[k] for k, (other, _) in points.items() if k in placed and abs(other - x) < 70]
         placed[key] = round(max([y, *(n + gap for n in near if n + gap > y)]), 1)
     return placed
 
@@ -224,6 +225,11 @@ def _steps(bottom: float, top: float) -> list[float]:
 
 
 def _round(first: float, last: float) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten between two logarithms."""
-    values = [m * 10.0**e for e in range(math.floor(first), math.ceil(last) + 1) for m in (1, 2, 5)]
-    return [v for v in values if first <= math.log10(v) <= last]
+    """Return three to six round values between two logarithms; fewer where they are so close that there is nothing round."""
+    found: list[float] = []
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(d / 10 for d in range(10, 100))):
+        values = [m * 10.0**e for e in range(math.floor(first), math.ceil(last) + 1) for m in digits]
+        found = [v for v in values if first <= math.log10(v) <= last]
+        if len(found) >= 3:
+            break
+    return found[:: math.ceil(len(found) / 6) or 1]

@@ -35,6 +35,7 @@ def row(
     classes: tuple[ClassScore, ...] = (),
     excluded: tuple[str, ...] = (),
     fingerprint: str = "f" * 64,
+    details: dict[str, Any] | None = None,
 ) -> ResultRecord:
     """Return one row; without `auroc` it is not applicable."""
     inputs = Inputs(
@@ -51,7 +52,13 @@ def row(
     if auroc is not None:
         rare = [c.name for c in classes if 0 < c.positives < 10]
         low = score(auroc.value * 0.8, (auroc.high - auroc.low) * 0.6)
-        outcome = Outcome(scores={"auroc": auroc, "auprc": low}, classes=list(classes), excluded=list(excluded), rare=rare)
+        outcome = Outcome(
+            scores={"auroc": auroc, "auprc": low},
+            classes=list(classes),
+            excluded=list(excluded),
+            rare=rare,
+            details=details or {},
+        )
     return ResultRecord(
         key=inputs.key,
         inputs=inputs,

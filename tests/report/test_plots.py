@@ -33,6 +33,15 @@ def test_the_front_is_what_no_other_method_beats_in_both() -> None:
             assert on == (not beaten), mark.text
 
 
+def test_speeds_close_together_or_far_apart_have_three_to_six_ticks_in_order() -> None:
+    for slow, fast in [(1700.0, 2100.0), (1999.0, 2000.0), (3.0, 9.0), (1.0, 100_000.0), (12.0, 800.0)]:
+        plot = pareto(table_of([(slow, 0.9), (fast, 0.8)]))
+        assert plot is not None
+        assert 3 <= len(plot.xticks) <= 6
+        assert [tick.at for tick in plot.xticks] == sorted({tick.at for tick in plot.xticks})
+        assert len({tick.text for tick in plot.xticks}) == len(plot.xticks)
+
+
 def test_a_method_without_a_speed_is_not_drawn_and_one_point_is_no_plot() -> None:
     assert pareto(table_of([(10.0, 0.9)])) is None
     rows = [row("a", auroc=score(0.9, 0.01)), row("b", auroc=score(0.8, 0.01), facts={"records_per_second": True})]
