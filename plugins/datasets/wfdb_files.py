@@ -28,8 +28,10 @@ _INVALID = {"16": -(2**15), "24": -(2**23), "32": -(2**31), "61": -(2**15), "80"
 _MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "\u03bcv": 1e-3, "v": 1e3}  # case-folded, which makes a mu of the micro sign
 
 
-def read_wfdb(source: Path, path: str, *, checksums: bool = True) -> Signal:
+def read_wfdb(source: Path, path: str, *, checksums: bool = True, step: float | None = None) -> Signal:
     """Return the record whose header is `source/path.hea`: millivolts, its own leads and order, NaN where a sample is missing.
+
+    `step` is the millivolts of one unit of a source whose headers' gains and zeros are known to be wrong.
 
     Raises:
         BadRecord: a file is missing, empty or too short, the header cannot be read or names a file elsewhere, or (with
@@ -40,8 +42,8 @@ def read_wfdb(source: Path, path: str, *, checksums: bool = True) -> Signal:
     digital = _digital(source / path, header)  # (L, T)
     if checksums:
         _check_sums(digital, header)
-    steps = np.array([_step(line.unit, line.gain, line.name) for line in header.lines])
-    baseline = np.array([line.baseline for line in header.lines], dtype=np.float64)
+    steps = np.array([_step(line.unit, line.gain, line.name) if step is None else step for line in header.lines])
+    baseline = np.array([line.baseline if step is None else 0 for line in header.lines], dtype=np.float64)
     millivolts = (digital - baseline[:, None]) * steps[:, None]
     invalid = np.array([_INVALID.get(line.format, np.iinfo(np.int64).min) for line in header.lines])
     missing = digital == invalid[:, None]

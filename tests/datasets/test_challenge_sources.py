@@ -64,7 +64,7 @@ def test_every_folder_is_read_whole_by_its_dataset(folder: str, tmp_path: Path) 
     else:
         assert store.manifest.quarantined == {}
         assert set(store.record_ids) == headers | structs
-    assert set(store.verdicts) == {"ok"}
+    assert set(store.verdicts) == {"repaired" if folder == "ludb" else "ok"}  # its headers' gains are wrong
 
 
 @needs_records
