@@ -15,18 +15,19 @@ from melp_bench.store.layout import Manifest
 def stores_table(stores: list[tuple[Path, Manifest]]) -> Table:
     """Return one row per store."""
     table = Table(box=None, pad_edge=False)
-    for name in ("store", "version", "records", "patients", "bad", "hash"):
-        table.add_column(name, justify="right" if name in ("records", "patients", "bad") else "left", overflow="fold")
-    table.add_column("options", overflow="fold")
+    table.add_column("store", no_wrap=True)  # to be copied
+    for name in ("records", "patients", "bad"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("hash", no_wrap=True)
+    table.add_column("version, options", overflow="fold")
     for folder, manifest in stores:
         table.add_row(
             folder.name,
-            manifest.version,
             f"{manifest.num_records:,}",
             f"{manifest.num_patients:,}",
             f"{sum(manifest.quarantined.values()):,}",
             manifest.fingerprint[:8],
-            " ".join(f"{name}={value}" for name, value in manifest.options.items()),
+            " ".join([manifest.version, *(f"{name}={value}" for name, value in manifest.options.items())]),
         )
     return table
 
@@ -49,12 +50,13 @@ def print_census(console: Console, store: Store) -> None:
 
 def _facts(counts: Census, store: Store) -> dict[str, str]:
     low, middle, high = counts.seconds
+    most = "one record" if counts.most_per_patient == 1 else f"at most {counts.most_per_patient:,} records"
     ages = "unknown" if counts.ages is None else "median {1:.0f}, {0:.0f} to {2:.0f} years".format(*counts.ages)
     names = {"F": "female", "M": "male", "": "unknown"}
     folds = "official" if store.manifest.has_official_folds else "from the hash of the patient's id"
     return {
         "records": f"{counts.num_records:,}",
-        "patients": f"{counts.num_patients:,}, at most {counts.most_per_patient:,} records each",
+        "patients": f"{counts.num_patients:,}, {most} each",
         "rate": ", ".join(f"{rate:g} Hz {number:,}" for rate, number in counts.rates_hz.items()),
         "length": f"{low:g} s" if low == high else f"median {middle:g} s, {low:g} to {high:g} s",
         "age": ages + (f", {counts.unknown_ages:,} unknown" if counts.unknown_ages and counts.ages else ""),
@@ -69,13 +71,18 @@ def _facts(counts: Census, store: Store) -> dict[str, str]:
     }
 
 
+def _number(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items()) or "none"
 
 
 def _print_task(console: Console, task: TaskCensus) -> None:
     """Print positives by class and fold, most frequent first; classes without any in one line."""
-    console.print(f"\n[bold]{task.name}[/bold] · {task.num_records:,} records · {len(task.classes)} classes", highlight=False)
+    size = f"{task.num_records:,} records · {_number(len(task.classes), 'class', 'classes')}"
+    console.print(f"\n[bold]{task.name}[/bold] · {size}", highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("class", no_wrap=True, min_width=9, max_width=22)
     table.add_column("all", justify="right", no_wrap=True)

@@ -27,10 +27,10 @@ Options = Annotated[
 ]
 
 
-app.command()(fetch)
+app.command(short_help="Fetch a dataset's files, each checked.")(fetch)
 
 
-@app.command()
+@app.command(short_help="Read native files into a packed store, once.")
 def prepare(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A dataset that a plugin offers.")],
     source: Annotated[
@@ -73,7 +73,7 @@ def prepare(
     screen.say(f"hash   {store.fingerprint}")
 
 
-@app.command("list")
+@app.command("list", short_help="List stores, and datasets that could be prepared.")
 def list_stores() -> None:
     """List the stores that are prepared, and the datasets that could be."""
     from rich.console import Console
@@ -94,7 +94,7 @@ def list_stores() -> None:
         console.print("melp-bench data prepare DATASET --from DIR", highlight=False, markup=False, style="dim")
 
 
-@app.command()
+@app.command(short_help="Count what a store holds, or draw a record.")
 def show(
     dataset: Name,
     option: Options = None,
@@ -121,7 +121,7 @@ def show(
     console.print(f"drawn  {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help="Compare a store with its digests or its source.")
 def verify(
     dataset: Name,
     option: Options = None,
@@ -162,8 +162,8 @@ def verify(
     screen.say(f"{dataset}  {told}: all as they were")
 
 
-app.command()(audit)
-app.command()(leakage)
+app.command(short_help="Audit the published label files.")(audit)
+app.command(short_help="List recordings that two stores share.")(leakage)
 
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -207,6 +207,7 @@ def _find(name: str, options: list[str] | None) -> Path:
     Raises:
         UserError: no store has this name, or several have.
     """
+    from melp_bench.plugins import discover
     from melp_bench.registry import nearest
 
     stores = _manifests()
@@ -221,11 +222,11 @@ def _find(name: str, options: list[str] | None) -> Path:
     if found:
         several = ", ".join(folder.name for folder in found)
         raise UserError(f"{len(found)} stores fit {name!r}: {several}; give one of these names, or --option NAME=VALUE")
-    known = [manifest.name for _, manifest in stores]
+    if name not in discover().datasets:
+        known = [manifest.name for _, manifest in stores] + [entry.name for entry in discover().datasets]
+        raise UserError(f"no dataset or store named {name!r}{nearest(name, known)} `melp-bench data list` shows them")
     wanted = " with these options" if asked else ""
-    raise UserError(
-        f"no prepared store of {name!r}{wanted}{nearest(name, known)} Make it: melp-bench data prepare {name} --from DIR"
-    )
+    raise UserError(f"no prepared store of {name!r}{wanted}; make it: melp-bench data prepare {name} --from DIR")
 
 
 def _draw(store: Store, record: str, out: Path | None) -> Path:

@@ -21,7 +21,7 @@ Named = "A prepared dataset, or the folder name of a store (see data list)."
 
 def leakage(
     first: Annotated[str, typer.Argument(metavar="A", help=Named)],
-    second: Annotated[str | None, typer.Argument(metavar="[B]", help=f"{Named} Without it: within A.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="B", help=f"{Named} Without it: within A.")] = None,
     every: Annotated[bool, typer.Option("--all", help=f"Show every pair, not the first {SHOWN}.")] = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.csv", help="Write every pair as CSV.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that make fingerprints; 0: one per core.")] = 0,

@@ -146,7 +146,8 @@ def _head(console: Console, rule: Protocol, device: str) -> None:
 
     from melp_bench import __version__
 
-    threads = f", {torch.get_num_threads()} threads" if device == "cpu" else ""
+    number = torch.get_num_threads()
+    threads = f", {number} thread{'s' * (number > 1)}" if device == "cpu" else ""
     named = f"protocol {rule.name} (rev {rule.revision}, {rule.hash[:8]})"
     console.print(f"melp-bench {__version__} · {named} · {device}{threads}", markup=False, highlight=False, soft_wrap=True)
 
@@ -221,10 +222,13 @@ def _finish(console: Console, plan: Plan, rows: Sequence[ResultRecord], board: P
 
     write_board(rows, board)
     wanted = {row.inputs.key for row in plan.rows}
-    for table in terminal_tables([row for row in rows if row.key in wanted]):
+    shown = [row for row in rows if row.key in wanted]
+    for table in terminal_tables(shown):
         console.print(table)
     say = _printer(console)
     say(f"board  {board / 'index.html'}")
+    if not all(row.generated for row in shown):
+        return
     say("next   melp-bench data prepare ptb-xl --from /path/to/ptb-xl      real data")
     say("       melp-bench plugin new my-encoder                           your encoder")
 

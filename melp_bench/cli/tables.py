@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def kind_table(title: str, rows: Sequence[tuple[str, str, str, str]]) -> Table:
     """Return a table of components: name, summary, the distribution of its plugin, licence."""
-    table = Table(title=f"{title} ({len(rows)})", title_justify="left", box=box.SIMPLE_HEAD, expand=False)
-    table.add_column("name", style="bold", overflow="fold", max_width=22)
+    table = Table(title=f"{title} ({len(rows)})", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("name", style="bold", no_wrap=True)  # to be copied
     table.add_column("summary", overflow="fold", ratio=1)
-    table.add_column("from", style="dim", overflow="fold", max_width=14)
+    table.add_column("from", style="dim", overflow="fold", max_width=13)
     table.add_column("licence", style="dim", overflow="fold", max_width=12)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))

@@ -23,7 +23,7 @@ CHILD = "import sys; from melp_bench.cli.throughput import measure_one; measure_
 
 
 def throughput(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="ECG encoders; all if none is named.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="ECG encoders; all if none is named.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Records per call.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="Timed calls, after three to warm up.")] = 20,
     train: Annotated[bool, typer.Option("--train", help="Time forward and backward instead of forward.")] = False,

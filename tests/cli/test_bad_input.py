@@ -76,6 +76,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         (["run", "TINY", "-m", "melp", "-m", "melp"], "['melp'] are given twice"),
         (["pretrain", "melpp", "-p", "TINY"], "did you mean 'melp'?"),
         (["run", "ludb-zero-shot-probe", "-m", "melp"], "dataset 'ludb' is not prepared; run: melp-bench data prepare ludb"),
+        (["data", "show", "sintetic"], "no dataset or store named 'sintetic'; did you mean 'synthetic'?"),
+        (["data", "show", "ludb"], "no prepared store of 'ludb'; make it: melp-bench data prepare ludb --from DIR"),
         (["run", "TINY", "--nonsense"], "No such option: --nonsense"),
         (["runn", "TINY"], "No such command 'runn'"),
         (["run"], "PROTOCOL"),

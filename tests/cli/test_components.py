@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 import melp_bench as mb
 from melp_bench.cli import components
+from melp_bench.cli.census import stores_table
+from melp_bench.cli.tables import kind_table
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import BrokenPlugin, Catalogue
 from melp_bench.registry import Entry
+from melp_bench.store.layout import Manifest
 from melp_bench.testing.inputs import SmallEncoder
 
 app = typer.Typer()
@@ -70,6 +76,35 @@ def test_list_shows_every_kind_and_broken_plugins_last_with_their_reason() -> No
     assert places == sorted(places)
     assert "no module named 'gone'" in said[places[-1] :]
     assert "[red]not markup" in said
+
+
+def test_names_that_are_copied_are_never_broken_over_lines() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(kind_table("ECG encoders", [("an-encoder-of-26-letters-x", "summary " * 9, "some-distribution", "MIT")]))
+    options = {"num_records": 6000, "rate_hz": 500.0, "seconds": 10.0}
+    manifest = Manifest(
+        format=1,
+        name="a-dataset",
+        version="1.0.3 of another collection",
+        options=options,
+        licence="MIT",
+        citation="",
+        generated=False,
+        has_official_folds=False,
+        num_records=800_035,
+        num_patients=161_352,
+        quarantined={"nan": 12},
+        plan="",
+        index="",
+        shards=[],
+        tasks=[],
+        fingerprint="f" * 64,
+    )
+    console.print(stores_table([(Path("a-dataset-12345678"), manifest)]))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    words = [word for line in lines for word in line.split()]
+    assert {"an-encoder-of-26-letters-x", "a-dataset-12345678", "num_records=6000", "800,035", "rate_hz=500.0"} <= set(words)
 
 
 def test_show_tells_what_every_component_of_that_name_wants() -> None:

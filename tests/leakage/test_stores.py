@@ -125,7 +125,7 @@ def test_the_command_lists_pairs_and_says_what_it_did_not_compare(home: Path, tm
 def test_a_store_that_is_not_there_is_named() -> None:
     done = CliRunner().invoke(app, ["leakage", "nowhere"])
     assert isinstance(done.exception, UserError)
-    assert "no prepared store of 'nowhere'" in str(done.exception)
+    assert "no dataset or store named 'nowhere'" in str(done.exception)
 
 
 def test_a_patient_with_an_official_fold_and_a_hashed_one_is_refused(home: Path) -> None:
