@@ -28,14 +28,14 @@ FLAT_MILLIVOLT = 1e-4
 def canonical_lead(name: str) -> str:
     """Return the standard name of a lead.
 
-    Case, blanks, underscores, dots and a word "lead" or "ECG" in front do not matter. Known besides the standard names:
+    Case, blanks, underscores, dots and the words "ECG" and "lead" in front do not matter. Known besides the standard names:
     DI, DII, DIII and D1 to D3 (I to III), MLI to MLIII and MV1 to MV6 (modified leads, the nearest standard one), C1 to C6
     (IEC for V1 to V6). A negated lead ("-aVR") is refused, because renaming it would keep its samples upside down.
 
     Raises:
         UserError: no standard lead has that name.
     """
-    plain = re.sub(r"^(lead|ecg)", "", re.sub(r"[\s_.]+", "", name.casefold()))
+    plain = re.sub(r"^(lead|ecg)+", "", re.sub(r"[\s_.]+", "", name.casefold()))
     if plain not in _ALIASES:
         hint = "a negated lead must be turned upright by its dataset" if plain.startswith("-") else "rename it in its dataset"
         raise UserError(f"unknown lead {name!r}; known: {', '.join(LEADS)} and their usual spellings; {hint}")

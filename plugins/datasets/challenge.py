@@ -16,6 +16,7 @@ from pathlib import Path
 import melp_bench as mb
 from melp_plugins.datasets.wfdb_files import comments, read_wfdb
 
+_OLDEST_YEARS = 90.0
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 
 
@@ -70,7 +71,9 @@ def header_fields(path: Path) -> dict[str, str]:
 
 
 def years(text: str) -> float | None:
-    """Return an age in years, None where there is none to believe."""
+    """Return an age in years, None where there is none to believe; ">89", which hides an age, is 90."""
+    if re.fullmatch(r">\s*89", text.strip()):
+        return _OLDEST_YEARS
     try:
         age = float(text)
     except ValueError:

@@ -25,7 +25,7 @@ _INVALID = {"16": -(2**15), "24": -(2**23), "32": -(2**31), "61": -(2**15), "80"
     "311": -512,
 }
 """The value that stands for a missing sample."""
-_MILLIVOLT = {"mv": 1.0, "uv": 1e-3, "\u03bcv": 1e-3, "v": 1e3}  # case-folded, which makes a mu of the micro sign
+_MILLIVOLT = {"mv": 1.0, "nv": 1e-6, "uv": 1e-3, "\u03bcv": 1e-3, "v": 1e3}  # case-folded, which makes a mu of the micro sign
 
 
 def read_wfdb(source: Path, path: str, *, checksums: bool = True, step: float | None = None) -> Signal:
@@ -111,5 +111,5 @@ def _sixteen_bits(folder: Path, header: Header) -> NDArray[np.int16]:
 def _step(unit: str, gain: float, name: str) -> float:
     """Return the millivolts of one unit of the converter."""
     if unit.casefold() not in _MILLIVOLT:
-        raise BadRecord("unknown-unit", f"lead {name!r} is in {unit[:20]!r}; wanted mV, uV or V")
+        raise BadRecord("unknown-unit", f"lead {name!r} is in {unit[:20]!r}; wanted mV, uV, nV or V")
     return _MILLIVOLT[unit.casefold()] / gain

@@ -1,15 +1,15 @@
 """Any folder of WFDB records with a CSV of labels: a hospital's own data, one command away.
 
-The table is `labels.csv` (or the file of that option) in the folder. Its column `record` names each record's header,
-relative to the folder and without `.hea`. Columns `patient`, `age`, `sex`, `report` and `fold` (1 to 10) are what they say
-and may lack; of every other column each is a class, 1 where a record has it, 0 or empty where not. With `classes=a,b` only
-these columns are classes.
+The table is `labels.csv` (or the file of that option) in the folder, in UTF-8, its cells parted by commas, semicolons or tabs.
+Its column `record` names each record's header, relative to the folder; `.hea` behind it and Windows' backslashes do not
+matter. Columns `patient`, `age`, `sex`, `report` and `fold` (1 to 10) are what they say and may lack; of every other column
+each is a class, 1 where a record has it, 0 or empty where not. With `classes=a,b` only these columns are classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import melp_bench as mb
 from melp_plugins.datasets.challenge import sex, years
@@ -51,15 +51,16 @@ class WFDBFolder(mb.Dataset):
             self._found, self.has_official_folds = found, "fold" in row
             if not row["record"]:
                 raise mb.UserError(f"{place}: record is empty; wanted the name of a header without .hea")
+            record = PurePosixPath(row["record"].replace("\\", "/")).as_posix().removesuffix(".hea")
             yield mb.RecordInfo(
-                record_id=row["record"],
+                record_id=record,
                 patient_id=row.get("patient") or None,
                 statements=frozenset(name for name in found if truth(row[name], name, place)),
                 report=row.get("report", ""),
                 age=years(row.get("age", "")),
                 sex=sex(row.get("sex", "")),
                 fold=_fold(row["fold"], place) if "fold" in row else None,
-                path=row["record"].removesuffix(".hea"),
+                path=record,
             )
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:

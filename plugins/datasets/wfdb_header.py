@@ -56,6 +56,8 @@ def read_header(path: Path) -> Header:
     lines = [line.strip() for line in _text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     first = lines[0].split() if lines else []
+    if first and re.fullmatch(r"[^/]+/\d+", first[0]):
+        raise BadRecord("several-segments", f"{path.name!r} joins records ({_shown(lines)}); wanted the record of one segment")
     if len(first) < 2 or "/" in first[0] or not _INTEGER.fullmatch(first[1]):
         raise BadRecord("unreadable-header", f"{path.name!r} begins with {_shown(lines)}; wanted name, signals and rate")
     rate_hz = _rate(first[2] if len(first) > 2 else "")

@@ -31,7 +31,7 @@ def einthoven(count: int, samples: int) -> torch.Tensor:
     ("name", "lead"),
     [
         ("i", "I"), ("AVR", "aVR"), ("avl", "aVL"), ("DI", "I"), ("DII", "II"), ("d3", "III"), ("MLII", "II"),
-        ("Lead V4", "V4"),
+        ("Lead V4", "V4"), ("ECG Lead I", "I"),
         ("ECG II", "II"), (" v1 ", "V1"), ("aV_F", "aVF"), ("C6", "V6"), ("MV1", "V1"), ("ECG_V2", "V2"),
     ],
 )  # fmt: skip

@@ -66,12 +66,47 @@ def test_it_conforms_with_and_without_a_folder(tmp_path: Path) -> None:
         ("record,AF\n,1\n", "record is empty"),
         ("record,AF,fold\n2,1,11\n", "fold is '11'; wanted 1 to 10"),
         ("record,AF,fold,patient\n2,1,1,p\n3,1,2,p\n", "patient 'p' is in the folds 1 and 2"),
+        ("record,AF,AF\n2,1,0\n", r"has the columns \['AF'\] twice"),
+        ("record,report,AF\n2,Sinus rhythm, normal,1\n", "labels.csv line 2 has 4 cells, the header 3"),
+        ("record,AF,long_QT\n2,1,0\n3,1", "labels.csv line 3 has 2 cells, the header 3"),
+        ("record,AF\n2,1\n2.hea,0\n", "lists the record '2' twice"),
+        ("record,AF\na/1,1\na\\1,0\n", "lists the record 'a/1' twice"),
     ],
 )
 def test_a_mistake_in_the_table_is_told(table: str, said: str, tmp_path: Path) -> None:
     source = folder(tmp_path / "s", table)
     with pytest.raises(UserError, match=said):
         prepare(WFDBFolder(), name="wfdb-folder", source=source, root=tmp_path / "store")
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_table_of_a_spreadsheet_is_the_same_table(sign: str, tmp_path: Path) -> None:
+    source = folder(tmp_path / "s")
+    plain = list(WFDBFolder().infos(source))
+    text = TABLE.replace(",", sign).replace("a/1", "a\\1").replace("\n", "\r\n").replace(f"{sign}40{sign}", f'{sign}"40"{sign}')
+    (source / "labels.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert list(WFDBFolder().infos(source)) == plain
+
+
+def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
+    source = folder(tmp_path / "s")
+    (source / "labels.csv").write_bytes("record,report,AF\n2,Mühe,1\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"not UTF-8 .* at byte 20.; save it as CSV in UTF-8"):
+        list(WFDBFolder().infos(source))
+
+
+@pytest.mark.parametrize(
+    ("cell", "age"), [(">89", 90), ("> 89", 90), ("NaN", None), ("inf", None), ("-3", None), (">20", None)]
+)
+def test_an_age_is_what_can_be_believed(cell: str, age: float | None, tmp_path: Path) -> None:
+    assert next(iter(WFDBFolder().infos(folder(tmp_path / "s", f"record,age,AF\n2,{cell},1\n")))).age == age
+
+
+def test_a_record_of_several_segments_says_so(tmp_path: Path) -> None:
+    source = folder(tmp_path / "s", "record,AF\n2,1\nboth,1\n")
+    (source / "both.hea").write_text("both/2 12 500 10000\n2 5000\n3 5000\n")
+    store = prepare(WFDBFolder(), name="wfdb-folder", source=source, root=tmp_path / "store")
+    assert store.manifest.quarantined == {"several-segments": 1}
 
 
 def test_a_record_out_of_the_folder_is_quarantined_and_a_table_out_of_it_refused(tmp_path: Path) -> None:
