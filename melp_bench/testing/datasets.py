@@ -155,12 +155,13 @@ def _folds(subject: DatasetSubject) -> str:
 def _labels(subject: DatasetSubject) -> str:
     seen = Counter(itertools.chain.from_iterable(info.statements for info in subject.infos))
     demand(bool(seen), "no record carries a statement")
-    notes = []
+    notes, labelled = [], 0  # a packaging may lack the labels of a task, none lacks all
     for name, task in subject.dataset.tasks.items():
         counts = {c: sum(bool(members & info.statements) for info in subject.infos) for c, members in task.members.items()}
-        empty = [c for c, n in counts.items() if n == 0]
-        demand(len(empty) < len(counts), f"task {name!r}: none of {len(subject.infos)} records is positive of any class")
-        notes.append(f"{name}: {len(counts) - len(empty)} of {len(counts)} classes occur")
+        occurring = sum(n > 0 for n in counts.values())
+        notes.append(f"{name}: {occurring} of {len(counts)} classes occur")
+        labelled += occurring > 0
+    demand(labelled > 0, f"none of {len(subject.infos)} records is positive of any class of {', '.join(subject.dataset.tasks)}")
     known = frozenset().union(*(m for task in subject.dataset.tasks.values() for m in task.members.values()))
     unknown = sorted(set(seen) - known)
     return "; ".join(notes) + (f"; no task asks for {', '.join(unknown[:6])}" if unknown else "")

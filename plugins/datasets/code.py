@@ -61,12 +61,23 @@ def chagas_task() -> mb.Task:
     )
 
 
-def wfdb_infos(source: Path) -> Iterator[mb.RecordInfo]:
-    """Yield the exams of the Challenge 2025's WFDB conversion below `source`; the label's absence is no label."""
+def wfdb_infos(source: Path, origin: str) -> Iterator[mb.RecordInfo]:
+    """Yield the exams of the Challenge 2025's WFDB conversion below `source`; the label's absence is no label.
+
+    Its sources lie in one folder and have the same kind of names: a header that names another source than `origin` is none of
+    this dataset's, one that names none is.
+    """
     for path in sorted(path for path in source.rglob("*.hea") if re.fullmatch(r"\d+", path.stem)):
-        label = header_fields(path).get("chagas label", "").casefold()
+        fields = header_fields(path)
+        if not _plain(fields.get("source", origin)).startswith(_plain(origin)):
+            continue
+        label = fields.get("chagas label", "").casefold()
         known = {"true": {CHAGAS}, "false": {f"no {CHAGAS}"}}.get(label, set())
         yield replace(header_info(source, path), statements=frozenset(known))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
 class CODE15(mb.Dataset):
@@ -97,7 +108,7 @@ class CODE15(mb.Dataset):
         for path in sorted([*source.rglob("exams.csv"), *source.rglob("meta.csv")]):
             for info in _table_infos(source, path):
                 found[info.record_id] = info
-        for info in wfdb_infos(source):
+        for info in wfdb_infos(source, "CODE-15"):
             known = found.get(info.record_id)
             found[info.record_id] = (
                 replace(known, statements=known.statements | info.statements, path=info.path) if known else info

@@ -40,7 +40,7 @@ class SaMiTrop(mb.Dataset):
         """Yield every exam of the table, or of the WFDB headers where there is no table."""
         tables = sorted(source.rglob("exams.csv"))
         if not tables:
-            found = list(wfdb_infos(source))
+            found = list(wfdb_infos(source, "SaMi-Trop"))
             if not found:
                 raise mb.UserError(f"no exam of SaMi-Trop in {str(source)!r}; wanted exams.csv or headers such as 294669.hea")
             yield from found

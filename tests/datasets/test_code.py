@@ -89,7 +89,9 @@ def test_code_15_conforms_where_all_its_packagings_are(tmp_path: Path) -> None:
         or [v for v in check_component("dataset", melp_datasets()[0], source=Path(REAL) / "code-15") if v.ok is False] == []
     )
     verdicts = check_component("dataset", melp_datasets()[0], source=exams(tmp_path))
-    assert [v.property for v in verdicts if v.ok is False] == ["statements become labels"]  # the release has no Chagas label
+    assert [v for v in verdicts if v.ok is False] == []
+    (labels,) = (v for v in verdicts if v.property == "statements become labels")
+    assert "chagas: 0 of 2 classes occur" in labels.detail  # the release has no Chagas label
 
 
 def test_exams_whose_part_is_not_here_are_quarantined(tmp_path: Path) -> None:
@@ -135,6 +137,13 @@ def test_labels_without_tracings_are_told(tmp_path: Path) -> None:
     assert len(infos) == CODETest.num_records
     with pytest.raises(UserError, match="missing-file 827"):
         prepare(CODETest(), name="code-test", source=source, root=tmp_path / "store")
+
+
+def test_exams_of_another_source_of_the_challenge_are_not_taken(tmp_path: Path) -> None:
+    for name, said in (("1", "# Source: CODE-15%\n"), ("2", "# Source: SaMi-Trop\n"), ("3", "")):
+        (tmp_path / f"{name}.hea").write_text(f"{name} 12 400 4096\n# Chagas label: True\n{said}")
+    assert [info.record_id for info in CODE15().infos(tmp_path)] == ["1", "3"]
+    assert [info.record_id for info in SaMiTrop().infos(tmp_path)] == ["2", "3"]
 
 
 def test_sami_trop_reads_table_and_tracings(tmp_path: Path) -> None:
