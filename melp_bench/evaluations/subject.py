@@ -43,6 +43,7 @@ class TaskData:
     rhythm: Tensor  # (N, D) float32, in the shared space
     prompts: Mapping[str, tuple[str, ...]]  # class -> paraphrases
     published: Published | None = None  # None where labels and split are the dataset's own
+    dataset: str = ""  # whose patients these are, under whatever alias; "" where nobody said
 
     def parts(self) -> list[tuple[Positions, Positions, Positions]]:
         """Return (train, validation, test) positions: one triple for a holdout, one per fold for cross-validation."""

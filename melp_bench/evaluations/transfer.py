@@ -135,8 +135,9 @@ def _source_parts(source: TaskData) -> tuple[Positions, Positions]:
 
 
 def _refuse_seen_patients(source: TaskData, target: TaskData, fitted: Positions, test: Positions) -> None:
-    """Refuse to score patients of the same dataset that the probe was fitted or chosen on."""
-    if source.name.partition("/")[0] != target.name.partition("/")[0]:
+    """Refuse to score patients of the same dataset, under any alias or view, that the probe was fitted or chosen on."""
+    of_source, of_target = (task.dataset or task.name.partition("/")[0] for task in (source, target))
+    if of_source != of_target:
         return
     seen = set(source.patients[fitted].tolist()) & set(target.patients[test].tolist())
     if seen:

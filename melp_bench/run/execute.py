@@ -143,6 +143,7 @@ def _task_data(name: str, protocol: Protocol, bench: Bench, embedded: Mapping[st
         embedding=features.embedding[index],
         rhythm=features.rhythm[index],
         prompts=task.prompts,
+        dataset=store.name,
     )
 
 

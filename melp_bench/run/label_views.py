@@ -106,6 +106,7 @@ def published_task(name: str, store: Store, embedded: Embedded, files: LabelFile
         rhythm=embedded.rhythm[index],
         prompts=store.task(name.partition("/")[2]).prompts,
         published=Published(rows, len(files.parts["train"]), files.misnamed),
+        dataset=store.name,
     )
 
 

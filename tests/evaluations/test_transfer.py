@@ -87,6 +87,10 @@ def test_patients_that_were_fitted_on_are_never_scored(make_task: Make, mute: Su
     task = make_task(split="cross-validate")
     with pytest.raises(NotApplicable, match="200 patients of 's/y' would be scored after 's/x' was fitted"):
         move(mute, task, replace(task, name="s/y"))
+    one = replace(task, dataset="ptb-xl")
+    with pytest.raises(NotApplicable, match="200 patients of 'published/x' would be scored after 's/x' was fitted"):
+        move(mute, one, replace(one, name="published/x"))
+    assert move(mute, one, replace(one, name="t/x", dataset="csn")).scores  # "p00001" of another dataset is somebody else
 
 
 def test_tasks_that_share_nothing_and_maps_that_name_nothing_say_so(make_task: Make, mute: Subject) -> None:
