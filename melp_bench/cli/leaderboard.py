@@ -20,12 +20,14 @@ def leaderboard(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 2 if the board is stale.")] = False,
 ) -> None:
-    """Write the board of all result rows: README.md, index.html, board.csv and board.tex."""
+    """Write the board of all result rows, and of speeds in OUT/throughput: README.md, index.html, board.csv and board.tex."""
     from rich.console import Console
 
     from melp_bench.home import home
     from melp_bench.report import board_files, stale_files, terminal_tables, write_board
+    from melp_bench.report.write import SPEEDS
     from melp_bench.results import read_results
+    from melp_bench.throughput.rows import read_speeds
 
     out = out or home() / "leaderboard"
     results = results or out / "results"
@@ -34,7 +36,7 @@ def leaderboard(
     records = list(read_results(results))
     again = shlex.join(["melp-bench", "leaderboard", "--results", str(results), "--out", str(out)])
     if check:
-        if stale := stale_files(board_files(records), out):
+        if stale := stale_files(board_files(records, read_speeds(out / SPEEDS)), out):
             raise UserError(f"the board in {str(out)!r} is stale ({', '.join(stale)}); write it anew: {again}")
         return
     write_board(records, out)

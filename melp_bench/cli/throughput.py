@@ -17,7 +17,7 @@ from melp_bench.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from melp_bench.throughput.encoder import SpeedRow
+    from melp_bench.throughput.rows import SpeedRow
 
 CHILD = "import sys; from melp_bench.cli.throughput import measure_one; measure_one(sys.argv[1], sys.argv[2])"
 
@@ -32,7 +32,8 @@ def throughput(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")] = None,
     option: OptionsFlag = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where rows go; by default $MELP_BENCH_HOME/throughput.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where rows go; by default $MELP_BENCH_HOME/leaderboard/throughput."),
     ] = None,
 ) -> None:
     """Measure the speed of ECG encoders: median and quartiles of records/s, peak memory, parameters, GFLOPs."""
@@ -40,7 +41,7 @@ def throughput(
 
     from melp_bench.home import home
     from melp_bench.plugins import discover
-    from melp_bench.throughput.encoder import Work, write_speed
+    from melp_bench.throughput.rows import Work, write_speed
 
     registry, options = discover().ecg_encoders, parse_options(option)
     chosen = names or [entry.name for entry in registry]
@@ -54,7 +55,8 @@ def throughput(
         dtype=dtype,
         threads=threads,
     )
-    console, rows, failed = Console(), [], []
+    console, folder = Console(), out or home() / "leaderboard" / "throughput"
+    rows, failed = [], []
     for name in chosen:
         with console.status(f"measuring {name}"):
             try:
@@ -62,11 +64,13 @@ def throughput(
             except UserError as error:
                 failed.append(str(error))
                 continue
-        write_speed(rows[-1], out or home() / "throughput")
+        write_speed(rows[-1], folder)
     if rows:
         console.print(speed_table(rows))
         console.print(_footer(rows[0]), style="dim", highlight=False, markup=False)
-        console.print(f"rows in {out or home() / 'throughput'}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"rows in {folder}; `melp-bench leaderboard` shows them", style="dim", highlight=False, markup=False, soft_wrap=True
+        )
     if failed:
         raise UserError("; ".join(failed))
 
@@ -85,7 +89,7 @@ def _in_fresh_process(name: str, options: dict[str, str], work: dict[str, Any]) 
     Raises:
         UserError: it could not be measured; the reason is its last line.
     """
-    from melp_bench.throughput.encoder import SpeedRow
+    from melp_bench.throughput.rows import SpeedRow
 
     with tempfile.TemporaryDirectory(prefix="melp-bench-") as folder:
         path = Path(folder) / "row.json"
@@ -101,7 +105,8 @@ def measure_one(asked: str, path: str) -> None:
     """Measure the encoder that `asked` (JSON) names and write its row to `path`; what the fresh process runs."""
     from melp_bench.home import atomic_write
     from melp_bench.plugins import discover
-    from melp_bench.throughput.encoder import Work, measure
+    from melp_bench.throughput.encoder import measure
+    from melp_bench.throughput.rows import Work
 
     given = json.loads(asked)
     entry = discover().ecg_encoders[given["name"]]

@@ -12,12 +12,14 @@ from markupsafe import Markup
 
 from melp_bench.report.board import GENERATED_NOTE, METRICS, Section, Table, evaluation_label
 from melp_bench.report.card import cards, class_rows, environment
+from melp_bench.report.escape import plain
 from melp_bench.report.pairs import LEVEL, staircases
 from melp_bench.report.plots import efficiency, pareto, span
+from melp_bench.report.speed import HOW, SpeedTable, speeds_beside
 from melp_bench.results import Score
 
 
-def render_html(sections: Sequence[Section]) -> str:
+def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) -> str:
     """Return the whole board; everything that comes from data is escaped by the template."""
     script = _file("board.js")
     page = Environment(
@@ -34,11 +36,14 @@ def render_html(sections: Sequence[Section]) -> str:
         level=LEVEL,
         pareto=pareto,
         place=place,
+        speeds_beside=speeds_beside,
         staircases=staircases,
     )
-    page.filters.update(compact=compact)
+    page.filters.update(compact=compact, plain=plain)
     return page.get_template("board.html.j2").render(
         sections=sections,
+        speeds=speeds,
+        speed_how=HOW,
         metrics=METRICS,
         generated_note=GENERATED_NOTE,
         # ours, not data: inlined as they are, and the page's policy admits this script alone

@@ -9,29 +9,34 @@ from melp_bench.home import atomic_write, make_folder
 from melp_bench.report.board import build_board
 from melp_bench.report.html import render_html
 from melp_bench.report.markdown import render_markdown
+from melp_bench.report.speed import speed_tables
 from melp_bench.report.spreadsheet import render_csv
 from melp_bench.report.typeset import render_latex
 from melp_bench.results import ResultRecord, read_results
+from melp_bench.throughput.rows import SpeedRow, read_speeds
+
+SPEEDS = "throughput"  # the folder beside a board's files where measured speeds are found
 
 
-def board_files(results: Path | Iterable[ResultRecord]) -> dict[str, bytes]:
+def board_files(results: Path | Iterable[ResultRecord], speeds: Iterable[SpeedRow] = ()) -> dict[str, bytes]:
     """Return the board's files by name; equal rows give equal bytes, in whatever order they come."""
     sections = build_board(read_results(results) if isinstance(results, Path) else results)
+    measured = speed_tables(speeds)
     return {
-        "README.md": render_markdown(sections).encode(),
-        "index.html": render_html(sections).encode(),
+        "README.md": render_markdown(sections, measured).encode(),
+        "index.html": render_html(sections, measured).encode(),
         "board.csv": render_csv(sections).encode(),
         "board.tex": render_latex(sections).encode(),
     }
 
 
 def write_board(results: Path | Iterable[ResultRecord], out: Path) -> list[Path]:
-    """Write the board into `out` and return the paths; a file that is already right is left alone.
+    """Write the board, with the speeds found in `out`, there and return the paths; a file that is right is left alone.
 
     Raises:
-        UserError: a result file is no row, or `out` cannot be written.
+        UserError: a file of a result or speed is no row, or `out` cannot be written.
     """
-    files = board_files(results)
+    files = board_files(results, read_speeds(out / SPEEDS))
     make_folder(out)
     for name in stale_files(files, out):
         atomic_write(out / name, files[name])

@@ -7,63 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from melp_bench.canonical import digest
 from melp_bench.components import ECGEncoder
 from melp_bench.errors import UserError
-from melp_bench.home import atomic_write, make_folder
 from melp_bench.throughput.cost import gflops_per_record, num_parameters
 from melp_bench.throughput.machine import environment
 from melp_bench.throughput.memory import PeakMemory
+from melp_bench.throughput.rows import SpeedRow, Work
 from melp_bench.throughput.timing import spread, time_calls
 
-SCHEMA = 1
 WARMUP = 3
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class Work(BaseModel):
-    """What is timed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["forward", "train"] = "forward"  # train: forward and backward, no optimiser
-    batch: int = 16
-    repeats: int = 20
-    device: str = "cpu"
-    dtype: str = "float32"  # bfloat16: by autocast, as pretraining does
-    threads: int | None = None  # None: as torch decides
-
-
-class SpeedRow(BaseModel):
-    """The speed of one encoder on one machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    schema_version: int = SCHEMA
-    name: str
-    options: dict[str, Any]
-    work: Work
-    environment: dict[str, str]
-    records_per_second: float  # median
-    records_per_second_low: float  # first quartile
-    records_per_second_high: float  # third quartile
-    seconds: list[float]  # of each repeat
-    peak_bytes: int
-    peak_method: str
-    parameters: int
-    gflops_per_record: float  # of the forward pass
-    created: str  # ISO 8601, UTC
-
-    @property
-    def key(self) -> str:
-        """The digest of what was measured and where; measuring it again replaces the row."""
-        return digest(self.model_dump(mode="json", include={"name", "options", "work", "environment"}))
 
 
 def measure(name: str, options: Mapping[str, Any], encoder: ECGEncoder, work: Work) -> SpeedRow:
@@ -136,10 +93,3 @@ def _call(encoder: ECGEncoder, work: Work, device: torch.device) -> Callable[[],
         return None
 
     return train if work.mode == "train" else forward
-
-
-def write_speed(row: SpeedRow, folder: Path) -> Path:
-    """Write the row to `folder`/<key>.json, whole or not at all, and return its path."""
-    path = make_folder(folder) / f"{row.key}.json"
-    atomic_write(path, row.model_dump_json(indent=1) + "\n")
-    return path

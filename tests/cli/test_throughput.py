@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from melp_bench.cli.throughput import speed_table, throughput
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
-from melp_bench.throughput.encoder import SpeedRow, Work
+from melp_bench.throughput.rows import SpeedRow, Work
 
 app = typer.Typer()
 app.command()(throughput)

@@ -9,7 +9,8 @@ import torch
 
 from melp_bench.errors import UserError
 from melp_bench.testing.inputs import SmallEncoder
-from melp_bench.throughput.encoder import SpeedRow, Work, measure, write_speed
+from melp_bench.throughput.encoder import measure
+from melp_bench.throughput.rows import SpeedRow, Work, write_speed
 
 
 class Counting(SmallEncoder):
