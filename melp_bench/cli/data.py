@@ -79,6 +79,7 @@ def list_stores() -> None:
     from rich.console import Console
 
     from melp_bench.cli.census import stores_table
+    from melp_bench.home import home
     from melp_bench.plugins import discover
 
     console = Console()
@@ -87,6 +88,11 @@ def list_stores() -> None:
         console.print(stores_table(stores))
     else:
         console.print("no store yet", highlight=False)
+    if begun := sorted(
+        p.parent.name for p in (home() / "stores").glob("*/plan.json") if not (p.parent / "store.json").exists()
+    ):
+        told = f"unfinished: {', '.join(begun)}; the same `melp-bench data prepare` goes on"
+        console.print(told, highlight=False, markup=False)
     prepared = {manifest.name for _, manifest in stores}
     waiting = [entry.name for entry in discover().datasets if entry.name not in prepared]
     if waiting:

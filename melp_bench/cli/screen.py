@@ -65,6 +65,10 @@ class Screen:
             self._live = progress
             try:
                 yield _bar(progress, what, unit)
+            except Exception:
+                for task in progress.tasks:  # what never began leaves no bar above the error
+                    progress.update(task.id, visible=task.total is not None)
+                raise
             finally:
                 self._live = None
 

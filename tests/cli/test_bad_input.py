@@ -224,6 +224,16 @@ def test_a_damaged_store(home: Path, protocol: str, capsys: pytest.CaptureFixtur
     assert told in refused(capsys, "run", protocol, "-m", "simclr", "--set", "encoder.layers=1")
 
 
+def test_a_store_that_is_not_finished_is_listed_as_such(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (store,) = (home / "stores").iterdir()
+    assert call("data", "list") == 0
+    assert "unfinished" not in capsys.readouterr().out
+    shutil.copytree(store, store.with_name("other-12345678"))
+    (store.with_name("other-12345678") / "store.json").rename(store.with_name("other-12345678") / "plan.json")
+    assert call("data", "list") == 0
+    assert "unfinished: other-12345678; the same `melp-bench data prepare` goes on" in capsys.readouterr().out
+
+
 def test_a_damaged_state_says_what_to_do(home: Path, protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["pretrain", "simclr", "-p", protocol, "--set", "encoder.layers=1"]
     assert call(*command) == 0

@@ -105,6 +105,22 @@ def test_a_bar_within_a_stage_is_drawn_below_it_and_both_come_to_their_end() -> 
     assert "7/7" in lines[1]
 
 
+def test_an_error_leaves_the_bar_of_what_began_and_no_other() -> None:
+    text = io.StringIO()
+    screen = Screen(Console(file=text, width=80, force_terminal=False))
+    with pytest.raises(ValueError, match="early"), screen.stage("never", "rows"):
+        raise ValueError("early")
+    assert not text.getvalue().strip()
+    with pytest.raises(ValueError, match="late"), screen.stage("begun", "rows") as advance:
+        _begin_and_fail(advance)
+    assert "3/9" in text.getvalue()
+
+
+def _begin_and_fail(advance: Advance) -> None:
+    advance(3, 9, "")
+    raise ValueError("late")
+
+
 def test_speed_is_the_median_of_batches_of_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
     from melp_bench.run import execute as module
 
