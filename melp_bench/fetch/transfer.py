@@ -125,8 +125,10 @@ def _receive(session: requests.Session, url: str, part: Path, patience: Patience
     except requests.exceptions.SSLError as error:
         raise UserError(f"the certificate of {urlsplit(url).netloc} is not accepted: {_reason(error)}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        asked, reached = urlsplit(url).netloc, _host(error, url)
         lost = isinstance(error, requests.ConnectionError) and isinstance(_cause(error), urllib3.exceptions.MaxRetryError)
-        raise _Again(_reason(error), lost=lost) from error
+        elsewhere = f" at {reached}, where {asked} sends us" if reached != asked else ""
+        raise _Again(_reason(error) + elsewhere, lost=lost and not elsewhere) from error
 
 
 def _start(response: requests.Response, offset: int) -> int:
@@ -187,6 +189,12 @@ def _cause(error: Exception) -> object:
     return error.args[0] if error.args else None
 
 
+def _host(error: Exception, url: str) -> str:
+    """Return the host that a request failed at, which a redirection may have named."""
+    request = getattr(error, "request", None)
+    return urlsplit(str(request.url)).netloc if request is not None else urlsplit(url).netloc
+
+
 def _reason(error: Exception) -> str:
     """Return what went wrong with a connection, in a few words."""
     inner = _cause(error)
@@ -200,4 +208,5 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, urllib3.exceptions.ProtocolError) or isinstance(inner, urllib3.exceptions.ProtocolError):
         return "the connection was cut"
-    return " ".join(f"{type(inner or error).__name__} {inner or error}".split())[:160]
+    name = "" if isinstance(inner, str) else f"{type(inner or error).__name__} "
+    return " ".join(f"{name}{inner or error}".split())[:160]

@@ -19,7 +19,8 @@ class Site:
     """Files by path; what goes wrong with them, by path, a fault per request until there is none left.
 
     Faults: an int is a status; ("cut", n) ends the connection n bytes into the body; ("corrupt",) changes a byte; ("slow", s)
-    waits s seconds after the first half; ("page",) sends a login page; ("shift",) sends another range than asked for.
+    waits s seconds after the first half; ("page",) sends a login page; ("moved", address) redirects; ("shift",) sends another
+    range than asked for.
     """
 
     files: dict[str, bytes]
@@ -101,6 +102,9 @@ def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     content = site.files[path]
     if kind == "page":
         _send(handler, site, 200, b"<html>log in</html>", {"Content-Type": "text/html"})
+        return
+    if kind == "moved":
+        _send(handler, site, 302, b"", {"Location": fault[1]})
         return
     if kind == "corrupt":
         content = content[:-1] + bytes([content[-1] ^ 1])

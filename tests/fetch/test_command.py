@@ -38,7 +38,7 @@ def test_licence_and_citation_come_first_and_the_next_command_last(
 ) -> None:
     assert call("data", "fetch", "ludb", "--to", tmp_path / "ludb") == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == "ludb 1.0.1"
+    assert told[0] == f"ludb {LUDB.version}"
     assert told[1] == f"licence {LUDB.licence}"
     assert told[2] == f"cite    {LUDB.citation}"
     assert told[-1] == f"next    melp-bench data prepare ludb --from {tmp_path / 'ludb'}"

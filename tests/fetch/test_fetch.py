@@ -169,6 +169,27 @@ def test_a_file_that_cannot_be_had_is_named_and_the_others_come(fault: object, t
     assert len(content(tmp_path)) == len(FILES) - 1
 
 
+def test_a_file_that_lies_at_another_address_is_fetched_from_there(site: Site, tmp_path: Path) -> None:
+    site.files["elsewhere"] = FILES[BIG]
+    site.faults[BIG] = [("moved", "/elsewhere")]
+    assert fetch(download(site), tmp_path, patience=QUICK).failed == ()
+    assert content(tmp_path) == FILES
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:1/x", "connection refused at 127.0.0.1:1, where 127.0.0.1:"),
+        ("file:///etc/passwd", ": No connection adapters were found for 'file:///etc/passwd'"),
+    ],
+)
+def test_an_address_that_leads_nowhere_costs_its_file_and_no_other(address: str, told: str, site: Site, tmp_path: Path) -> None:
+    site.faults[BIG] = [("moved", address)] * 9
+    (failed,) = fetch(download(site), tmp_path, patience=QUICK).failed
+    assert told in failed
+    assert len(content(tmp_path)) == len(FILES) - 1
+
+
 def test_a_server_that_is_busy_is_asked_again(site: Site, tmp_path: Path) -> None:
     site.headers = {"Retry-After": "0"}
     site.faults[BIG] = [503, 429]
