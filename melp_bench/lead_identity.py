@@ -155,10 +155,17 @@ def exchanged_electrodes(slopes: Mapping[str, Array]) -> bool:
     """Return True if the beats look as if the right arm's electrode sat on another limb, from `lead_slopes`.
 
     The chest leads do not change when limb electrodes are exchanged among themselves, and what they say of the limbs'
-    potentials is enough for the right arm, which lies opposite to the heart's axis. It is not enough to tell the left arm from
-    the left leg, and that exchange is left unseen: the means of P, QRS and T in windows, predicted by ridge regression on 161
-    records of other sources, tell 90 % of PTB-XL's pairs and 89 % of LUDB's apart, but find only 20 % and 43 % with their
-    alarms on 1 % of the former. False where a lead is lacking, or dead.
+    potentials is enough for the right arm, which lies opposite to the heart's axis. Found of computed exchanges, in LUDB's 200
+    records and in 50 of PTB-XL: right and left arm 98.5 % and 100 %, right arm and left leg 99 % and 98 %, any turn of all three
+    as much. Alarms on untouched records: 2 % (three of the four have ventricular pacemakers) and none. An arm's electrode
+    on the right leg leaves a nearly flat lead, a doubt of its own, which with this one finds 96 % or more.
+
+    Not found: left arm and left leg (2 % and none, as in untouched records). The means of P, QRS and T in windows, predicted by
+    ridge regression on 161 records of other sources, put 90 % of PTB-XL's pairs of right and exchanged wiring in order and
+    89 % of LUDB's; but with a threshold that alarms on 1 % of the right ones they find 20 % and 43 % of the exchanged. Nor are
+    neighbouring chest leads: V1 and V2 22.5 % and 26 %, any other two as in untouched records.
+
+    False where a lead is lacking, or dead.
     """
     if not {"I", "II", *_CHEST} <= slopes.keys():
         return False
