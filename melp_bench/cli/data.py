@@ -239,6 +239,7 @@ def _draw(store: Store, record: str, out: Path | None) -> Path:
     """Draw a record and return where it went."""
     import re
 
+    from melp_bench.home import make_folder
     from melp_bench.paper import plot_record
     from melp_bench.registry import nearest
 
@@ -248,10 +249,11 @@ def _draw(store: Store, record: str, out: Path | None) -> Path:
     elif record.isdecimal() and int(record) < len(store):
         position = int(record)
     else:
-        raise UserError(f"{store.name!r} has no record {record!r}{nearest(record, ids)} and only {len(store)} positions")
+        raise UserError(f"{store.name!r} has {len(store)} positions and no record {record!r}{nearest(record, ids)}")
     path = out or Path(f"{store.name}-{re.sub(r'[^A-Za-z0-9_-]', '_', ids[position])}.png")
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UserError(f"--out {str(path)!r} is no drawing; wanted a name that ends in .png, .svg or .pdf")
+    make_folder(path.parent)
     age, sex = store.ages[position], {"F": "female", "M": "male"}.get(str(store.sexes[position]), "sex unknown")
     years = f"{age:.0f} years" if age == age else "age unknown"
     labels = ", ".join(sorted(store.statements[position]))

@@ -39,7 +39,7 @@ def throughput(
     """Measure the speed of ECG encoders: median and quartiles of records/s, peak memory, parameters, GFLOPs."""
     from rich.console import Console
 
-    from melp_bench.home import home
+    from melp_bench.home import home, make_folder
     from melp_bench.plugins import discover
     from melp_bench.throughput.rows import Work, write_speed
 
@@ -56,6 +56,7 @@ def throughput(
         threads=threads,
     )
     console, folder = Console(), out or home() / "leaderboard" / "throughput"
+    make_folder(folder)  # a place that cannot be written is told before anything is measured
     rows, failed = [], []
     for name in chosen:
         with console.status(f"measuring {name}"):

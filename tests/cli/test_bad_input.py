@@ -268,6 +268,24 @@ def test_a_home_that_cannot_be_written(
     assert "set MELP_BENCH_HOME" in refused(capsys, "pretrain", "melp", "-p", protocol)
 
 
+def test_speeds_that_cannot_be_kept_are_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    monkeypatch.setattr("melp_bench.cli.throughput._in_fresh_process", lambda *_: pytest.fail("measured"))
+    assert "cannot write" in refused(capsys, "throughput", "resnet1d-18", "--out", tmp_path / "file" / "speeds")
+
+
+def test_a_drawing_goes_where_it_is_asked_for_or_says_why_not(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("data", "show", "synthetic", "--plot", "0", "--out", tmp_path / "new" / "x.svg") == 0
+    assert (tmp_path / "new" / "x.svg").stat().st_size > 1000
+    assert "has 120 positions and no record '9999'" in refused(capsys, "data", "show", "synthetic", "--plot", "9999")
+    told = refused(capsys, "data", "show", "synthetic", "--plot", "0", "--out", tmp_path / "new" / "x.svg" / "y.svg")
+    assert "cannot write" in told
+
+
 def test_an_out_that_cannot_be_written_is_told_before_any_work(
     home: Path, protocol: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
