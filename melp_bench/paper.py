@@ -6,6 +6,7 @@ Units: the axes are millimetres of paper.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -28,19 +29,25 @@ STRIP = "II"
 PAPER, FINE, COARSE, INK, TEXT = "#fff6f4", "#f8d3cf", "#eda49d", "#151515", "#3a2a2a"
 MARGIN_MM = 8.0
 LINE_MM = 4.6
+TALLEST_MM = 60.0
+"""The most that the paper grows above the first row and below the last, for waves that would leave it."""
 
 
 def plot_record(signal: Signal, *, title: str = "", footer: str = "") -> Figure:
     """Return a figure of a record's first 10 s in true scale (when printed at the figure's own size).
 
-    A shorter record ends where its samples end. `title` stands above, `footer` (report, labels) below, wrapped.
+    A shorter record ends where its samples end. Every lead is drawn around its median, as a recorder takes off the electrodes'
+    own potentials, and the paper is as high as the waves. `title` stands above, `footer` (report, labels) below, wrapped.
     """
-    seconds = min(4 * COLUMN_SECONDS, signal.millivolts.shape[1] / signal.rate_hz)
+    whole = signal.millivolts.shape[1] / signal.rate_hz
+    seconds = min(4 * COLUMN_SECONDS, whole)
     spec = SignalSpec(rate_hz=signal.rate_hz, seconds=seconds)
     leads = torch.from_numpy(np.ascontiguousarray(signal.millivolts))[None]
     samples = conform(leads, rate_hz=signal.rate_hz, leads=signal.leads, spec=spec)[0].numpy()  # (12, T)
+    samples = samples - np.median(samples, axis=1, keepdims=True)
     width = LEFT_MM + 4 * COLUMN_SECONDS * MM_PER_SECOND + 3.0
-    width, height = 5 * np.ceil(width / 5), 5 * np.ceil((len(ROWS) + 1) * ROW_MM / 5)
+    top, bottom = _overshoot(samples, signal.rate_hz)
+    width, height = 5 * np.ceil(width / 5), 5 * np.ceil((len(ROWS) + 1) * ROW_MM / 5) + top + bottom
     lines = [line for text in footer.splitlines() for line in textwrap.wrap(text, 165) or [""]]
     above, below = MARGIN_MM + 2.2 * LINE_MM, MARGIN_MM + LINE_MM * (len(lines) + 1)
     page_width, page_height = width + 2 * MARGIN_MM, above + height + below
@@ -48,12 +55,42 @@ def plot_record(signal: Signal, *, title: str = "", footer: str = "") -> Figure:
     axes = figure.add_axes((MARGIN_MM / page_width, below / page_height, width / page_width, height / page_height))
     _draw_paper(axes, width, height)
     for row in range(len(ROWS) + 1):
-        _draw_row(axes, samples, signal.rate_hz, row, height - ROW_MM * (row + 0.5))
-    figure.text(MARGIN_MM / page_width, 1 - MARGIN_MM / page_height, title, va="top", fontsize=10, weight="bold", color=TEXT)
+        _draw_row(axes, samples, signal.rate_hz, row, height - top - ROW_MM * (row + 0.5))
+    figure.text(
+        MARGIN_MM / page_width,
+        1 - MARGIN_MM / page_height,
+        title,
+        va="top",
+        fontsize=10,
+        weight="bold",
+        color=TEXT,
+        parse_math=False,
+    )
     speed = f"{MM_PER_SECOND:g} mm/s   {MM_PER_MILLIVOLT:g} mm/mV   {signal.rate_hz:g} Hz"
+    speed += f"   first {seconds:g} s of {whole:g} s" if whole > seconds else ""
     axes.text(width, -1.5, speed, ha="right", va="top", fontsize=7, color=TEXT)
-    axes.text(0, -1.5 - LINE_MM, "\n".join(lines), ha="left", va="top", fontsize=8, linespacing=1.35, color=TEXT)
+    axes.text(
+        0, -1.5 - LINE_MM, "\n".join(lines), ha="left", va="top", fontsize=8, linespacing=1.35, color=TEXT, parse_math=False
+    )
     return figure
+
+
+def _overshoot(samples: NDArray[np.float32], rate_hz: float) -> tuple[float, float]:
+    """Return by how many millimetres, in steps of 5, the first row's waves pass the paper above, and the strip's below."""
+    above = max((float(part.max()) for _, _, part in _parts(samples, rate_hz, 0)), default=0.0)
+    below = max((float(-part.min()) for _, _, part in _parts(samples, rate_hz, len(ROWS))), default=0.0)
+    top, bottom = (5 * np.ceil((peak * MM_PER_MILLIVOLT - ROW_MM / 2 + 1) / 5) for peak in (above, below))
+    return float(np.clip(top, 0, TALLEST_MM)), float(np.clip(bottom, 0, TALLEST_MM))
+
+
+def _parts(samples: NDArray[np.float32], rate_hz: float, row: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
+    """Yield what a row shows from left to right: a lead, its first sample there, and its samples, if there are any."""
+    names = ROWS[row] if row < len(ROWS) else (STRIP,)
+    seconds = 4 * COLUMN_SECONDS / len(names)
+    for column, lead in enumerate(names):
+        first, last = round(column * seconds * rate_hz), round((column + 1) * seconds * rate_hz)
+        if first < samples.shape[1]:
+            yield lead, first, samples[LEADS.index(lead), first:last]
 
 
 def _draw_paper(axes: Axes, width: float, height: float) -> None:
@@ -71,14 +108,10 @@ def _draw_row(axes: Axes, samples: NDArray[np.float32], rate_hz: float, row: int
     """Draw one row around the height `zero`: the calibration pulse, then four leads of 2.5 s, or the strip of 10 s."""
     pulse = [3.0, 3.0 + PULSE_MM * 0.2, 3.0 + PULSE_MM * 0.2, 3.0 + PULSE_MM * 1.2, 3.0 + PULSE_MM * 1.2, 3.0 + PULSE_MM * 1.4]
     axes.plot(pulse, zero + np.array([0, 0, 1, 1, 0, 0]) * MM_PER_MILLIVOLT, color=INK, linewidth=0.7)
-    names = ROWS[row] if row < len(ROWS) else (STRIP,)
-    seconds = 4 * COLUMN_SECONDS / len(names)
-    for column, lead in enumerate(names):
-        first, last = round(column * seconds * rate_hz), round((column + 1) * seconds * rate_hz)
-        part = samples[LEADS.index(lead), first:last]
-        x = LEFT_MM + (first + np.arange(len(part))) / rate_hz * MM_PER_SECOND
-        if column:
-            axes.plot([x[0], x[0]] if len(x) else [], [zero - 2.5, zero + 2.5] if len(x) else [], color=INK, linewidth=0.7)
+    for lead, first, part in _parts(samples, rate_hz, row):
+        start = LEFT_MM + first / rate_hz * MM_PER_SECOND
+        if first:
+            axes.plot([start, start], [zero - 2.5, zero + 2.5], color=INK, linewidth=0.7)
+        x = start + np.arange(len(part)) / rate_hz * MM_PER_SECOND
         axes.plot(x, zero + part * MM_PER_MILLIVOLT, color=INK, linewidth=0.7, solid_joinstyle="round", clip_on=True)
-        start = LEFT_MM + column * seconds * MM_PER_SECOND
         axes.text(start + 1.5, zero + 11.0, lead, fontsize=8, weight="bold", color=TEXT, va="bottom")
