@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from melp_bench.store import Store
 from melp_bench.store.census import Census, TaskCensus, census
@@ -27,7 +28,7 @@ def stores_table(stores: list[tuple[Path, Manifest]]) -> Table:
             f"{manifest.num_patients:,}",
             f"{sum(manifest.quarantined.values()):,}",
             manifest.fingerprint[:8],
-            " ".join([manifest.version, *(f"{name}={value}" for name, value in manifest.options.items())]),
+            Text(" ".join([manifest.version, *(f"{name}={value}" for name, value in manifest.options.items())])),
         )
     return table
 
@@ -36,13 +37,13 @@ def print_census(console: Console, store: Store) -> None:
     """Print the census of a store."""
     manifest, counts = store.manifest, census(store)
     kind = "generated" if store.generated else "measured"
-    console.print(f"[bold]{store.name}[/bold] {manifest.version} · {kind} · {manifest.licence}", highlight=False)
+    console.print(Text.assemble((store.name, "bold"), f" {manifest.version} · {kind} · {manifest.licence}"))
     console.print(manifest.citation, style="dim", highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in _facts(counts, store).items():
-        table.add_row(name, text)
+        table.add_row(name, Text(text))
     console.print(table)
     for task in counts.tasks:
         _print_task(console, task)
@@ -82,7 +83,7 @@ def _listed(counts: dict[str, int]) -> str:
 def _print_task(console: Console, task: TaskCensus) -> None:
     """Print positives by class and fold, most frequent first; classes without any in one line."""
     size = f"{task.num_records:,} records · {_number(len(task.classes), 'class', 'classes')}"
-    console.print(f"\n[bold]{task.name}[/bold] · {size}", highlight=False)
+    console.print(Text.assemble("\n", (task.name, "bold"), f" · {size}"))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("class", no_wrap=True, min_width=9, max_width=22)
     table.add_column("all", justify="right", no_wrap=True)
@@ -91,7 +92,7 @@ def _print_task(console: Console, task: TaskCensus) -> None:
     totals = task.positives.sum(axis=1)
     for row in sorted(range(len(task.classes)), key=lambda c: -int(totals[c])):
         if totals[row]:
-            table.add_row(task.classes[row], f"{totals[row]}", *[f"{n}" if n else "·" for n in task.positives[row]])
+            table.add_row(Text(task.classes[row]), f"{totals[row]}", *[f"{n}" if n else "·" for n in task.positives[row]])
     console.print(table)
     none = [name for name, total in zip(task.classes, totals, strict=True) if not total]
     if none:

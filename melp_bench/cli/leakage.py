@@ -66,6 +66,7 @@ def _search(store: Store, other: Store | None, workers: int, screen: Screen) -> 
 
 def _show(screen: Screen, store: Store, other: Store, found: Sequence[Duplicate], most: int) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     if not found:
         return
@@ -74,9 +75,9 @@ def _show(screen: Screen, store: Store, other: Store, found: Sequence[Duplicate]
         table.add_column(column, justify="left" if column in (store.root.name, other.root.name) else "right", overflow="fold")
     for one in found[:most]:
         table.add_row(
-            str(store.record_ids[one.first]),
+            Text(str(store.record_ids[one.first])),
             str(store.folds[one.first]),
-            str(other.record_ids[one.second]),
+            Text(str(other.record_ids[one.second])),
             str(other.folds[one.second]),
             f"{one.offset_s:+.2f} s",
             f"{one.seconds:.1f} s",

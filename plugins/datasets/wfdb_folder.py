@@ -48,6 +48,9 @@ class WFDBFolder(mb.Dataset):
             found = self.classes or tuple(name for name in row if name not in _KNOWN)
             if not found:
                 raise mb.UserError(f"{str(path)!r} has no column of a class; it has {list(row)}, wanted one more per class")
+            for name in (*found, row["record"]):
+                if not name.isprintable():
+                    raise mb.UserError(f"{place}: {name[:40]!r} has characters that cannot be printed; rename it")
             self._found, self.has_official_folds = found, "fold" in row
             if not row["record"]:
                 raise mb.UserError(f"{place}: record is empty; wanted the name of a header without .hea")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wfdb
 
+from melp_bench.cli import main
 from melp_bench.errors import UserError
 from melp_bench.registry import Entry
 from melp_bench.signal import LEADS
@@ -66,6 +68,8 @@ def test_it_conforms_with_and_without_a_folder(tmp_path: Path) -> None:
         ("record,AF\n,1\n", "record is empty"),
         ("record,AF,fold\n2,1,11\n", "fold is '11'; wanted 1 to 10"),
         ("record,AF,fold,patient\n2,1,1,p\n3,1,2,p\n", "patient 'p' is in the folds 1 and 2"),
+        ("record,\x1b[31mAF\n2,1\n", r"'.x1b.31mAF' has characters that cannot be printed"),
+        ("record,AF\n2\x9b,1\n", "has characters that cannot be printed"),
         ("record,AF,AF\n2,1,0\n", r"has the columns \['AF'\] twice"),
         ("record,report,AF\n2,Sinus rhythm, normal,1\n", "labels.csv line 2 has 4 cells, the header 3"),
         ("record,AF,long_QT\n2,1,0\n3,1", "labels.csv line 3 has 2 cells, the header 3"),
@@ -100,6 +104,23 @@ def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
 )
 def test_an_age_is_what_can_be_believed(cell: str, age: float | None, tmp_path: Path) -> None:
     assert next(iter(WFDBFolder().infos(folder(tmp_path / "s", f"record,age,AF\n2,{cell},1\n")))).age == age
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "home"))
+    source = folder(tmp_path / "s", "record,AF [/b],[red]ST\n2,1,0\n[/b]2,1,1\n")
+    for suffix in (".hea", ".dat"):
+        (source / "[").mkdir(exist_ok=True)
+        shutil.copyfile(source / f"2{suffix}", source / "[" / f"b]2{suffix}")
+    (source / "[" / "b]2.hea").write_text((source / "2.hea").read_text().replace("2.dat", "b]2.dat"))
+    made = ["prepare", "wfdb-folder", "--from", str(source), "-o", "licence=[/x] ours"]
+    for command in (made, ["list"], ["show", "wfdb-folder"], ["leakage", "wfdb-folder"]):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(["data", *command])
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("AF [/b]", "[red]ST", "licence=[/x] ours", "[/b]2"))
 
 
 def test_a_record_of_several_segments_says_so(tmp_path: Path) -> None:
