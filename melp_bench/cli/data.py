@@ -49,6 +49,8 @@ def prepare(
     from melp_bench.store import store_path
 
     built, resolved = _build(dataset, option)
+    root = store_path(dataset, resolved)
+    had = [manifest for folder, manifest in _manifests()[0] if folder == root]
     screen = Screen(Console())
     begun = unfinished(source) if source is not None else None
     if begun is not None:
@@ -58,7 +60,7 @@ def prepare(
             built,
             name=dataset,
             source=source,
-            root=store_path(dataset, resolved),
+            root=root,
             options=resolved,
             workers=workers or _cores(),
             progress=lambda done, total: advance(done, total, ""),
@@ -67,6 +69,10 @@ def prepare(
     bad = store.manifest.quarantined
     reasons = f" ({', '.join(f'{code} {count:,}' for code, count in bad.items())})" if bad else ""
     screen.say(f"{dataset}  {len(store):,} records, {sum(bad.values()):,} quarantined{reasons}")
+    if had and had[0].fingerprint != store.fingerprint:
+        screen.say(
+            f"in place of another store of {had[0].num_records:,} records (hash {had[0].fingerprint[:8]}...) that was here"
+        )
     if "missing-file" in bad:
         screen.say("files that arrive later are read with --fresh")
     screen.say(f"store  {store.root}")
@@ -83,11 +89,13 @@ def list_stores() -> None:
     from melp_bench.plugins import discover
 
     console = Console()
-    stores = _manifests()
+    stores, broken = _manifests()
     if stores:
         console.print(stores_table(stores))
     else:
         console.print("no store yet", highlight=False)
+    for reason in broken.values():
+        console.print(reason, highlight=False, markup=False, soft_wrap=True)
     if begun := sorted(
         p.parent.name for p in (home() / "stores").glob("*/plan.json") if not (p.parent / "store.json").exists()
     ):
@@ -199,12 +207,18 @@ def _build(name: str, options: list[str] | None) -> tuple[Dataset, dict[str, Any
     return configured(discover().datasets[name], _pairs(options))
 
 
-def _manifests() -> list[tuple[Path, Any]]:
-    """Return the finished stores: folder and manifest."""
+def _manifests() -> tuple[list[tuple[Path, Any]], dict[str, str]]:
+    """Return the finished stores, folder and manifest, and what is wrong with those that cannot be read, by folder name."""
     from melp_bench.home import home
     from melp_bench.store.layout import read_manifest
 
-    return [(path.parent, read_manifest(path.parent)) for path in sorted((home() / "stores").glob("*/store.json"))]
+    stores, broken = [], {}
+    for path in sorted((home() / "stores").glob("*/store.json")):
+        try:
+            stores.append((path.parent, read_manifest(path.parent)))
+        except UserError as error:
+            broken[path.parent.name] = str(error)
+    return stores, broken
 
 
 def _find(name: str, options: list[str] | None) -> Path:
@@ -216,7 +230,7 @@ def _find(name: str, options: list[str] | None) -> Path:
     from melp_bench.plugins import discover
     from melp_bench.registry import nearest
 
-    stores = _manifests()
+    stores, broken = _manifests()
     asked = _pairs(options)
     found = [
         folder
@@ -228,6 +242,8 @@ def _find(name: str, options: list[str] | None) -> Path:
     if found:
         several = ", ".join(folder.name for folder in found)
         raise UserError(f"{len(found)} stores fit {name!r}: {several}; give one of these names, or --option NAME=VALUE")
+    if spoilt := [reason for folder, reason in broken.items() if folder == name or folder.startswith(f"{name}-")]:
+        raise UserError(spoilt[0])
     if name not in discover().datasets:
         known = [manifest.name for _, manifest in stores] + [entry.name for entry in discover().datasets]
         raise UserError(f"no dataset or store named {name!r}{nearest(name, known)} `melp-bench data list` shows them")

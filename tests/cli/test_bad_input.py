@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import wfdb
 from tiny_run import PROTOCOL, SMALL, call, one_line, write_protocol
+
+from melp_bench.home import make_folder
+from melp_bench.leads import LEADS
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +238,43 @@ def test_a_store_that_is_not_finished_is_listed_as_such(home: Path, capsys: pyte
     (store.with_name("other-12345678") / "store.json").rename(store.with_name("other-12345678") / "plan.json")
     assert call("data", "list") == 0
     assert "unfinished: other-12345678; the same `melp-bench data prepare` goes on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda text: text[:-100], "not readable as a store"),
+        (lambda text: text.replace('"format": ', '"format": 1'), "has format 1"),
+    ],
+)
+def test_a_store_that_cannot_be_read_hides_no_other(
+    home: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[str], str], told: str
+) -> None:
+    (store,) = (home / "stores").iterdir()
+    spoilt = store.with_name("csn")
+    shutil.copytree(store, spoilt)
+    (spoilt / "store.json").write_text(damage((spoilt / "store.json").read_text()))
+    assert call("data", "list") == 0
+    listed = capsys.readouterr().out
+    assert store.name in listed
+    assert told in listed
+    assert call("data", "show", "synthetic") == 0
+    assert told in refused(capsys, "data", "show", "csn")
+    assert told in refused(capsys, "data", "verify", "csn")
+
+
+def test_another_source_in_place_of_the_one_before_is_told(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = np.random.default_rng(0).standard_normal((12, 1000)).cumsum(axis=1) / 50
+    for name in ("a", "b"):
+        wfdb.wrsamp(
+            name, 500, ["mV"] * 12, list(LEADS), samples.T, fmt=["16"] * 12, write_dir=str(make_folder(tmp_path / name))
+        )
+        (tmp_path / name / "labels.csv").write_text(f"record,AF\n{name},1\n")
+    for name, others in (("a", False), ("a", False), ("b", True)):
+        assert call("data", "prepare", "wfdb-folder", "--from", tmp_path / name, "--workers", "1") == 0
+        assert ("in place of another store of 1 records" in capsys.readouterr().out) == others
 
 
 def test_a_damaged_state_says_what_to_do(home: Path, protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
