@@ -72,12 +72,13 @@ def sentence_of(stop: np.ndarray, word: np.ndarray) -> np.ndarray:
     """Return the sentence that each token belongs to, (B, N), -1 where `word` is False.
 
     A sentence runs up to and including its full stops (`stop`); it has a word other than a full stop, so that neither "..."
-    nor a leading full stop makes a sentence of its own.
+    nor a leading full stop makes a sentence of its own. What is no word, such as a space, parts nothing.
     """
     said = word & ~stop
-    before = np.cumsum(said, axis=1) - said  # words before this one
-    after_stop = np.pad(stop, ((0, 0), (1, 0)))[:, :-1]
-    starts = said & after_stop & (before > 0)
+    stops = np.cumsum(stop, axis=1)
+    at_said = np.maximum.accumulate(np.where(said, stops, 0), axis=1)  # the full stops up to the latest word
+    begun = np.pad(np.cumsum(said, axis=1) > 0, ((0, 0), (1, 0)))[:, :-1]
+    starts = said & begun & (stops > np.pad(at_said, ((0, 0), (1, 0)))[:, :-1])
     return np.where(word, np.cumsum(starts, axis=1), -1)
 
 

@@ -2,8 +2,9 @@
 
 Paper of the causal use: From Token to Rhythm (MELP), Wang et al. 2025 (arXiv 2506.21803), which reads a report as
 `[BOS] words [CLS]` and takes the last state. Plain, a report is its first special token; T5 has none, there it is the mean of
-its tokens. Sentences end at the tokenizer's own full stop; that of a decimal ("0.12") ends none. Text after the last full stop
-is a sentence of its own, and the one sentence of a report without a word is its report state.
+its tokens. Sentences end at the tokenizer's own full stop, also where it is one token with marks before it (")."); that of a
+decimal ("0.12") ends none. Text after the last full stop is a sentence of its own, and the one sentence of a report without a
+word is its report state.
 A checkpoint keeps configuration and tokenizer beside the weights, so that it opens without the hub. No repository's code runs.
 Shapes: B reports, N tokens, S sentences, D channels.
 """
@@ -32,8 +33,8 @@ CONFIG, TOKENIZER, SPECIAL = "config.json", "tokenizer.json", "special_tokens.js
 T5 = ("t5", "mt5", "umt5")
 CAUSAL = ("bert", "roberta", "xlm-roberta", "electra", "camembert")
 LAYERS = ("encoder.layer", "encoder.block", "transformer.layer", "layers")
-STOPS = (".", "▁.", "Ġ.")  # WordPiece and byte pairs, SentencePiece, byte pairs after a space
-BLANKS = ("▁", "Ġ")  # a space by itself is no word
+STOP = "."
+SPACES = "▁ĠĊĉč"  # how SentencePiece writes a space, and byte pairs space, line feed, tab and carriage return
 BOS = "[BOS]"
 
 
@@ -58,8 +59,9 @@ class HuggingFaceText(mb.TextEncoder):
         self.config: PretrainedConfig = body.config  # type: ignore[assignment]
         self.width, self.pad_id = int(self.config.hidden_size), frame.pad
         self.vocab_size = int(self.config.vocab_size)
-        self._stops = [i for stop in STOPS if (i := tokenizer.token_to_id(stop)) is not None]
-        self._blanks = [i for blank in BLANKS if (i := tokenizer.token_to_id(blank)) is not None]
+        written = {i: token.strip(SPACES) for token, i in tokenizer.get_vocab().items()}
+        self._stops = [i for i, text in written.items() if text.endswith(STOP) and not any(c.isalnum() for c in text)]
+        self._blanks = [i for i, text in written.items() if not text]  # spaces by themselves are no word
 
     def tokenize(self, reports: Sequence[str]) -> mb.TextBatch:
         """Return ids, mask and sentences; a report longer than `max_tokens` loses its last words."""
@@ -130,7 +132,7 @@ def hugging_face(
         body, tokenizer, frame = _from_assets(source.assets, causal=causal, pooler=pooler)
     else:
         body, tokenizer, frame = _from_hub(model, causal=causal, pooler=pooler)
-    longest = getattr(body.config, "max_position_embeddings", None)
+    longest = _longest(body)
     if max_tokens < len(frame.before) + len(frame.after) + 1 or (longest is not None and max_tokens > longest):
         raise mb.UserError(f"option 'max_tokens' of {model!r} is {max_tokens}; the model reads between 3 and {longest} tokens")
     layers = _layers(body)
@@ -218,6 +220,14 @@ def _frame(tokenizer: Tokenizer, pad: int | None, cls: int | None, bos: int | No
     special = np.asarray(framed.special_tokens_mask, dtype=bool)
     words = np.flatnonzero(~special)
     return Frame(tuple(framed.ids[: words[0]]), tuple(framed.ids[words[-1] + 1 :]), pad or 0)
+
+
+def _longest(body: nn.Module) -> int | None:
+    """Return how many tokens the model can number; None for any number. RoBERTa's first position follows that of padding."""
+    stated: int | None = getattr(body.config, "max_position_embeddings", None)
+    table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
+    padding: int | None = getattr(table, "padding_idx", None)
+    return stated if stated is None or padding is None else stated - padding - 1
 
 
 def _layers(body: nn.Module) -> nn.ModuleList:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     BertModel,
     DistilBertConfig,
     DistilBertModel,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
     T5Config,
     T5EncoderModel,
 )
@@ -24,7 +26,7 @@ from melp_plugins.text.hugging_face import HuggingFaceText, hugging_face
 
 WORDS = ["sinus", "rhythm", ".", "pr", "interval", "0", "12", "s", "normal", "axis", ",", "left", "bundle", "branch", "block"]
 REPORTS = ["Sinus rhythm. PR interval 0.12 s. Normal axis", "Left bundle branch block", ""]
-KINDS = ["causal", "plain", "t5", "distilbert"]
+KINDS = ["causal", "plain", "t5", "distilbert", "roberta", "causal roberta"]
 
 
 def save_bert(folder: Path, kind: str) -> Path:
@@ -63,9 +65,35 @@ def save_t5(folder: Path) -> Path:
     return folder
 
 
+def save_roberta(folder: Path) -> Path:
+    """Save byte pairs as RoBERTa has them, which join a run of marks, ")." or "...", to one token."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), byte_level
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=special, initial_alphabet=byte_level.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([*REPORTS, "Rhythm (normal). Axis... Block"] * 9, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    RobertaModel(RobertaConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=64, **sizes)).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def save(folder: Path, kind: str) -> Path:
+    if "roberta" in kind:
+        return save_roberta(folder)
+    return save_t5(folder) if kind == "t5" else save_bert(folder, kind)
+
+
 def built(folder: Path, kind: str, **options: int) -> HuggingFaceText:
-    where = save_t5(folder) if kind == "t5" else save_bert(folder, kind)
-    return hugging_face(mb.TextSource(), model=str(where), causal=kind == "causal", **options).eval()
+    return hugging_face(mb.TextSource(), model=str(save(folder, kind)), causal="causal" in kind, **options).eval()
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -81,7 +109,7 @@ def tokens_of(encoder: HuggingFaceText, report: str) -> list[tuple[str, int]]:
 
 
 def test_a_decimal_ends_no_sentence_and_the_rest_after_the_last_full_stop_is_one(encoder: HuggingFaceText) -> None:
-    marked = [(token.strip("▁"), sentence) for token, sentence in tokens_of(encoder, REPORTS[0])]
+    marked = [(token.strip("▁Ġ"), sentence) for token, sentence in tokens_of(encoder, REPORTS[0])]
     assert {s for t, s in marked if t == "."} == {0, 1}
     assert [s for t, s in marked if t in ("rhythm", "interval", "s", "normal", "axis")] == [0, 1, 1, 2, 2]
     assert all(s == -1 for t, s in marked if t.startswith(("[", "<")) and t not in ("[UNK]", "<unk>"))
@@ -89,9 +117,11 @@ def test_a_decimal_ends_no_sentence_and_the_rest_after_the_last_full_stop_is_one
 
 def test_the_frame_is_melps_or_the_tokenizers_own(encoder: HuggingFaceText) -> None:
     found = [token for token, _ in tokens_of(encoder, "normal")]
-    kind = "causal" if encoder.causal else str(encoder.config.model_type)
+    kind = ("causal " if encoder.causal else "") + str(encoder.config.model_type)
     wanted = {
-        "causal": ("[BOS]", "[CLS]"),
+        "causal bert": ("[BOS]", "[CLS]"),
+        "causal roberta": ("[BOS]", "<s>"),
+        "roberta": ("<s>", "</s>"),
         "bert": ("[CLS]", "[SEP]"),
         "distilbert": ("[CLS]", "[SEP]"),
         "t5": ("▁normal", "</s>"),
@@ -110,6 +140,18 @@ def test_reports_do_not_depend_on_their_neighbours_or_on_padding(encoder: Huggin
         assert alone.beats is not None
         assert together.beats is not None
         torch.testing.assert_close(alone.beats[0], together.beats[index, : alone.beats.shape[1]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("report", ["rhythm (normal). axis", "rhythm... axis", "rhythm. 12", "rhythm. \n\t12\n", "rhythm.axis"])
+def test_a_full_stop_ends_a_sentence_however_it_is_joined_to_marks_and_parted_by_spaces(
+    encoder: HuggingFaceText, report: str
+) -> None:
+    marked = [(token.strip("▁Ġ"), sentence) for token, sentence in tokens_of(encoder, report) if sentence >= 0]
+    assert marked[0] == ("rhythm", 0)
+    assert marked[-1][1] == 1
+    at = next(index for index, (_, sentence) in enumerate(marked) if sentence == 1)
+    assert marked[at - 1][0].endswith(".")
+    assert all(token and "." not in token for token, _ in marked[at:])
 
 
 @pytest.mark.parametrize(("report", "count"), [("axis", 1), ("", 1), ("...", 1), (". axis", 1), ("axis. normal. block", 3)])
@@ -165,12 +207,18 @@ def test_a_pretrained_folder_gives_its_own_weights(tmp_path: Path) -> None:
         ("t5", {"causal": True}, "no causal mode"),
         ("plain", {"frozen_layers": 9, "max_tokens": 32}, "3 layers"),
         ("plain", {"max_tokens": 999}, "and 64 tokens"),
+        ("roberta", {"max_tokens": 63}, "and 62 tokens"),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path: Path, kind: str, options: dict[str, int], said: str) -> None:
-    folder = save_t5(tmp_path) if kind == "t5" else save_bert(tmp_path, kind)
+    folder = save(tmp_path, kind)
     with pytest.raises(UserError, match=said):
         hugging_face(mb.TextSource(), model=str(folder), **options)  # type: ignore[arg-type]
+
+
+def test_roberta_reads_all_positions_that_it_has(tmp_path: Path) -> None:
+    encoder = built(tmp_path, "roberta", max_tokens=62)
+    assert encoder(encoder.tokenize(["axis " * 99])).rhythm.isfinite().all()
 
 
 def test_a_folder_without_a_model_and_damaged_assets_are_one_line(tmp_path: Path) -> None:
