@@ -40,11 +40,16 @@ SCHEMA = pa.schema(
 QUARANTINE = pa.schema([("record_id", pa.string()), ("code", pa.string()), ("detail", pa.string())])
 
 
-def index_digest(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the SHA-256 of the rows of an index, whatever file format they come from."""
+JUDGED = ("doubts",)
+"""Columns that are this version's opinion of a record and nothing of the record itself: a better rule makes no other data."""
+
+
+def index_digest(rows: Sequence[Mapping[str, Any]], *, judged: bool = True) -> str:
+    """Return the SHA-256 of the rows of an index, whatever file format they come from; without `judged`, of what is data."""
+    columns = [name for name in SCHEMA.names if judged or name not in JUDGED]
     sha = hashlib.sha256()
     for row in rows:
-        sha.update(canonical([row[column] for column in SCHEMA.names]))
+        sha.update(canonical([row[column] for column in columns]))
     return sha.hexdigest()
 
 

@@ -21,7 +21,7 @@ from melp_bench.errors import UserError
 from melp_bench.home import home
 from melp_bench.records import Task
 
-FORMAT = 2
+FORMAT = 3
 FOLDS = 10
 Options = Mapping[str, Any]
 """Values that JSON can hold, by option."""
@@ -83,7 +83,8 @@ class Manifest:
     num_patients: int
     quarantined: dict[str, int]
     plan: str
-    index: str
+    index: str  # digest of all rows of the index
+    data: str  # the same without what is judged of a record
     shards: list[Shard]
     tasks: list[dict[str, Any]]
     fingerprint: str = ""
@@ -91,10 +92,11 @@ class Manifest:
     def sealed(self) -> Manifest:
         """Return the manifest with its fingerprint: signals and what is known of the records, no path, time or machine.
 
+        Doubts are no part of it, so that a better rule makes no row of a result another one.
         Tasks are no part of it, so that a changed prompt makes nobody pretrain or embed again; see `Store.task_digest`.
         """
         shards = [shard.digest for shard in self.shards]
-        content = [self.format, self.name, self.version, self.options, self.index, shards]
+        content = [self.format, self.name, self.version, self.options, self.data, shards]
         return Manifest(**{**vars(self), "fingerprint": digest(content)})
 
     def dump(self) -> str:
@@ -111,14 +113,15 @@ def read_manifest(root: Path) -> Manifest:
     path = root / "store.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        manifest = Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
+        if fields["format"] != FORMAT:
+            raise UserError(f"store {str(root)!r} has format {fields['format']}, this version reads {FORMAT}; prepare it again")
+        return Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
+    except UserError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no finished store in {str(root)!r}; make it with: melp-bench data prepare") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{str(path)!r} is not readable as a store ({error}); prepare it again with --fresh") from error
-    if manifest.format != FORMAT:
-        raise UserError(f"store {str(root)!r} has format {manifest.format}, this version reads {FORMAT}; prepare it again")
-    return manifest
 
 
 def tasks_to_json(tasks: Mapping[str, Task]) -> list[dict[str, Any]]:

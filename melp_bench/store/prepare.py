@@ -196,6 +196,7 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
         quarantined=reasons,
         plan=plan,
         index=index_digest(rows),
+        data=index_digest(rows, judged=False),
         shards=[Shard(part["values"], part["digest"]) for part in parts],
         tasks=tasks_to_json(dataset.tasks),
     )

@@ -96,6 +96,7 @@ def test_names_that_are_copied_are_never_broken_over_lines() -> None:
         quarantined={"nan": 12},
         plan="",
         index="",
+        data="",
         shards=[],
         tasks=[],
         fingerprint="f" * 64,

@@ -12,13 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from melp_bench.lead_identity import LeadIdentity, exchanged_electrodes, identity_error, lead_identity, lead_slopes
+from melp_bench.records import Dataset
 from melp_bench.signal import LEADS, LIMB, canonical_lead
-from melp_plugins.datasets.wfdb_files import read_wfdb
+from melp_plugins.datasets.ludb import LUDB
+from melp_plugins.datasets.ptb_xl import PTBXL
 
 REAL = os.environ.get("MELP_BENCH_REAL_ECG")
 needs_records = pytest.mark.skipif(not REAL, reason="set MELP_BENCH_REAL_ECG to the folder with ludb/ and ptb-xl/")
 NAMES = tuple(LIMB)
-PATTERNS = {"ludb": "ludb/data/*.hea", "ptb-xl": "ptb-xl/records500/**/*.hea"}
+SOURCES: dict[str, Dataset] = {"ludb": LUDB(), "ptb-xl": PTBXL()}
 Array = NDArray[np.float64]
 
 
@@ -43,15 +45,15 @@ def exchange(twelve: Array, first: int, second: int) -> Array:
 
 
 def real(kind: str) -> list[tuple[Array, float]]:
-    source, records = Path(REAL or ""), []
-    for path in sorted(source.glob(PATTERNS[kind])):
-        signal = read_wfdb(source, path.relative_to(source).with_suffix("").as_posix())
+    dataset, source, records = SOURCES[kind], Path(REAL or "") / kind, []
+    for info in dataset.infos(source):
+        signal = dataset.signal(source, info)
         order = [[canonical_lead(name) for name in signal.leads].index(lead) for lead in LEADS]
         records.append((signal.millivolts[order].astype(np.float64), signal.rate_hz))
     return records
 
 
-@pytest.fixture(scope="module", params=sorted(PATTERNS))
+@pytest.fixture(scope="module", params=sorted(SOURCES))
 def records(request: pytest.FixtureRequest) -> list[tuple[Array, float]]:
     return real(request.param)
 

@@ -19,9 +19,11 @@ from melp_plugins.datasets.csn import CSN
 from melp_plugins.datasets.g12ec import G12EC
 from melp_plugins.datasets.ludb import LUDB
 from melp_plugins.datasets.ptb_xl import PTBXL
+from melp_plugins.datasets.wfdb_files import read_wfdb
 
 REAL = os.environ.get("MELP_BENCH_REAL_ECG")
 needs_records = pytest.mark.skipif(not REAL, reason="set MELP_BENCH_REAL_ECG to the folder with ludb/ and ptb-xl/")
+SOURCE = Path(REAL or "")
 SOURCES: list[tuple[Dataset, str]] = [
     (LUDB(), "ludb"),
     (PTBXL(), "ptb-xl"),
@@ -118,7 +120,7 @@ def test_real_records_raise_no_doubt_of_scale_or_saturation_and_computed_faults_
         (folder, record): doubt
         for record, one in records
         for doubt in one.doubts
-        if doubt.split(":")[0] in ("odd-lead", "odd-scale", "quiet-leads", "large-offset", "saturated-leads")
+        if doubt.split(":")[0] in ("contrary-gains", "odd-lead", "odd-scale", "quiet-leads", "large-offset", "saturated-leads")
     }
     assert set(codes) == {pair for pair in HELD_AT_THE_END if pair[0] == folder}
     clipped, scaled = [], []
@@ -134,3 +136,10 @@ def test_real_records_raise_no_doubt_of_scale_or_saturation_and_computed_faults_
         scaled.append(odd_lead(lead_slopes(x, one.leads, one.rate_hz)) != "")
     assert np.mean(clipped) >= 0.85
     assert all(scaled)
+
+
+@needs_records
+def test_gains_that_scale_each_lead_for_itself_are_doubted() -> None:
+    folder = SOURCE / "ludb" / "data"
+    told = [pack(read_wfdb(folder, path.stem)).doubts for path in sorted(folder.glob("*.hea"))]  # by the headers' gains
+    assert np.mean(["contrary-gains" in found for found in told]) >= 0.99

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal as signals
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,28 @@ def test_the_fingerprint_changes_with_signals_labels_and_options_and_with_nothin
     }
     assert len(prints) == 4
     assert make(tmp_path / "elsewhere").fingerprint == finished.fingerprint
+
+
+def test_a_store_of_an_older_format_says_what_to_do(tmp_path: Path) -> None:
+    store = make(tmp_path / "s")
+    fields = json.loads((store.root / "store.json").read_text())
+    del fields["data"]  # which format 2 does not have
+    (store.root / "store.json").write_text(json.dumps(fields | {"format": 2}))
+    with pytest.raises(UserError, match=r"^store .* has format 2, this version reads 3; prepare it again"):
+        open_store(store.root)
+    assert make(tmp_path / "s").fingerprint == store.fingerprint
+
+
+def test_another_rule_of_doubts_makes_the_same_data_and_no_row_goes_unwatched(
+    finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melp_bench.store.pack.doubts", lambda *_: ("odd-scale: V1",))
+    store = make(tmp_path / "s")
+    assert store.doubts[0] == ("odd-scale: V1",)
+    assert store.doubts[0] != finished.doubts[0]
+    assert store.fingerprint == finished.fingerprint
+    shutil.copyfile(finished.root / "index.parquet", store.root / "index.parquet")
+    assert verify(store).problems == ("index.parquet: the rows are not those that were written",)
 
 
 def test_verify_finds_a_flipped_bit_a_lost_shard_and_a_changed_row(tmp_path: Path) -> None:
