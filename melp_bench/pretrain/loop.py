@@ -28,7 +28,7 @@ from melp_bench.recipe import Optimiser
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-VERSION = 3
+VERSION = 4
 """Raise with any change that can move a weight."""
 
 log = logging.getLogger(__name__)

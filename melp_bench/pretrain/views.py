@@ -26,7 +26,7 @@ def augment(signal: Tensor, generator: torch.Generator) -> Tensor:
     A crop of 80 to 100 % is stretched to full length; gains, noise and slow baseline wander are added; whole leads are masked.
     """
     view = crop_resize(signal, generator)
-    level = view.median(dim=-1, keepdim=True).values  # (B, L, 1)
+    level = view[..., ::4].median(dim=-1, keepdim=True).values  # (B, L, 1)
     spread = view.std(dim=(1, 2), keepdim=True)  # (B, 1, 1)
     gain = 1 + GAIN * (2 * _uniform(view, generator, len(view), 1, 1) - 1)
     view = level + gain * (view - level)

@@ -123,7 +123,7 @@ class ConvTransformer(mb.ECGEncoder):
 
 def conv_transformer(
     *,
-    layers: int = 1,
+    layers: int = 2,
     width: int = 128,
     heads: int = 4,
     mlp_ratio: float = 2.0,

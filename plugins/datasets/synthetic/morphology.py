@@ -131,8 +131,8 @@ def _hypertrophy(sketch: _Sketch, diagnoses: frozenset[str], rng: np.random.Gene
             sketch.st, sketch.t = -where * rng.uniform(0.08, 0.2), -where * rng.uniform(0.12, 0.4) + rng.normal(0, 0.04, 3)
     if "RVH" in diagnoses:
         sketch.q = sketch.size * _vector(rng, 0.1, -0.1, -0.2, 0.05)
-        sketch.a = sketch.size * _vector(rng, 0.1, 0.3, -0.6, 0.1)
-        sketch.f = sketch.size * (_frontal(rng.uniform(108, 150), -rng.uniform(0.6, 1.0)))
+        sketch.a = sketch.size * _vector(rng, 0.1, 0.3, -0.4, 0.1)
+        sketch.f = 0.8 * sketch.size * _frontal(rng.uniform(108, 150), -rng.uniform(0.4, 0.8))
         sketch.s = sketch.size * _vector(rng, -0.5, 0.0, -0.1, 0.1)
         sketch.t = np.array([0.15, 0.08, rng.uniform(0.15, 0.35)]) + rng.normal(0, 0.04, 3)
         sketch.st = np.array([0.0, 0.0, rng.uniform(0.0, 0.08)])
@@ -143,9 +143,9 @@ def _conduction(sketch: _Sketch, diagnoses: frozenset[str], rng: np.random.Gener
     if "LAFB" in diagnoses:
         axis = rng.uniform(-78, -50)
         sketch.q = size * rng.uniform(0.15, 0.35) * _vector(rng, -0.4, 0.8, -0.4, 0.12)
-        sketch.a = 0.5 * size * _frontal(axis + 25, -rng.uniform(0.1, 0.5))
-        sketch.f = size * _frontal(axis, rng.uniform(0.2, 0.6))
-        sketch.s = size * rng.uniform(0.2, 0.4) * _vector(rng, 0.1, -0.8, 0.5, 0.15)
+        sketch.a = 0.6 * size * _frontal(axis + 80, -rng.uniform(0.2, 0.6))
+        sketch.f = 0.7 * size * _frontal(axis, rng.uniform(0.5, 0.9))
+        sketch.s = size * rng.uniform(0.6, 1.0) * _vector(rng, -0.2, -0.5, 0.7, 0.15)  # S up to V5: the last forces go back
     if "CLBBB" in diagnoses:
         sketch.wide = [
             (0.14, 0.08, size * _vector(rng, 0.25, 0.1, rng.uniform(-0.2, 0.15), 0.06)),
@@ -178,7 +178,7 @@ def _conduction(sketch: _Sketch, diagnoses: frozenset[str], rng: np.random.Gener
         ]
         sketch.t = sketch.t - delta * rng.uniform(0.2, 0.7)
     if "PACE" in diagnoses:
-        main = _vector(rng, rng.uniform(-0.1, 0.6), -1.0, rng.uniform(0.1, 0.9), 0.12)
+        main = _vector(rng, rng.uniform(-0.2, 0.4), -rng.uniform(0.3, 0.8), rng.uniform(0.5, 1.0), 0.12)
         sketch.wide = [
             (0.2, 0.09, size * 0.5 * (main + rng.normal(0, 0.2, 3))),
             (0.45, 0.13, size * main),
