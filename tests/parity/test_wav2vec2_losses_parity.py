@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import torch
 from fill import rng
 from filling import Fixture
+from loss_folders import LOSSES, Normal, salt_of, stored
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,17 +21,9 @@ from melp_plugins.objectives.cmsc import clocs_loss, cmsc_loss
 from melp_plugins.objectives.ets import ets_loss
 from melp_plugins.objectives.masked import FAMILY, Masked, PretrainingHead, Quantised, contrast_loss, others
 
-FOLDER = Path(os.environ.get("MELP_BENCH_PARITY", "")) / "losses"
-if "MELP_BENCH_PARITY" not in os.environ or not FOLDER.is_dir():
+if not LOSSES:
     pytest.skip("MELP_BENCH_PARITY names no folder with losses", allow_module_level=True)
-README = (FOLDER / "README.md").read_text(encoding="utf-8")
-SALT = re.search(r"^salt: `([^`]+)`", README, re.MULTILINE)[1]  # type: ignore[index]
-WANT = dict(np.load(FOLDER / "losses.npz", allow_pickle=False))
-BATCHES = sorted({int(size) for name in WANT for size in re.findall(r"^cmsc_B(\d+)_", name)})
-
-
-def normal(name: str, *shape: int) -> Tensor:
-    return torch.from_numpy(rng(SALT, name).standard_normal(size=shape))
+Want = dict[str, np.ndarray]
 
 
 def close(got: Tensor | None, want: np.ndarray, rtol: float = 1e-9, atol: float = 1e-11) -> None:
@@ -40,55 +31,51 @@ def close(got: Tensor | None, want: np.ndarray, rtol: float = 1e-9, atol: float 
     np.testing.assert_allclose(got.detach().numpy(), want, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-def test_cmsc_as_melp_has_it_equals_the_reference(batch: int) -> None:
+def test_cmsc_as_melp_has_it_equals_the_reference(batch: int, want: Want, normal: Normal) -> None:
     features = normal(f"cmsc/B{batch}/features", 2 * batch, 256).requires_grad_()
     scale = torch.tensor(math.log(1 / 0.07), dtype=torch.float64, requires_grad=True)
-    patients = torch.from_numpy(WANT[f"cmsc_B{batch}_patient_id"])
+    patients = torch.from_numpy(want[f"cmsc_B{batch}_patient_id"])
     loss = cmsc_loss(features[0::2], features[1::2], patients, scale)
-    close(loss, WANT[f"cmsc_B{batch}_cmsc_loss"])
+    close(loss, want[f"cmsc_B{batch}_cmsc_loss"])
     loss.backward()
-    close(features.grad, WANT[f"cmsc_B{batch}_grad_features"])
-    close(scale.grad, WANT[f"cmsc_B{batch}_grad_logit_scale"])
+    close(features.grad, want[f"cmsc_B{batch}_grad_features"])
+    close(scale.grad, want[f"cmsc_B{batch}_grad_logit_scale"])
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-def test_cmsc_as_fairseq_has_it_equals_the_reference(batch: int) -> None:
+def test_cmsc_as_fairseq_has_it_equals_the_reference(batch: int, want: Want, normal: Normal) -> None:
     features = normal(f"cmsc/B{batch}/features", 2 * batch, 256).requires_grad_()
-    loss = clocs_loss(features[0::2], features[1::2], torch.from_numpy(WANT[f"cmsc_B{batch}_patient_id"]))
-    close(loss, WANT[f"cmsc_B{batch}_fairseq_loss"])
+    loss = clocs_loss(features[0::2], features[1::2], torch.from_numpy(want[f"cmsc_B{batch}_patient_id"]))
+    close(loss, want[f"cmsc_B{batch}_fairseq_loss"])
     loss.backward()
-    close(features.grad, WANT[f"cmsc_B{batch}_fairseq_grad_features"])
+    close(features.grad, want[f"cmsc_B{batch}_fairseq_grad_features"])
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-def test_reconstruction_loss_equals_the_reference(batch: int) -> None:
+def test_reconstruction_loss_equals_the_reference(batch: int, want: Want, normal: Normal) -> None:
     logits = normal(f"cmsc/B{batch}/logits", 14 * batch, 101)
-    close(contrast_loss(logits[None]), WANT[f"cmsc_B{batch}_recon_loss"])
+    close(contrast_loss(logits[None]), want[f"cmsc_B{batch}_recon_loss"])
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-def test_ets_equals_the_reference(batch: int) -> None:
+def test_ets_equals_the_reference(batch: int, want: Want, normal: Normal) -> None:
     x, y = ((0.2 * normal(f"ets/B{batch}/{name}", batch, 256)).requires_grad_() for name in "xy")
-    loss = ets_loss(x, y, torch.from_numpy(WANT[f"ets_B{batch}_labels"]))
-    close(loss, WANT[f"ets_B{batch}_loss"])
+    loss = ets_loss(x, y, torch.from_numpy(want[f"ets_B{batch}_labels"]))
+    close(loss, want[f"ets_B{batch}_loss"])
     loss.backward()
-    close(x.grad, WANT[f"ets_B{batch}_grad_x"])
-    close(y.grad, WANT[f"ets_B{batch}_grad_y"])
+    close(x.grad, want[f"ets_B{batch}_grad_x"])
+    close(y.grad, want[f"ets_B{batch}_grad_y"])
 
 
 class Prediction:
     """The masked prediction of the fixture: the model of melp_ecgfm_q13, the mask and the negatives as stated."""
 
-    def __init__(self) -> None:
-        self.want = dict(np.load(FOLDER / "wav2vec2_contrastive.npz", allow_pickle=False))
-        fixture = Fixture.read(FOLDER.parent / "melp_ecgfm_q13")
+    def __init__(self, folder: Path) -> None:
+        self.want, self.salt = stored(folder / "wav2vec2_contrastive.npz"), salt_of(folder)
+        fixture = Fixture.read(folder.parent / "melp_ecgfm_q13")
         weights = fixture.weights()
         self.encoder = fit(weights, MELP, MELPEncoder).module.eval()
         head = fit(weights, FAMILY, PretrainingHead).module
         self.model = Masked(head, probability=0.65, length=10, negatives=100, lead_mask=0.0).eval()
         self.mask = torch.from_numpy(self.want["mask"])
-        drawn = rng(SALT, "w2v/neg").integers(0, 199, size=(2, 20000))
+        drawn = rng(self.salt, "w2v/neg").integers(0, 199, size=(2, 20000))
         np.testing.assert_array_equal(drawn[:, :64], self.want["neg_raw_first64"])
         self.negatives = others(torch.from_numpy(drawn).view(2, 200, 100))
         with torch.no_grad():
@@ -98,8 +85,8 @@ class Prediction:
 
 
 @pytest.fixture(scope="module")
-def prediction() -> Prediction:
-    return Prediction()
+def prediction(losses: Path) -> Prediction:
+    return Prediction(losses)
 
 
 @pytest.mark.slow
@@ -129,7 +116,7 @@ def test_masked_context_and_extra_losses_equal_the_reference(prediction: Predict
 @pytest.mark.slow
 def test_the_stated_mask_is_the_readmes(prediction: Prediction) -> None:
     for row, mask in enumerate(prediction.mask):
-        chosen = rng(SALT, f"w2v/mask{row}").choice(312, 200, replace=False)
+        chosen = rng(prediction.salt, f"w2v/mask{row}").choice(312, 200, replace=False)
         assert sorted(chosen.tolist()) == mask.nonzero()[:, 0].tolist()
     assert isinstance(prediction.quantised, Quantised)
     assert torch.equal(F.one_hot(prediction.quantised.codes, 320).sum(-1), torch.ones(2, 200, 2, dtype=torch.long))
