@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from melp_bench.checkpoint import AGAIN, WEIGHTS, Manifest, check_checkpoint, read_manifest
-from melp_bench.checkpoints.family import Family
+from melp_bench.checkpoints.family import Family, by_reason
 from melp_bench.checkpoints.fitting import Layout, publish
 from melp_bench.checkpoints.folder import ASIDE, ENCODER, SPELLING, Spelling, published_form
 from melp_bench.components import ECGEncoder
@@ -23,10 +23,10 @@ TEXT_SIDE = ("text_encoder.", "report_head.", "sentence_head.")
 
 
 def export_checkpoint(folder: Path, entry: Entry[ECGEncoder], file: Path) -> list[str]:
-    """Write the model of a checkpoint folder as safetensors under its published keys; return what the file lacks.
+    """Write the model of a checkpoint folder as safetensors under its published keys; return what the file lacks, and why.
 
-    An imported folder lacks nothing. One trained here lacks what the published model keeps beside its encoder (a quantizer,
-    say), so that the original code must load it with `strict=False`.
+    One trained here lacks what the published model keeps beside its encoder (a quantizer, say), one imported without its
+    text tower lacks that: the original code must load such a file with `strict=False`.
 
     Raises:
         UserError: the folder is no checkpoint of this entry, or is damaged.
@@ -36,16 +36,18 @@ def export_checkpoint(folder: Path, entry: Entry[ECGEncoder], file: Path) -> lis
     weights, aside = _weights(folder, manifest, entry, spelling), _read(folder / ASIDE)
     layout = Layout(family.prefixes[0]) if spelling is None else Layout(spelling.prefix, spelling.old_weight_norm)
     encoder = {k.removeprefix(ENCODER): t for k, t in weights.items() if k.startswith(ENCODER)}
-    written = publish(encoder, _under(aside, layout.prefix), family, layout)
+    written = publish(encoder, aside, family, layout)
     keys = _text_keys(family, manifest, spelling)
     if keys is not None:
         prefix = spelling.text_prefix if spelling is not None else None
         beside = Layout(keys.prefixes[0] if prefix is None else prefix, layout.old_weight_norm)
         text = {k: t for k, t in weights.items() if k.startswith(TEXT_SIDE) and keys.fresh_because(k) is None}
-        written |= publish(text, _under(aside, beside.prefix), keys, beside)
+        written |= publish(text, aside, keys, beside)
     make_folder(file.parent)
     atomic_write(file, save({k: t.contiguous().clone() for k, t in written.items()}, {"format": "pt"}))
-    return [] if spelling is not None else [f"{template}: {reason}" for template, reason in family.unused]
+    if spelling is None:
+        return [f"{template}: {reason}" for template, reason in family.unused]
+    return by_reason({key: reason for key, reason in spelling.unused.items() if key not in written})
 
 
 def entry_manifest(folder: Path, entry: Entry[ECGEncoder]) -> Manifest:
@@ -78,10 +80,6 @@ def _weights(folder: Path, manifest: Manifest, entry: Entry[ECGEncoder], spellin
         raise UserError(f"{str(folder)!r} does not fit the encoder of its recipe; was the plugin changed?")
     dtypes = spelling.dtypes if spelling is not None else {}
     return {k: t.to(getattr(torch, dtypes[k])) if k in dtypes else t for k, t in weights.items()}
-
-
-def _under(aside: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): tensor for key, tensor in aside.items() if key.startswith(prefix)}
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -33,7 +33,8 @@ class Family:
         unused: published template -> why our module has no such key. The tensors are kept aside, so that an export is whole.
         tied: published template -> the published key whose tensor it repeats.
         options: the options of `build`, read off the shapes of the published keys (without prefix).
-        elsewhere: why the keys outside the prefix are not used.
+        elsewhere: why the keys outside the prefix are not used; empty where there should be none.
+        keeps_elsewhere: whether their tensors are kept aside, too; for a family in which they are few.
         fresh: our template -> why no published key fills it; such tensors stay as they were drawn.
         files: where the published files are, for a reader.
         text: the text tower beside the encoder in the same file, if there is one.
@@ -46,7 +47,8 @@ class Family:
     unused: Pairs = ()
     tied: Pairs = ()
     options: Callable[[Shapes], dict[str, Any]] = no_options
-    elsewhere: str = "belongs to another part of the published model"
+    elsewhere: str = ""
+    keeps_elsewhere: bool = False
     fresh: Pairs = ()
     files: str = ""
     text: TextTower | None = None
@@ -93,6 +95,14 @@ def count_blocks(shapes: Shapes, template: str) -> int:
     """Return how many numbers `{}` takes in the keys that fit `template`: the depth of a stack."""
     pattern = _pattern(template)
     return len({match.group(1) for key in shapes if (match := pattern.fullmatch(key))})
+
+
+def by_reason(unused: Mapping[str, str]) -> list[str]:
+    """Return one line per reason for keys that are not used: the first of them, how many more, and the reason."""
+    keys: dict[str, list[str]] = {}
+    for key, reason in unused.items():
+        keys.setdefault(reason, []).append(key)
+    return [f"{of[0]!r}{f' and {len(of) - 1} more' if of[1:] else ''}: {reason}" for reason, of in keys.items()]
 
 
 def _first(pairs: Pairs, key: str) -> str | None:

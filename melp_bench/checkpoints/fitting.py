@@ -42,7 +42,7 @@ class Fitted(Generic[M]):
     Attributes:
         options: read off the file's shapes.
         weights: our key -> tensor, in the file's own dtype.
-        aside: published key (without prefix) -> tensor that the module has no place for; kept for export.
+        aside: published key (in full) -> tensor that the module has no place for; kept for export.
         unused: published key (in full) -> why it is not used.
     """
 
@@ -63,19 +63,20 @@ def fit(tensors: Mapping[str, Tensor], family: Family, build: Callable[..., M], 
     """
     layout = find_layout(tensors, family, source)
     inner = {_new_spelling(key.removeprefix(layout.prefix)): key for key in tensors if key.startswith(layout.prefix)}
-    unused = {key: family.elsewhere for key in tensors if not key.startswith(layout.prefix)}
+    outside = {key: tensor for key, tensor in tensors.items() if not key.startswith(layout.prefix)}
+    unused = dict.fromkeys(outside, family.elsewhere) if family.elsewhere else {}
     options = _options({key: tuple(tensors[full].shape) for key, full in inner.items()}, family, source)
     module = build(**options)
     wanted = module.state_dict()
     weights: dict[str, Tensor] = {}
-    aside: dict[str, Tensor] = {}
-    unknown: list[str] = []
+    aside = dict(outside) if family.keeps_elsewhere else {}
+    unknown = [] if family.elsewhere else list(outside)
     for key, full in inner.items():
         if (original := family.tied_to(key)) is not None:
             _check_tied(tensors, inner, full, original, source)
             unused[full] = f"repeats {original!r}"
         elif (reason := family.unused_because(key)) is not None:
-            unused[full], aside[key] = reason, tensors[full]
+            unused[full], aside[full] = reason, tensors[full]
         elif (ours := family.ours(key)) in wanted:
             weights[ours] = tensors[full]
         else:
@@ -115,14 +116,20 @@ def find_layout(tensors: Iterable[str], family: Family, source: str) -> Layout:
 
 
 def publish(weights: Mapping[str, Tensor], aside: Mapping[str, Tensor], family: Family, layout: Layout) -> dict[str, Tensor]:
-    """Return tensors under their published keys: the inverse of what `fit` did to the keys of the module."""
-    plain = {family.published(key): tensor for key, tensor in weights.items()} | dict(aside)
+    """Return tensors under their published keys: the inverse of what `fit` did to the keys of the module.
+
+    `aside` is under published keys in full.
+    """
+    inner = {_new_spelling(key.removeprefix(layout.prefix)): t for key, t in aside.items() if key.startswith(layout.prefix)}
+    outside = {key: tensor for key, tensor in aside.items() if not key.startswith(layout.prefix)}
+    plain = {family.published(key): tensor for key, tensor in weights.items()} | inner
     for template, _ in family.tied:
         if "*" in template or "{}" in template:
             plain |= {tied: plain[key] for key in list(plain) if (tied := _tied_name(family, template, key)) is not None}
         elif (original := family.tied_to(template)) in plain:
             plain[template] = plain[str(original)]
-    return {layout.prefix + (_old_spelling(key) if layout.old_weight_norm else key): t for key, t in plain.items()}
+    spelt = {layout.prefix + (_old_spelling(key) if layout.old_weight_norm else key): t for key, t in plain.items()}
+    return spelt | outside
 
 
 def _tied_name(family: Family, template: str, original: str) -> str | None:
@@ -158,7 +165,7 @@ def _check(
                 "nothing was loaded"
             )
     for key, tensor in weights.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.to(wanted[key].dtype)).all():
             raise UserError(
                 f"{source!r}: {family.published(key)!r} holds values that are not finite; its training diverged, or the file "
                 "is damaged; nothing was loaded"

@@ -91,13 +91,13 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
     encoder = fit(source.tensors, family, entry.build, where)
     if text is None:
         side, model = None, _beside_heads(encoder.module)
-        unused, aside = encoder.unused, {encoder.layout.prefix + key: tensor for key, tensor in encoder.aside.items()}
+        unused, aside = encoder.unused, encoder.aside
     else:
         tower = _tower(family)
         model = _whole(encoder.module, tower, text)
         rest = {key: source.tensors[key] for key in encoder.unused}
         side = fit(rest, tower.keys, lambda: TextSide(model), where)
-        unused, aside = side.unused, {side.layout.prefix + key: tensor for key, tensor in side.aside.items()}
+        unused, aside = side.unused, side.aside
     made = Imported(encoder, side, unused, aside)
     make_folder(out)
     atomic_write(out / SPELLING, _spelling(family, made).model_dump_json(indent=1) + "\n")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -25,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 CONTAINERS = ("state_dict", "model", "model_state_dict", "module")
-INERT: list[Any] = [Namespace, PosixPath, PurePosixPath]  # plain values that training code leaves beside the weights
+INERT: list[Any] = [  # plain values that training code leaves beside the weights
+    *(Namespace, PosixPath, PurePosixPath, np.dtype),
+    *((np.float64(0).__reduce__()[0], f"{package}.multiarray.scalar") for package in ("numpy.core", "numpy._core")),
+    *{type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float16", "float32", "float64")},
+]
 _HUB = re.compile(r"hf:([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/([\w.-]+(?:/[\w.-]+)*))?")
 
 
@@ -83,15 +88,15 @@ def file_sha256(path: Path) -> str:
 def _read(path: Path, where: str) -> Any:
     if path.stat().st_size == 0:
         raise UserError(f"{where!r} is an empty file; fetch it again")
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         try:
             return load_file(path)
         except (SafetensorError, ValueError) as error:
             raise UserError(f"{where!r} is not a whole safetensors file ({_line(error)}); fetch it again") from error
     try:
-        with torch.serialization.safe_globals(INERT), warnings.catch_warnings():
+        with torch.serialization.safe_globals(INERT), warnings.catch_warnings(), path.open("rb") as file:
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # what cannot be read for it is said below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)  # of a path it would judge the name
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named:
@@ -102,6 +107,16 @@ def _read(path: Path, where: str) -> Any:
         raise UserError(f"{where!r} is not a PyTorch checkpoint ({_kind(path)}); wanted {', '.join(SUFFIXES)}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{where!r} cannot be read as a PyTorch checkpoint ({_kind(path)}); fetch it again") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return what the content says, whatever the name; the name decides where the content says nothing."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return True
+    pickled = head.startswith(b"\x80") and head[2:3] not in (b"", b"\0")
+    return path.suffix == ".safetensors" and not (pickled or head.startswith(b"PK"))
 
 
 def _tensors(payload: Any) -> tuple[str, dict[str, Tensor]]:

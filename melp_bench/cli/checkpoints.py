@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -103,10 +102,8 @@ def text_for(catalogue: Catalogue, entry: Entry[ECGEncoder], model: str) -> Text
 
 def _account(made: Imported) -> list[str]:
     """Return what became of the keys, with one line per reason for those that are not used."""
+    from melp_bench.checkpoints.family import by_reason
+
     used = len(made.encoder.weights) + (len(made.text.weights) if made.text else 0)
-    reasons = Counter(made.unused.values())
-    lines = [f"used        {used} keys" + (f", {len(made.text.weights)} of them of the text tower" if made.text else "")]
-    for reason, count in reasons.items():
-        first = next(key for key, why in made.unused.items() if why == reason)
-        lines.append(f"unused      {first!r}{f' and {count - 1} more' if count > 1 else ''}: {reason}")
-    return lines
+    first = f"used        {used} keys" + (f", {len(made.text.weights)} of them of the text tower" if made.text else "")
+    return [first, *(f"unused      {line}" for line in by_reason(made.unused))]

@@ -120,6 +120,7 @@ def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
                 prefixes=("", "encoder."),
                 unused=(("head.*", "the head of a fine-tuned file"),),
                 elsewhere="belongs to the decoder of the masked pretraining model",
+                keeps_elsewhere=True,
                 files="https://github.com/bakqui/ST-MEM",
             ),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,6 +38,7 @@ FAMILY = Family(
     unused=(("head.*", "an old head"),),
     tied=(("out.weight", "words.weight"),),
     options=depth_of,
+    elsewhere="belongs to the trainer",
 )
 
 
@@ -70,6 +73,25 @@ def test_weight_norm_in_the_old_spelling_is_the_same_function() -> None:
     x = torch.randn(2, 3, 9)
     old, new = (fit(published(old=flag), FAMILY, Small).module for flag in (True, False))
     torch.testing.assert_close(old.positions(x), new.positions(x))
+
+
+def test_keys_outside_the_prefix_are_kept_or_refused_if_the_family_says_so() -> None:
+    tensors = {**published("net.", old=True), "decoder.weight_g": torch.ones(2)}
+    kept = replace(FAMILY, keeps_elsewhere=True)
+    fitted = fit(tensors, kept, Small)
+    assert fitted.unused["decoder.weight_g"] == "belongs to the trainer"
+    back = publish(fitted.weights, fitted.aside, kept, fitted.layout)
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[key], tensor) for key, tensor in tensors.items())
+    with pytest.raises(UserError, match=r"unknown 'decoder\.weight_g'"):
+        fit(tensors, replace(FAMILY, elsewhere=""), Small)
+
+
+def test_a_double_that_no_single_can_hold_is_refused() -> None:
+    tensors = published()
+    tensors["blocks.1.fc.bias"] = torch.full((3,), 1e300, dtype=torch.float64)
+    with pytest.raises(UserError, match=r"blocks\.1\.fc\.bias.*not finite"):
+        fit(tensors, FAMILY, Small)
 
 
 @pytest.mark.parametrize("original", [None, torch.zeros(4, 3)], ids=["absent", "different"])

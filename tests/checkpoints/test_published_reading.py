@@ -8,6 +8,7 @@ import pickle
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -54,6 +55,39 @@ def test_every_container_gives_the_same_tensors(tmp_path: Path, payload: object,
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert read.tensors.keys() == TENSORS.keys()
     assert all(torch.equal(read.tensors[key], tensor) for key, tensor in TENSORS.items())
+
+
+@pytest.mark.parametrize("beside", [np.float64(0.9), np.float32(0.9), np.int64(3), np.bool_(True)], ids=repr)
+def test_plain_values_beside_the_weights_are_no_hindrance(tmp_path: Path, beside: object) -> None:
+    torch.save({"state_dict": TENSORS, "best": {"score": beside}}, tmp_path / "f.ckpt")
+    assert read_published(str(tmp_path / "f.ckpt")).tensors.keys() == TENSORS.keys()
+
+
+def test_a_numpy_scalar_written_before_numpy_2_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "f.ckpt"
+    torch.save({"state_dict": TENSORS, "best": np.float64(0.9)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert content.count(b"cnumpy._core.multiarray\n") == 1
+    path.write_bytes(content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    assert read_published(str(path)).tensors.keys() == TENSORS.keys()
+
+
+def test_a_numpy_scalar_that_hides_an_object_is_refused_and_never_run(tmp_path: Path) -> None:
+    class Hidden:
+        def __reduce__(self) -> tuple[object, tuple[object, bytes]]:
+            inner = pickle.dumps(Exploit(tmp_path / "ran"))
+            return np.float64(0).__reduce__()[0], (np.dtype(object), inner)
+
+    torch.save({"state_dict": TENSORS, "extra": Hidden()}, tmp_path / "f.ckpt")
+    refused(tmp_path / "f.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_content_says_the_format_and_not_the_name(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "f.bin")
+    torch.save(TENSORS, tmp_path / "f.safetensors")
+    for name in ("f.bin", "f.safetensors"):
+        assert read_published(str(tmp_path / name)).tensors.keys() == TENSORS.keys()
 
 
 def test_safetensors_and_the_format_of_before_2020_are_read(tmp_path: Path) -> None:

@@ -118,10 +118,21 @@ def test_a_whole_melp_lightning_checkpoint_gives_its_ecg_encoder(tmp_path: Path)
     read_off = {"size": "small", "contrast_queries": 13, "caption_queries": 128}
     assert manifest.recipe.encoder.options.items() >= read_off.items()
     assert manifest.source["container"] == "state_dict"
-    assert export_checkpoint(tmp_path / "ours", ENTRIES["melp"], tmp_path / "back.safetensors") == []
+    lacks = export_checkpoint(tmp_path / "ours", ENTRIES["melp"], tmp_path / "back.safetensors")
+    assert len(lacks) == 1
+    assert lacks[0].endswith("more: belongs to the text model, its decoder or the losses, not to the ECG encoder")
     assert_equal(load_file(tmp_path / "back.safetensors"), {k: t for k, t in published.items() if k.startswith("ecg_encoder.")})
     unused = json.loads((tmp_path / "ours" / "published.json").read_text())["unused"]
     assert {"logit_scale", "lm_model.bert.embeddings.LayerNorm.weight", "ecg_encoder.bn.running_mean"} <= unused.keys()
+
+
+@pytest.mark.slow
+def test_st_mems_pretraining_file_goes_back_with_its_decoder(tmp_path: Path) -> None:
+    published = noise(rows_of("stmem_pretrain_base/state_dict.json"))
+    torch.save({"model": published, "args": None}, tmp_path / "st_mem.pth")
+    import_checkpoint(str(tmp_path / "st_mem.pth"), ENTRIES["st-mem-base"], tmp_path / "ours")
+    assert export_checkpoint(tmp_path / "ours", ENTRIES["st-mem-base"], tmp_path / "back.safetensors") == []
+    assert_equal(load_file(tmp_path / "back.safetensors"), published)
 
 
 @pytest.mark.slow
