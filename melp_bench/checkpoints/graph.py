@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -47,7 +50,7 @@ def export_onnx(encoder: ECGEncoder, file: Path) -> float:
             otherwise than PyTorch; no file is left then.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401 - reads the graph again
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
         raise UserError(f"ONNX needs {error.name!r}; pip install 'melp-bench[onnx]'") from error
@@ -61,9 +64,7 @@ def export_onnx(encoder: ECGEncoder, file: Path) -> float:
     partial = file.with_name(f"{TEMPORARY}{file.name}-{uuid4().hex}")
     try:
         _write(Named(encoder, names), signal[:TRACED], names, partial)
-        session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-        got = session.run(list(names), {INPUT: signal.numpy()})
-        worst = _check(dict(zip(names, got, strict=True)), found)
+        worst = _check(_answers(partial, signal, names), found)
         with partial.open("rb+") as handle:
             commit(handle.fileno(), partial, file)
     finally:
@@ -72,28 +73,75 @@ def export_onnx(encoder: ECGEncoder, file: Path) -> float:
 
 
 def _write(module: Named, signal: Tensor, names: tuple[str, ...], path: Path) -> None:
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet(), _step_by_step(), torch.no_grad():
             torch.onnx.export(
-                module,
-                (signal,),
+                _program(module, signal),
+                (),
                 str(path),
                 input_names=[INPUT],
                 output_names=list(names),
-                dynamic_shapes={INPUT: {0: torch.export.Dim("records")}},
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
     except Exception as error:  # torch's exporter raises kinds of its own, and what the encoder's own code raises
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        reason = next(iter(str(first).strip().splitlines()), type(first).__name__)
         raise UserError(f"{type(module.encoder).__name__!r} cannot be written as a graph: {reason}") from error
+
+
+def _program(module: Named, signal: Tensor) -> torch.export.ExportedProgram:
+    """Return the steps for any number of records: those of one run, or of the code itself where a run fixes the number.
+
+    `len(x)` does that, which is a number of the run and nothing that a graph can ask for.
+    """
+    shapes = {INPUT: {0: torch.export.Dim("records")}}
+    try:
+        return torch.export.export(module, (signal,), dynamic_shapes=shapes, strict=False)
+    except Exception:  # of many kinds; what is left of them comes again
+        return torch.export.export(module, (signal,), dynamic_shapes=shapes, strict=True)
+
+
+@contextmanager
+def _step_by_step() -> Iterator[None]:
+    """Keep transformers of torch from running as one fused step, which no graph knows."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
     finally:
-        quiet.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters from warning, and from printing the code that they could not follow."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _answers(path: Path, signal: Tensor, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return what onnxruntime makes of the graph."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        got = session.run(list(names), {INPUT: signal.numpy()})
+    except Exception as error:  # onnxruntime raises kinds of its own
+        raise UserError(f"onnxruntime cannot run the graph ({str(error).splitlines()[0]}); no file was written") from error
+    return dict(zip(names, got, strict=True))
 
 
 def _check(got: dict[str, np.ndarray], want: dict[str, Tensor]) -> float:
