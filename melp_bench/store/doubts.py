@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melp_bench.lead_identity import exchanged_electrodes, identity_error, lead_identity, lead_slopes, odd_lead
+from melp_bench.leads import LIMB
 
 SMALL_MILLIVOLT = 0.35
 """Below it every lead is of low voltage: rare in hearts, usual where a gain of 1000 is written as 4880."""
@@ -55,7 +56,7 @@ def doubts(
         found.append("exchanged-electrodes")
     if identity.code != "wrong-leads" and (odd := odd_lead(slopes)):
         found.append(f"odd-lead: {odd}")
-    elif identity.code == "ok" and identity_error(np.stack(list(slopes.values())), tuple(slopes)) > CONTRARY_GAINS:
+    elif identity.code == "ok" and identity_error(np.stack([slopes[lead] for lead in LIMB]), tuple(LIMB)) > CONTRARY_GAINS:
         found.append("contrary-gains")
     middle = float(np.median(spans[~flat]))
     named = {
