@@ -5,7 +5,7 @@ Shapes: L leads, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ def doubts(
         found.append("exchanged-electrodes")
     if identity.code != "wrong-leads" and (odd := odd_lead(slopes)):
         found.append(f"odd-lead: {odd}")
-    elif identity.code == "ok" and identity_error(np.stack([slopes[lead] for lead in LIMB]), tuple(LIMB)) > CONTRARY_GAINS:
+    elif identity.code == "ok" and not flat.any() and _limb_miss(slopes) > CONTRARY_GAINS:
         found.append("contrary-gains")
     middle = float(np.median(spans[~flat]))
     named = {
@@ -67,6 +67,10 @@ def doubts(
     }
     found += [f"{code}: {_listed(leads, rows)}" for code, rows in named.items() if rows.any()]
     return tuple(found)
+
+
+def _limb_miss(slopes: Mapping[str, NDArray[np.float64]]) -> float:
+    return identity_error(np.stack([slopes[lead] for lead in LIMB]), tuple(LIMB))
 
 
 def saturated(values: NDArray[np.int16], rate_hz: float) -> NDArray[np.bool_]:

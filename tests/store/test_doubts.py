@@ -143,3 +143,9 @@ def test_gains_that_scale_each_lead_for_itself_are_doubted() -> None:
     folder = SOURCE / "ludb" / "data"
     told = [pack(read_wfdb(folder, path.stem)).doubts for path in sorted(folder.glob("*.hea"))]  # by the headers' gains
     assert np.mean(["contrary-gains" in found for found in told]) >= 0.99
+
+
+def test_a_dead_limb_lead_is_no_contrary_gain() -> None:
+    x = beats()
+    x[LEADS.index("aVL")] = 0.0
+    assert found(x) == ("flat-leads",)
