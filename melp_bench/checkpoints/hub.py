@@ -51,6 +51,19 @@ def quiet() -> Iterator[None]:
             told.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+def longest_text(body: Any) -> int | None:
+    """Return how many tokens a text model can number; None for any number."""
+    stated: int | None = getattr(body.config, "max_position_embeddings", None)
+    return stated if stated is None else stated - first_position(body)
+
+
+def first_position(body: Any) -> int:
+    """Return the number of a text's first token: 0, but in RoBERTa and its kind the one after the padding's id."""
+    table = getattr(getattr(body.base_model, "embeddings", None), "position_embeddings", None)
+    padding: int | None = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
 def missing_weights(model: str, body: Any, report: Mapping[str, Any]) -> list[str]:
     """Return which weights of a head were not in the file and so are drawn at random; `report` is transformers' loading info.
 

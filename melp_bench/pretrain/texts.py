@@ -58,11 +58,12 @@ def _json_rows(file: Path, field: str | None) -> Iterator[str]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{str(file)!r}, line {number}: not JSON ({error.msg})") from error
-        names = list(row) if isinstance(row, dict) else []
-        value = row[_field(names, field, f"{str(file)!r}, line {number}")]
-        if not isinstance(value, str):
-            raise UserError(f"{str(file)!r}, line {number}: the report is {type(value).__name__}; wanted text")
-        yield value
+        if not isinstance(row, dict):
+            raise UserError(f'{str(file)!r}, line {number}: {line.strip()[:20]!r} is no row; wanted {{"report": "..."}}')
+        value = row[_field(list(row), field, f"{str(file)!r}, line {number}")]
+        if not isinstance(value, str | None):
+            raise UserError(f"{str(file)!r}, line {number}: the report is {json.dumps(value)[:20]}; wanted text")
+        yield value or ""
 
 
 def _parquet_rows(file: Path, field: str | None) -> Iterator[str]:
@@ -72,8 +73,12 @@ def _parquet_rows(file: Path, field: str | None) -> Iterator[str]:
     try:
         table = parquet.ParquetFile(file)
         name = _field(table.schema_arrow.names, field, repr(str(file)))
+        kind = table.schema_arrow.field(name).type
+        kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+        if not any(is_text(kind) for is_text in (pyarrow.types.is_string, pyarrow.types.is_large_string)):
+            raise UserError(f"{str(file)!r}: the column {name!r} holds {kind}; wanted text")
         for batch in table.iter_batches(columns=[name]):
-            yield from (str(value) for value in batch.column(0).to_pylist() if value is not None)
+            yield from (value for value in batch.column(0).to_pylist() if value is not None)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{str(file)!r} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 

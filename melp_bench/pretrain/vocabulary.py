@@ -45,22 +45,27 @@ def broken_words(tokenizer: Tokenizer, reports: Sequence[str], *, limit: int) ->
     for report in reports:
         text = tokenizer.normalizer.normalize_str(report) if tokenizer.normalizer else report
         pieces = tokenizer.pre_tokenizer.pre_tokenize_str(text) if tokenizer.pre_tokenizer else []
-        counts.update(word for word, _ in pieces if word.isalpha())
-    unknown = tokenizer.token_to_id("[UNK]")
+        words = (text[begin:end].strip() for _, (begin, end) in pieces)  # as written: byte pairs spell a space "Ġ"
+        counts.update(word for word in words if word.isalpha())
+    unknown = [tokenizer.token_to_id(name) for name in ("[UNK]", "<unk>")]
     found: list[str] = []
     for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if len(found) == limit or count < SEEN_AT_LEAST:
             break
-        ids = tokenizer.encode(word, add_special_tokens=False).ids
-        if len(ids) > 1 or ids == [unknown]:
+        ids = tokenizer.encode(f" {word}", add_special_tokens=False).ids  # most words follow a space
+        if len(ids) > 1 or ids[0] in unknown:
             found.append(word)
     return found
 
 
 def extend(model: Any, tokenizer: Any, words: Sequence[str]) -> None:
-    """Add words to a tokenizer and a masked language model of transformers; a new word begins as the mean of its pieces."""
-    pieces = {word: tokenizer.encode(word, add_special_tokens=False) for word in words}
-    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
+    """Add words to a tokenizer and a masked language model of transformers; a new word begins as the mean of its pieces.
+
+    Where a space is part of the words' tokens, it is of the new words', too.
+    """
+    pieces = {word: tokenizer.encode(f" {word}", add_special_tokens=False) for word in words}
+    spaced = bool(tokenizer.encode(" ", add_special_tokens=False))
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True, lstrip=spaced) for word in words])
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table = model.get_input_embeddings().weight
     with torch.no_grad():

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from melp_bench.canonical import digest
-from melp_bench.checkpoints.hub import loading, missing_weights, quiet
+from melp_bench.checkpoints.hub import first_position, loading, longest_text, missing_weights, quiet
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
 from melp_bench.pretrain import loop, vocabulary
@@ -171,6 +171,12 @@ def _model(plan: TextPlan, reports: Reports, listener: Listener) -> tuple[Any, A
         listener.say(f"{plan.model!r} has no head that guesses hidden words; a new one is drawn, and learns with the rest")
     if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
         raise UserError(f"the tokenizer of {plan.model!r} has no [MASK] or no [PAD]; wanted a BERT's")
+    if (longest := longest_text(model)) is not None and plan.max_tokens > longest:
+        raise UserError(f"--max-tokens {plan.max_tokens}: {plan.model!r} reads at most {longest} tokens")
+    if plan.vocabulary == "train" and first_position(model):
+        raise UserError(
+            f"{plan.model!r} counts positions from its padding's id, which a new vocabulary changes; use --vocabulary extend"
+        )
     if plan.vocabulary == "extend":
         vocabulary.extend(model, tokenizer, vocabulary.broken_words(tokenizer.backend_tokenizer, texts, limit=plan.words))
     elif plan.vocabulary == "train":

@@ -22,7 +22,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.hub import loading, missing_weights
+from melp_bench.checkpoints.hub import loading, longest_text, missing_weights
 from melp_bench.layers import masked_mean
 from melp_plugins.text.bert import report_features, sentence_of
 
@@ -132,7 +132,7 @@ def hugging_face(
         body, tokenizer, frame = _from_assets(source.assets, causal=causal, pooler=pooler)
     else:
         body, tokenizer, frame = _from_hub(model, causal=causal, pooler=pooler)
-    longest = _longest(body)
+    longest = longest_text(body)
     if max_tokens < len(frame.before) + len(frame.after) + 1 or (longest is not None and max_tokens > longest):
         raise mb.UserError(f"option 'max_tokens' of {model!r} is {max_tokens}; the model reads between 3 and {longest} tokens")
     layers = _layers(body)
@@ -220,14 +220,6 @@ def _frame(tokenizer: Tokenizer, pad: int | None, cls: int | None, bos: int | No
     special = np.asarray(framed.special_tokens_mask, dtype=bool)
     words = np.flatnonzero(~special)
     return Frame(tuple(framed.ids[: words[0]]), tuple(framed.ids[words[-1] + 1 :]), pad or 0)
-
-
-def _longest(body: nn.Module) -> int | None:
-    """Return how many tokens the model can number; None for any number. RoBERTa's first position follows that of padding."""
-    stated: int | None = getattr(body.config, "max_position_embeddings", None)
-    table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
-    padding: int | None = getattr(table, "padding_idx", None)
-    return stated if stated is None or padding is None else stated - padding - 1
 
 
 def _layers(body: nn.Module) -> nn.ModuleList:

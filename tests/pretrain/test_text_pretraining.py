@@ -12,8 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 import melp_bench as mb
 from melp_bench.errors import UserError
@@ -153,6 +161,50 @@ def test_an_added_word_begins_as_the_mean_of_its_pieces_and_is_one_token() -> No
     torch.testing.assert_close(model.get_input_embeddings().weight[:new].detach(), before)
 
 
+def byte_pairs() -> PreTrainedTokenizerFast:
+    """Return byte pairs as RoBERTa has them, in which a space belongs to the word after it."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = byte_level
+    names = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=list(names.values()), initial_alphabet=byte_level.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([" normal sinus rhythm"] * 9, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def roberta(tokenizer: PreTrainedTokenizerFast) -> RobertaForMaskedLM:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    return RobertaForMaskedLM(RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=34, **sizes))
+
+
+def test_a_word_added_to_byte_pairs_is_found_with_its_space() -> None:
+    wrapped = byte_pairs()
+    model = roberta(wrapped)
+    found = broken_words(wrapped.backend_tokenizer, ["normal sinus rhythm in Überleitung."] * 9, limit=9)
+    assert found == ["in", "Überleitung"]
+    assert wrapped.tokenize(" normal sinus") == ["Ġnormal", "Ġsinus"]
+    extend(model, wrapped, found)
+    shown = [token.strip() for token in wrapped.tokenize(" normal sinus Überleitung, Überleitung")]
+    assert shown == ["Ġnormal", "Ġsinus", "Überleitung", ",", "Überleitung"]
+    assert wrapped.tokenize("sinus rhythm") == byte_pairs().tokenize("sinus rhythm")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"max_tokens": 33}, "reads at most 32 tokens"), ({"vocabulary": "train", "max_tokens": 32}, "--vocabulary extend")],
+)
+def test_a_roberta_that_cannot_be_trained_so_says_why(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    wrapped = byte_pairs()
+    wrapped.save_pretrained(tmp_path / "model")
+    roberta(wrapped).save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match=said) as caught:
+        train(tmp_path / "out", plan(**({"vocabulary": "keep"} | changes), model=str(tmp_path / "model")))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_training_learns_and_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     made = train(tmp_path / "bert", plan(budget=Budget(steps=40, batch_size=16, seed=1, validate_every=20)))
     assert made["perplexity"]["after"] < 0.5 * made["perplexity"]["before"]
@@ -199,7 +251,7 @@ def write_parquet(path: Path) -> None:
 
 def test_every_kind_of_file_gives_its_reports_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a one\n\n a two \n")
-    (tmp_path / "b.jsonl").write_text('{"report": "b one", "text": "not this"}\n\n{"report": "b two"}\n')
+    (tmp_path / "b.jsonl").write_text('{"report": "b one", "text": "not this"}\n\n{"report": null}\n{"report": "b two"}\n')
     (tmp_path / "sub").mkdir()
     write_parquet(tmp_path / "sub" / "c.parquet")
     (tmp_path / "notes.md").write_text("no report")
@@ -216,6 +268,8 @@ def test_every_kind_of_file_gives_its_reports_in_the_order_of_names(tmp_path: Pa
         ("x.txt", lambda p: p.write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
         ("x.jsonl", lambda p: p.write_text('{"a": 1}'), "--field"),
         ("x.jsonl", lambda p: p.write_text('{"text": 1}'), "wanted text"),
+        ("x.jsonl", lambda p: p.write_text('["a"]'), "is no row"),
+        ("x.parquet", lambda p: pq.write_table(pa.table({"report": [1, 2]}), p), "'report' holds int64; wanted text"),
         ("x.jsonl", lambda p: p.write_text("{"), "line 1: not JSON"),
         ("x.parquet", lambda p: p.write_text("nothing"), "cannot be read as Parquet"),
     ],
