@@ -163,8 +163,7 @@ def test_an_added_word_begins_as_the_mean_of_its_pieces_and_is_one_token() -> No
 
 def byte_pairs() -> PreTrainedTokenizerFast:
     """Return byte pairs as RoBERTa has them, in which a space belongs to the word after it."""
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer, byte_level = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = byte_level
     names = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
     trainer = trainers.BpeTrainer(
