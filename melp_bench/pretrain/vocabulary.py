@@ -53,7 +53,7 @@ def broken_words(tokenizer: Tokenizer, reports: Sequence[str], *, limit: int) ->
         if len(found) == limit or count < SEEN_AT_LEAST:
             break
         ids = tokenizer.encode(f" {word}", add_special_tokens=False).ids  # most words follow a space
-        if len(ids) > 1 or ids[0] in unknown:
+        if len(ids) != 1 or ids[0] in unknown:  # none at all: byte pairs without a token for the unknown
             found.append(word)
     return found
 
@@ -61,13 +61,14 @@ def broken_words(tokenizer: Tokenizer, reports: Sequence[str], *, limit: int) ->
 def extend(model: Any, tokenizer: Any, words: Sequence[str]) -> None:
     """Add words to a tokenizer and a masked language model of transformers; a new word begins as the mean of its pieces.
 
-    Where a space is part of the words' tokens, it is of the new words', too.
+    One without pieces begins as the mean of all. Where a space is part of the words' tokens, it is of the new words', too.
     """
     pieces = {word: tokenizer.encode(f" {word}", add_special_tokens=False) for word in words}
     spaced = bool(tokenizer.encode(" ", add_special_tokens=False))
     tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True, lstrip=spaced) for word in words])
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table = model.get_input_embeddings().weight
+    known = len(tokenizer) - len(words)
     with torch.no_grad():
         for word, ids in pieces.items():
-            table[tokenizer.convert_tokens_to_ids(word)] = table[ids].mean(dim=0)
+            table[tokenizer.convert_tokens_to_ids(word)] = table[ids or range(known)].mean(dim=0)

@@ -161,6 +161,19 @@ def test_an_added_word_begins_as_the_mean_of_its_pieces_and_is_one_token() -> No
     torch.testing.assert_close(model.get_input_embeddings().weight[:new].detach(), before)
 
 
+def test_a_word_without_pieces_begins_as_the_mean_of_all() -> None:
+    tokenizer = Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[]))  # without a token for the unknown: it is dropped
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    found = broken_words(tokenizer, ["a xyz b"] * 9, limit=9)
+    assert found == ["xyz"]
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = BertForMaskedLM(BertConfig(vocab_size=2, pad_token_id=0, **sizes))
+    extend(model, wrapped, found)
+    table = model.get_input_embeddings().weight.detach()
+    torch.testing.assert_close(table[2], table[:2].mean(0))
+
+
 def byte_pairs() -> PreTrainedTokenizerFast:
     """Return byte pairs as RoBERTa has them, in which a space belongs to the word after it."""
     tokenizer, byte_level = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False)
