@@ -162,11 +162,14 @@ def _fetch(where: str) -> Path:
     """Return the local path of a hub file, downloaded by huggingface_hub's own client into its own cache."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.utils import logging as told
 
     match = _HUB.fullmatch(where)
     if match is None or ".." in where:
         raise UserError(f"{where!r} is no hub address; wanted 'hf:owner/name' or 'hf:owner/name/file'")
     repository, name = match.groups()
+    level = told.get_verbosity()
+    told.set_verbosity_error()  # each try that failed; what came of them is said below
     try:
         if name is None:
             files = [file for file in HfApi().list_repo_files(repository) if file.endswith(SUFFIXES)]
@@ -176,3 +179,5 @@ def _fetch(where: str) -> Path:
         return Path(hf_hub_download(repository, name))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(f"cannot fetch {where!r} ({_line(error)}); download it yourself and give the file") from error
+    finally:
+        told.set_verbosity(level)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi, constants
 from safetensors.torch import save_file
 
 from melp_bench.checkpoints.published import read_published
@@ -149,3 +150,39 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 def test_an_odd_hub_address_is_refused_before_any_request(address: str) -> None:
     with pytest.raises(UserError, match="no hub address"):
         read_published(address)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a repository's only revision in the hub's own cache, with nothing else to be reached."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    revision, repository = "a" * 40, tmp_path / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision)
+    return repository / "snapshots" / revision
+
+
+def test_a_file_of_the_hub_is_read_from_its_cache(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (cache / "sub").mkdir(parents=True)
+    torch.save({"model": TENSORS}, cache / "sub" / "f.pt")
+    read = read_published("hf:owner/name/sub/f.pt")
+    assert read.source == "hf:owner/name/sub/f.pt"
+    assert read.tensors.keys() == TENSORS.keys()
+    with pytest.raises(UserError, match=r"cannot fetch 'hf:owner/name/absent\.pt'") as caught:
+        read_published("hf:owner/name/absent.pt")
+    assert "\n" not in str(caught.value)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_the_only_weights_of_a_repository_need_no_name_and_several_are_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir(parents=True)
+    save_file(TENSORS, cache / "f.safetensors")
+    files = ["README.md", "f.safetensors"]
+    monkeypatch.setattr(HfApi, "list_repo_files", lambda self, repository: files)
+    assert read_published("hf:owner/name").tensors.keys() == TENSORS.keys()
+    files.append("sub/g.pth")
+    with pytest.raises(UserError, match=r"2 weight files; name one: f\.safetensors, sub/g\.pth"):
+        read_published("hf:owner/name")
