@@ -169,7 +169,7 @@ def _fetch(where: str) -> Path:
         raise UserError(f"{where!r} is no hub address; wanted 'hf:owner/name' or 'hf:owner/name/file'")
     repository, name = match.groups()
     level = told.get_verbosity()
-    told.set_verbosity_error()  # each try that failed; what came of them is said below
+    told.set_verbosity(logging.ERROR)  # each try that failed; what came of them is said below
     try:
         if name is None:
             files = [file for file in HfApi().list_repo_files(repository) if file.endswith(SUFFIXES)]
