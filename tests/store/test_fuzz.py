@@ -41,9 +41,9 @@ CASES = 260
 """Of each of ten sources."""
 CODES = {
     "all-zero", "bad-gain", "bad-rate", "checksum-mismatch", "duplicate-lead", "flat", "implausible-amplitude",
-    "infinite-samples", "missing-file", "missing-leads", "missing-samples", "too-short", "truncated", "unknown-unit",
-    "unreadable-file", "unreadable-header", "unreadable-samples", "unsafe-path", "unsupported-format", "wrong-shape",
-    "zero-byte-file",
+    "infinite-samples", "missing-file", "missing-leads", "missing-samples", "several-segments", "too-short", "truncated",
+    "unknown-unit", "unreadable-file", "unreadable-header", "unreadable-samples", "unsafe-path", "unsupported-format",
+    "wrong-shape", "zero-byte-file",
 }  # fmt: skip
 EVERY_CASE = settings(
     max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -310,7 +310,7 @@ def edits(table: list[list[str]]) -> Iterator[tuple[str, list[list[str]], set[st
     yield "V", edit(table, 2, "1000(0)/V"), {"implausible-amplitude"}
     yield "mmHg", edit(table, 2, "1000(0)/mmHg"), {"unknown-unit"}
     yield "zero far off", edit(table, 2, "1000(90000)/mV"), {"large-offset"}
-    yield "zero out of this world", edit(table, 2, "1000(-2147483648)/mV"), {"implausible-amplitude"}
+    yield "zero out of this world", edit(table, 2, "1000(-2147483648)/mV"), {"implausible-amplitude", "gain-erratum"}
     for rate in ("-500", "0", "nan", "inf", "1e999", "", "five", "1", "9999999"):
         yield f"rate {rate}", first(table, 2, rate), {"bad-rate", "too-short", "unreadable-header"}
     for count in ("999999999999", "1" + table[0][3], str(int(table[0][3]) - 1), str(int(table[0][3]) // 2), "-5", "1e4"):
@@ -342,7 +342,7 @@ def edits(table: list[list[str]]) -> Iterator[tuple[str, list[list[str]], set[st
         reasons = {"checksum-mismatch", "unsupported-format", "truncated", "implausible-amplitude", "missing-samples"}
         if form not in table[1][1]:
             yield f"format {form}", edit(table, 1, form), reasons
-    yield "several segments", first(table, 0, f"{table[0][0]}/3"), {"unreadable-header"}
+    yield "several segments", first(table, 0, f"{table[0][0]}/3"), {"several-segments"}
     yield "checksum", edit(table, 6, "12345", [3]), {"checksum-mismatch"}
     yield "a name twice", edit(table, 8, "V1"), {"duplicate-lead"}
     yield "a strange name", edit(table, 8, "ECG9", [4]), {"missing-leads"}
