@@ -44,11 +44,25 @@ def quiet() -> Iterator[None]:
     if downloads:
         enable_progress_bars()
     try:
-        yield
+        with silent_tries():
+            yield
     finally:
         told.set_verbosity(level)
         if bars:
             told.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def silent_tries() -> Iterator[None]:
+    """Keep the hub's client from telling each try that failed; what came of them is an error."""
+    from huggingface_hub.utils import logging as told
+
+    level = told.get_verbosity()
+    told.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        told.set_verbosity(level)
 
 
 def longest_text(body: Any) -> int | None:

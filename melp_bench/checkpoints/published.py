@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from melp_bench.checkpoints.hub import silent_tries
 from melp_bench.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -162,22 +163,19 @@ def _fetch(where: str) -> Path:
     """Return the local path of a hub file, downloaded by huggingface_hub's own client into its own cache."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from huggingface_hub.utils import logging as told
 
     match = _HUB.fullmatch(where)
     if match is None or ".." in where:
         raise UserError(f"{where!r} is no hub address; wanted 'hf:owner/name' or 'hf:owner/name/file'")
     repository, name = match.groups()
-    level = told.get_verbosity()
-    told.set_verbosity(logging.ERROR)  # each try that failed; what came of them is said below
     try:
-        if name is None:
-            files = [file for file in HfApi().list_repo_files(repository) if file.endswith(SUFFIXES)]
-            if len(files) != 1:
-                raise UserError(f"{where!r} has {len(files)} weight files; name one: {', '.join(files[:12]) or 'none there'}")
-            name = files[0]
-        return Path(hf_hub_download(repository, name))
+        with silent_tries():
+            if name is None:
+                files = [file for file in HfApi().list_repo_files(repository) if file.endswith(SUFFIXES)]
+                if len(files) != 1:
+                    listed = ", ".join(files[:12]) or "none there"
+                    raise UserError(f"{where!r} has {len(files)} weight files; name one: {listed}")
+                name = files[0]
+            return Path(hf_hub_download(repository, name))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(f"cannot fetch {where!r} ({_line(error)}); download it yourself and give the file") from error
-    finally:
-        told.set_verbosity(level)

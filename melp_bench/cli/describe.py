@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from melp_bench.errors import UserError
+
 if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
     from melp_bench.protocol import Protocol
@@ -24,19 +26,19 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
     """Return the facts of a component, which is built with `options`; one that does not build says why.
 
     Raises:
-        UserError: an option is unknown or of the wrong type.
+        UserError: an option is unknown, of the wrong type, or missing beside others.
     """
     from melp_bench.components import TextSource
     from melp_bench.testing.inputs import SIZES
     from melp_bench.testing.text import REPORTS
 
-    resolved = entry.resolve(options)
     given: dict[str, tuple[object, ...]] = {"text encoder": (TextSource(reports=REPORTS),), "objective": (SIZES,)}
     facts: Facts = [("summary", entry.summary)]
-    try:
-        facts += _built(kind, partial(entry.build, *given.get(kind, ()), **resolved))
-    except Exception as error:  # a stranger's code; the rest can still be shown
-        facts.append(("does not build", f"{type(error).__name__}: {error}"))
+    needed = [name for name, p in entry.options().items() if p.default is inspect.Parameter.empty and name not in options]
+    if needed and not options:
+        facts.append(("to see more", f"melp-bench show {entry.name} " + " ".join(f"--option {name}=VALUE" for name in needed)))
+    else:
+        facts += _try(kind, partial(entry.build, *given.get(kind, ()), **entry.resolve(options)))
     if kind == "ECG encoder":
         facts += _published(entry)
     return [
@@ -46,6 +48,16 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
         ("plugin", entry.plugin),
         ("options", "\n".join(f"{n} = {_default(p)}" for n, p in entry.options().items()) or "none"),
     ]
+
+
+def _try(kind: str, build: Callable[[], Any]) -> Facts:
+    """Return the facts of what `build` makes, or why it makes nothing."""
+    try:
+        return _built(kind, build)
+    except UserError as error:
+        return [("does not build", str(error))]
+    except Exception as error:  # a stranger's code; the rest can still be shown
+        return [("does not build", f"{type(error).__name__}: {error}")]
 
 
 def _built(kind: str, build: Callable[[], Any]) -> Facts:

@@ -3,8 +3,8 @@
 Papers: Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL (Strodthoff et al., 2020),
     https://arxiv.org/abs/2004.13701; Bag of Tricks for Image Classification (He et al., 2019); InceptionTime (Fawaz et al.,
     2020); Time Series Classification from Scratch with Deep Neural Networks (Wang et al., 2017),
-    https://arxiv.org/abs/1611.06455; Deep Residual Learning for Image Recognition (He et al., 2016), whose 34 and 50 layers
-    stand here in one dimension, without the pooling after the stem
+    https://arxiv.org/abs/1611.06455; Deep Residual Learning for Image Recognition (He et al., 2016), whose 18, 34 and 50 layers
+    stand here in one dimension, without the pooling after the stem; `resnet1d-18` by itself is the demo's small one
 Licence of the published code: GPL-3.0; this is written from the papers. Parameter names are the published ones, for the xresnet
 below `layers.`.
 As published: 100 Hz, amplitudes scaled by one mean and deviation of the whole training set, for which the z-score of each
@@ -262,7 +262,8 @@ def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
     """Return the reference encoders."""
     wang, he = "https://arxiv.org/abs/1611.06455", "https://arxiv.org/abs/1512.03385"
     deep: list[mb.Entry[mb.ECGEncoder]] = [
-        mb.Entry(f"resnet1d-{n}", partial(resnet1d, n), f"{n}-layer 1-D ResNet, plain", he, "MIT") for n in (34, 50)
+        mb.Entry(name, partial(resnet1d, depth), f"{depth}-layer 1-D ResNet, plain", he, "MIT")
+        for name, depth in (("resnet1d-18-plain", 18), ("resnet1d-34", 34), ("resnet1d-50", 50))
     ]
     return [
         mb.Entry(

@@ -103,7 +103,7 @@ def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
         mb.Entry(
             name="resnet1d-18",
             build=resnet1d_18,
-            summary="18-layer 1-D ResNet with MERL's attention pool",
+            summary="small 18-layer 1-D ResNet with MERL's attention pool, the demo's; at full size: resnet1d-18-plain",
             source="https://arxiv.org/abs/2403.06659",
             license="MIT",
         )

@@ -7,10 +7,12 @@ import re
 import pytest
 
 from melp_bench.cli.describe import describe_component
+from melp_bench.errors import UserError
 from melp_bench.plugins import discover
 from melp_bench.throughput.cost import gflops_per_record
 
-ENCODERS = {entry.name: entry for entry in discover().ecg_encoders}
+CATALOGUE = discover()
+ENCODERS = {entry.name: entry for entry in CATALOGUE.ecg_encoders}
 
 
 @pytest.mark.parametrize("name", list(ENCODERS))
@@ -39,3 +41,18 @@ def test_an_encoder_that_does_not_build_says_why_and_shows_the_rest() -> None:
     facts = dict(describe_component("ECG encoder", ENCODERS["resnet1d-18"], {"pool_width": 30}))
     assert "multiple" in facts["does not build"]
     assert facts["licence"] == "MIT"
+
+
+def test_a_component_that_must_be_told_what_to_build_shows_the_rest_and_how_to_tell_it() -> None:
+    facts = dict(describe_component("text encoder", CATALOGUE.text_encoders["hf"], {}))
+    assert facts["to see more"] == "melp-bench show hf --option model=VALUE"
+    assert "does not build" not in facts
+    assert facts["options"].startswith("model = (must be given)\n")
+    with pytest.raises(UserError, match="needs the option 'model'"):
+        describe_component("text encoder", CATALOGUE.text_encoders["hf"], {"causal": "true"})
+
+
+def test_a_reference_of_18_layers_stands_beside_those_of_34_and_50() -> None:
+    sizes = [sum(p.numel() for p in ENCODERS[f"resnet1d-{name}"].build().parameters()) for name in ("18-plain", "34", "50")]
+    assert 3.9e6 < sizes[0] < sizes[1] < sizes[2]
+    assert "resnet1d-18-plain" in ENCODERS["resnet1d-18"].summary
