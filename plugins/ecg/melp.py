@@ -4,14 +4,16 @@ Paper: From Token to Rhythm: A Multi-Scale Approach for ECG-Language Pretraining
 Code and weights: https://github.com/HKU-MedAI/MELP (MIT). Written from the paper and parity data.
 
 As published: the embedding that a linear probe reads leaves out the projection that zero-shot uses; here they are
-`Features.embedding` and `Features.rhythm`. The published stage-1 model masks tokens at random even when evaluated; its
-embeddings, and this encoder, do not. The number of contrast queries differs between published files (10, 12, 13) and is
-read from the file. Its leads are in MIMIC-IV-ECG's order, aVF before aVL.
+`Features.embedding` and `Features.rhythm`, and both are projected in the corrected entry `melp-projected`. The published
+stage-1 model masks tokens at random even when evaluated; its embeddings, and this encoder, do not. The number of contrast
+queries differs between published files (10, 12, 13) and is read from the file. Its leads are in MIMIC-IV-ECG's order, aVF
+before aVL.
 Shapes: B records, L leads, T samples, N tokens, Q queries, D channels.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,9 +53,16 @@ class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
     corpora = ("mimic-iv-ecg",)
 
     def __init__(
-        self, *, size: str = "small", contrast_queries: int = 13, caption_queries: int = 128, dropout: float = 0.1
+        self,
+        projected_probe: bool = False,
+        *,
+        size: str = "small",
+        contrast_queries: int = 13,
+        caption_queries: int = 128,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.projected_probe = projected_probe
         if size not in SIZES:
             raise mb.UserError(f"option 'size' of 'melp' is {size!r}; wanted one of {', '.join(SIZES)}")
         self.width, context = CAPTION, SIZES[size].width
@@ -83,7 +92,8 @@ class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
         queries = self.ln_contrast(self.attn_pool_contrast(tokens))  # (B, Q, 256)
         beats = queries @ self.proj_contrast  # (B, Q, 256)
         caption = self.ln_caption(self.attn_pool_caption(tokens))  # (B, 128, 768)
-        return mb.Features(rhythm=beats.mean(1), embedding=queries.mean(1), beats=beats, tokens=caption)
+        probed = beats if self.projected_probe else queries
+        return mb.Features(rhythm=beats.mean(1), embedding=probed.mean(1), beats=beats, tokens=caption)
 
     def wav2vec2(self) -> Wav2Vec2:
         """Return the backbone, for masked prediction."""
@@ -138,14 +148,11 @@ FAMILY = mb.Family(
 
 @mb.hookimpl
 def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
-    """Return MELP's ECG encoder."""
+    """Return MELP's ECG encoder, and the one whose probes read what zero-shot reads."""
+    paper, what = "https://arxiv.org/abs/2506.21803", "MELP's ECG encoder"
+    parts = f"{what}: wav2vec2-CMSC, 8 layers, with contrast and caption poolers"
+    probed = f"{what}, of which probes read the projection that zero-shot reads"
     return [
-        mb.Entry(
-            name="melp",
-            build=MELPEncoder,
-            summary="MELP's ECG encoder: wav2vec2-CMSC, 8 layers, with contrast and caption poolers",
-            source="https://arxiv.org/abs/2506.21803",
-            license="MIT",
-            published=FAMILY,
-        )
+        mb.Entry("melp", MELPEncoder, parts, paper, "MIT", FAMILY),
+        mb.Entry("melp-projected", partial(MELPEncoder, True), probed, paper, "MIT", FAMILY),
     ]

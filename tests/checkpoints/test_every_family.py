@@ -22,7 +22,10 @@ from melp_bench.plugins import discover
 
 CATALOGUE = discover()
 ENTRIES = {entry.name: entry for entry in CATALOGUE.ecg_encoders if entry.published is not None}
-SAME_FILE = {frozenset({"heartlang", "heartlang-all-leads"})}  # one published file, two ways to cut a record
+SAME_FILE = {  # one published file, two ways to cut a record, and two to probe it
+    frozenset({"heartlang", "heartlang-all-leads"}),
+    frozenset({"melp", "melp-projected"}),
+}
 NAMES = list(ENTRIES)
 
 

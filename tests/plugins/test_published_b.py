@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import melp_bench as mb
 from melp_bench.checkpoints.fitting import Layout, fit, publish
-from melp_plugins.ecg import merl, ptbxl_reference, st_mem
+from melp_plugins.ecg import melp, merl, ptbxl_reference, st_mem
 from melp_plugins.ecg.merl_layers import AttentionPool
 from melp_plugins.ecg.timm_image import HOP, WINDOW, TimmImage, bands, spectrogram
 from melp_plugins.objectives.st_mem import MaskedLeads
@@ -139,6 +139,19 @@ def test_the_encoder_alone_is_the_pooled_embedding_of_the_whole(name: str) -> No
     assert torch.equal(one.rhythm, three.embedding)
     assert (whole.projected, alone.projected) == (True, False)
     assert projected.embedding_width == three.embedding.shape[1] == 256
+
+
+def test_probes_of_melp_read_the_projection_in_the_corrected_entry_only() -> None:
+    entries = {entry.name: entry for entry in melp.melp_ecg_encoders()}
+    with torch.no_grad():
+        published, corrected = (entries[name].build(caption_queries=2) for name in ("melp", "melp-projected"))
+        corrected.load_state_dict(published.state_dict(), strict=True)
+        tokens = noise(2, 9, 768)
+        one, two = published.eval().pooled(tokens), corrected.eval().pooled(tokens)
+    assert torch.equal(one.rhythm, two.rhythm)
+    assert torch.equal(two.embedding, two.rhythm)
+    torch.testing.assert_close(one.embedding @ published.proj_contrast, two.embedding, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(one.embedding, two.embedding, atol=1e-2)
 
 
 def test_an_unknown_probe_is_refused_by_name() -> None:
