@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from melp_bench.canonical import digest
 from melp_bench.checkpoints.hub import first_position, loading, longest_text, missing_weights, quiet
+from melp_bench.checkpoints.published import file_sha256
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
 from melp_bench.pretrain import loop, vocabulary
@@ -62,13 +63,22 @@ class TextPlan:
     learning_rate: float
 
     def identity(self, reports: Reports) -> str:
-        """Return the digest of the plan and the reports."""
+        """Return the digest of the plan, the reports and, where the model is a local folder, its files."""
         content = hashlib.sha256()
         for part in (reports.train, reports.held_out):
             for position in part:
                 content.update(reports.texts[position].encode() + b"\0")
             content.update(b"\1")
-        return digest({"version": VERSION, "loop": loop.VERSION, "plan": asdict(self), "reports": content.hexdigest()})
+        told = {"version": VERSION, "loop": loop.VERSION, "plan": asdict(self), "reports": content.hexdigest()}
+        return digest(told | ({"files": files} if (files := _local_files(self.model)) else {}))
+
+
+def _local_files(model: str | None) -> dict[str, str]:
+    """Return the SHA-256 of each file of a local model; none of one on the hub."""
+    folder = Path(model.removeprefix("hf:")).expanduser() if model else None
+    if folder is None or not folder.is_dir():
+        return {}
+    return {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def pretrain_text(

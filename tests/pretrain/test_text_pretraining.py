@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -27,7 +24,7 @@ import melp_bench as mb
 from melp_bench.errors import UserError
 from melp_bench.pretrain.loop import Budget
 from melp_bench.pretrain.masked_words import TERM, MaskedWords, ReportSource, Words, hide, perplexity
-from melp_bench.pretrain.texts import read_reports, split_by_text
+from melp_bench.pretrain.texts import split_by_text
 from melp_bench.pretrain.vocabulary import SPECIAL, broken_words, extend, learn_wordpiece
 from melp_bench.run.text_training import DONE, Reports, TextPlan, pretrain_text
 from melp_bench.run.training import make_fabric
@@ -203,6 +200,15 @@ def test_a_word_added_to_byte_pairs_is_found_with_its_space() -> None:
     assert wrapped.tokenize("sinus rhythm") == byte_pairs().tokenize("sinus rhythm")
 
 
+def test_another_model_at_the_same_place_is_another_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    asked, reports = plan(vocabulary="keep", model=str(tmp_path)), Reports(TEXTS, *split_by_text(TEXTS), corpus="made")
+    before = asked.identity(reports)
+    assert asked.identity(reports) == before
+    (tmp_path / "config.json").write_text("{ }")
+    assert asked.identity(reports) != before
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"max_tokens": 33}, "reads at most 32 tokens"), ({"vocabulary": "train", "max_tokens": 32}, "--vocabulary extend")],
@@ -255,52 +261,6 @@ def test_a_model_goes_on_in_its_own_or_another_vocabulary_and_opens_as_a_text_en
     assert len(AutoTokenizer.from_pretrained(tmp_path / "second")) == grown
     want = load_file(tmp_path / "second" / "model.safetensors")["bert.encoder.layer.0.output.dense.weight"]
     assert torch.equal(encoder.state_dict()["body.encoder.layer.0.output.dense.weight"], want)
-
-
-def write_parquet(path: Path) -> None:
-    pq.write_table(pa.table({"text": ["c one", None, " "], "other": ["x", "y", "z"]}), path)
-
-
-def test_every_kind_of_file_gives_its_reports_in_the_order_of_names(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a one\n\n a two \n")
-    (tmp_path / "b.jsonl").write_text('{"report": "b one", "text": "not this"}\n\n{"report": null}\n{"report": "b two"}\n')
-    (tmp_path / "sub").mkdir()
-    write_parquet(tmp_path / "sub" / "c.parquet")
-    (tmp_path / "notes.md").write_text("no report")
-    assert read_reports(tmp_path) == ["a one", "a two", "b one", "b two", "c one"]
-    assert read_reports(tmp_path / "sub" / "c.parquet", "other") == ["x", "y", "z"]
-
-
-@pytest.mark.parametrize(
-    ("name", "write", "said"),
-    [
-        ("absent", lambda p: None, "no reports at"),
-        ("x.csv", lambda p: p.write_text("a"), "no kind that we read"),
-        ("x.txt", lambda p: p.write_text("\n \n"), "no report in"),
-        ("x.txt", lambda p: p.write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
-        ("x.jsonl", lambda p: p.write_text('{"a": 1}'), "--field"),
-        ("x.jsonl", lambda p: p.write_text('{"text": 1}'), "wanted text"),
-        ("x.jsonl", lambda p: p.write_text('["a"]'), "is no row"),
-        ("x.parquet", lambda p: pq.write_table(pa.table({"report": [1, 2]}), p), "'report' holds int64; wanted text"),
-        ("x.jsonl", lambda p: p.write_text("{"), "line 1: not JSON"),
-        ("x.parquet", lambda p: p.write_text("nothing"), "cannot be read as Parquet"),
-    ],
-)
-def test_files_that_hold_no_reports_are_told_in_one_line(
-    tmp_path: Path, name: str, write: Callable[[Path], object], said: str
-) -> None:
-    write(tmp_path / name)
-    with pytest.raises(UserError, match=said) as caught:
-        read_reports(tmp_path / name)
-    assert "\n" not in str(caught.value)
-
-
-def test_copies_of_a_report_stand_on_one_side() -> None:
-    texts = [f"report {i % 500}" for i in range(2000)]
-    train_on, held = split_by_text(texts)
-    assert sorted([*train_on.tolist(), *held.tolist()]) == list(range(2000))
-    assert not {texts[i] for i in train_on} & {texts[i] for i in held}
-    assert 0.02 < len(held) / 2000 < 0.09
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
