@@ -162,7 +162,7 @@ def exchanged_electrodes(slopes: Mapping[str, Array]) -> bool:
 
     Not found: left arm and left leg (2 % and none, as in untouched records). The means of P, QRS and T in windows, predicted by
     ridge regression on 161 records of other sources, put 90 % of PTB-XL's pairs of right and exchanged wiring in order and
-    89 % of LUDB's (with its headers' gains); but with a threshold that alarms on 1 % of the right ones they find 20 % and 43 % of
+    89 % of LUDB's (with its headers' gains); with a threshold that alarms on 1 % of the right ones they find 20 % and 43 % of
     the exchanged. Nor are neighbouring chest leads: V1 and V2 22.5 % and 26 %, any other two as in untouched records.
 
     False where a lead is lacking, or dead.
