@@ -162,7 +162,7 @@ def exchanged_electrodes(slopes: Mapping[str, Array]) -> bool:
 
     Not found: left arm and left leg (2 % and none, as in untouched records). One record hardly tells them: of the means of a
     median beat in 23 windows of I, II and the chest leads, and their products, the best of 45 fitted classifiers (logistic and
-    kernel, on the 197 and 347 records of all other sources) put 92 % of LUDB's and 96 % of PTB-XL's pairs of right and exchanged
+    kernel, on the 197 and 347 records of other sources) put 92 % of LUDB's and 96 % of PTB-XL's pairs of right and exchanged
     wiring in order, and with the threshold that alarms on 1 % of the right ones found 65 % and 88 % of the exchanged: no rule
     for 95 % at 1 % comes of that. Nor are neighbouring chest leads found: V1 and V2 22.5 % and 26 %, any other two as in
     untouched records.
