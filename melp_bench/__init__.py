@@ -6,12 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from melp_bench.checkpoints.family import Family
-    from melp_bench.components import ECGEncoder, Objective, Sizes, TextBatch, TextEncoder, TextSource
+    from melp_bench.components import ECGEncoder, Heads, Objective, Sizes, TextBatch, TextEncoder, TextSource, View, Widths
     from melp_bench.errors import NotApplicable, UnknownName, UserError
+    from melp_bench.evaluations import Evaluation, Measurement
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
     from melp_bench.leads import LEADS
+    from melp_bench.metrics import Metric
+    from melp_bench.predictions import Predictions
+    from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
     from melp_bench.signal import Scaling, SignalSpec
@@ -19,12 +22,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "checkpoints.family": "Family",
-    "components": "ECGEncoder Objective Sizes TextBatch TextEncoder TextSource",
+    "published.family": "Family",
+    "components": "ECGEncoder Heads Objective Sizes TextBatch TextEncoder TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
+    "evaluations": "Evaluation Measurement",
     "features": "Features",
     "hookspecs": "hookimpl",
     "leads": "LEADS",
+    "metrics": "Metric",
+    "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
     "signal": "Scaling SignalSpec",
@@ -38,10 +44,15 @@ __all__ = [
     "Download",
     "ECGEncoder",
     "Entry",
+    "Evaluation",
     "Family",
     "Features",
+    "Heads",
+    "Measurement",
+    "Metric",
     "NotApplicable",
     "Objective",
+    "Predictions",
     "RecordInfo",
     "Scaling",
     "Signal",
@@ -53,6 +64,8 @@ __all__ = [
     "TextSource",
     "UnknownName",
     "UserError",
+    "View",
+    "Widths",
     "hookimpl",
 ]
 

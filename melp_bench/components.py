@@ -1,6 +1,6 @@
-"""The four kinds of components a plugin can offer; datasets are defined in `records`, without torch.
+"""Components that a plugin can offer and that are made of tensors; datasets, evaluations and metrics have files of their own.
 
-Shapes: B records, L leads, T samples, N tokens, Q beats, D channels.
+Shapes: B records, L leads, T samples, N tokens, Q segments, D channels.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from melp_bench.features import Features
@@ -21,6 +22,7 @@ __all__ = [
     "Dataset",
     "Download",
     "ECGEncoder",
+    "Heads",
     "Objective",
     "RecordInfo",
     "Signal",
@@ -29,6 +31,8 @@ __all__ = [
     "TextBatch",
     "TextEncoder",
     "TextSource",
+    "View",
+    "Widths",
 ]
 
 # ---------------------------------------------------------------------------------------------------------- encoders
@@ -39,11 +43,11 @@ class ECGEncoder(nn.Module, ABC):
 
     Attributes:
         spec: the signal it wants.
-        width: channels of `Features.tokens`; of `rhythm`, `beats` and `embedding` too where the next two say nothing else.
-        rhythm_width: channels of `Features.rhythm` and `Features.beats`.
+        width: channels of `Features.tokens`; of `record`, `segments` and `embedding` too where the next two say nothing else.
+        record_width: channels of `Features.record` and `Features.segments`.
         embedding_width: channels of `Features.embedding`, which probes read.
-        projected: True if `rhythm` and `beats` already live in the space shared with reports (a published model with its own
-            projection); then no head is put on them and `rhythm_width` is the shared width.
+        projected: True if `record` and `segments` already live in the space shared with reports (a published model with its own
+            projection); then no head is put on them and `record_width` is the shared width.
         corpora: names of the datasets its published weights have seen.
     """
 
@@ -53,8 +57,8 @@ class ECGEncoder(nn.Module, ABC):
     corpora: tuple[str, ...] = ()
 
     @property
-    def rhythm_width(self) -> int:
-        """Channels of `rhythm` and `beats`."""
+    def record_width(self) -> int:
+        """Channels of `record` and `segments`."""
         return self.width
 
     @property
@@ -64,7 +68,7 @@ class ECGEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, signal: Tensor) -> Features:
-        """Return features of `signal` (B, L, T), which is as `spec` asks: at least `rhythm`, `embedding` and `tokens`."""
+        """Return features of `signal` (B, L, T), which is as `spec` asks: at least `record`, `embedding` and `tokens`."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class TextBatch:
 
 
 class TextEncoder(nn.Module, ABC):
-    """Reports in, features out: `rhythm` is the whole report, `beats` its sentences, `tokens` its words.
+    """Reports in, features out: `record` is the whole report, `segments` its sentences, `tokens` its words.
 
     Attributes:
         width: channels of its features.
@@ -122,10 +126,54 @@ class TextEncoder(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
+class Widths:
+    """What heads are built from: the widths of what encoders offer of their own."""
+
+    ecg_record: int
+    ecg_tokens: int
+    ecg_segments: int = 0  # 0 where the encoder offers none
+    ecg_projected: bool = False  # its record and segments are in the shared space already
+    text: int = 0  # 0 without a text encoder
+    text_projected: bool = False
+
+
+class Heads(nn.Module, ABC):
+    """From what encoders offer into the space that records and reports share.
+
+    Attributes:
+        width: channels of the shared space.
+    """
+
+    width: int
+
+    @abstractmethod
+    def ecg(self, features: Features) -> Features:
+        """Return the features of records with `record`, and `segments` if any, in the shared space."""
+
+    @abstractmethod
+    def text(self, features: Features) -> Features:
+        """Return the features of reports with `record`, and `segments` if any, in the shared space."""
+
+
+class View(ABC):
+    """Another look at a record, made in a batch on the records' device.
+
+    Attributes:
+        part: the share of the record it looks at, taken before `conform`: (0.0, 0.5) is its first half.
+    """
+
+    part: tuple[float, float] = (0.0, 1.0)
+
+    @abstractmethod
+    def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the view of conformed `signal` (B, L, T), of the same shape; all that is random comes from `generator`."""
+
+
+@dataclass(frozen=True)
 class Sizes:
     """The widths an objective may need to build its own layers."""
 
-    shared: int  # width of rhythm and beats after the heads, in the space both modalities share
+    shared: int  # width of record and segments after the heads, in the space both modalities share
     embedding: int  # width of ecg.embedding
     ecg_tokens: int
     text_tokens: int = 0  # 0 without a text encoder

@@ -32,7 +32,7 @@ class Embedded:
     """Features of every record of a store, in its order."""
 
     embedding: Tensor  # (N, P) what probes read
-    rhythm: Tensor  # (N, D) in the shared space
+    record: Tensor  # (N, D) in the shared space
 
 
 def embed(
@@ -60,9 +60,9 @@ def embed(
         for start in range(0, len(store), batch_size):
             positions = np.arange(start, min(start + batch_size, len(store)))
             features = model.ecg(store.batch(positions, model.encoder.spec, device=device))
-            parts.append((features.embedding.float().cpu(), features.rhythm.float().cpu()))
+            parts.append((features.embedding.float().cpu(), features.record.float().cpu()))
             advance(int(positions[-1]) + 1, len(store))
-    tensors = {"embedding": torch.cat([e for e, _ in parts]), "rhythm": torch.cat([r for _, r in parts])}
+    tensors = {"embedding": torch.cat([e for e, _ in parts]), "record": torch.cat([r for _, r in parts])}
     atomic_write(path, save(tensors))
     return Embedded(**tensors)
 
@@ -75,10 +75,10 @@ def _read(path: Path, num_records: int) -> Embedded | None:
         tensors = load_file(path)
     except (SafetensorError, OSError):
         return None
-    if set(tensors) != {"embedding", "rhythm"}:
+    if set(tensors) != {"embedding", "record"}:
         return None
-    embedded = Embedded(tensors["embedding"], tensors["rhythm"])
-    return embedded if len(embedded.embedding) == len(embedded.rhythm) == num_records else None
+    embedded = Embedded(tensors["embedding"], tensors["record"])
+    return embedded if len(embedded.embedding) == len(embedded.record) == num_records else None
 
 
 def prompt_encoder(model: Model, device: torch.device) -> Callable[[Sequence[str]], Tensor] | None:
@@ -89,6 +89,6 @@ def prompt_encoder(model: Model, device: torch.device) -> Callable[[Sequence[str
 
     def encode(prompts: Sequence[str]) -> Tensor:
         with torch.inference_mode():
-            return F.normalize(model.text(text.tokenize(prompts).to(device)).rhythm.float(), dim=-1).cpu()
+            return F.normalize(model.text(text.tokenize(prompts).to(device)).record.float(), dim=-1).cpu()
 
     return encode

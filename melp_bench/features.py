@@ -1,6 +1,7 @@
 """What every encoder returns and every objective reads, the same for records and reports.
 
-Shapes: B records or reports, Q beats or sentences, N signal tokens or words, D channels, P probe channels.
+Shapes: B records or reports, Q segments (beats, windows, learned queries | sentences), N signal tokens or words, D channels,
+P probe channels.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ class Features:
     heads have made it.
     """
 
-    rhythm: Tensor  # (B, D) whole record | whole report
+    record: Tensor  # (B, D) whole record | whole report
     embedding: Tensor  # (B, P) what probes read; not always what contrast reads
-    beats: Tensor | None = None  # (B, Q, D) beats | sentences
-    beats_mask: Tensor | None = None  # (B, Q)
+    segments: Tensor | None = None  # (B, Q, D) beats, windows or learned queries | sentences
+    segments_mask: Tensor | None = None  # (B, Q)
     tokens: Tensor | None = None  # (B, N, D) signal tokens | words
     tokens_mask: Tensor | None = None  # (B, N)
     token_ids: Tensor | None = None  # (B, N) the words' ids; None for records

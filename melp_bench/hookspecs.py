@@ -1,4 +1,4 @@
-"""The whole extension contract: four hooks. A plugin is a module (or object) with any of them, listed as an entry point.
+"""The whole extension contract: eight hooks. A plugin is a module (or object) with any of them, listed as an entry point.
 
 [project.entry-points.melp_bench]
 my-encoder = "my_package.my_module"
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+    from melp_bench.components import ECGEncoder, Heads, Objective, TextEncoder, View
+    from melp_bench.evaluations import Evaluation
+    from melp_bench.metrics import Metric
+    from melp_bench.records import Dataset
     from melp_bench.registry import Entry
 
 PROJECT = "melp_bench"
@@ -30,8 +33,28 @@ def melp_text_encoders() -> list[Entry[TextEncoder]]:  # type: ignore[empty-body
 
 
 @hookspec
+def melp_heads() -> list[Entry[Heads]]:  # type: ignore[empty-body]
+    """Return heads into the space shared with reports; each is built as `build(widths, **options)`, `widths` a `Widths`."""
+
+
+@hookspec
 def melp_objectives() -> list[Entry[Objective]]:  # type: ignore[empty-body]
     """Return alignment or self-supervised objectives; each is built as `build(sizes, **options)`, `sizes` a `Sizes`."""
+
+
+@hookspec
+def melp_views() -> list[Entry[View]]:  # type: ignore[empty-body]
+    """Return views of records, augmentations for example; each is built as `build(**options)`."""
+
+
+@hookspec
+def melp_evaluations() -> list[Entry[Evaluation]]:  # type: ignore[empty-body]
+    """Return evaluations; each is built as `build(**options)`."""
+
+
+@hookspec
+def melp_metrics() -> list[Entry[Metric]]:  # type: ignore[empty-body]
+    """Return metrics; each is made as `build(**options)`."""
 
 
 @hookspec

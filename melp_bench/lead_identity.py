@@ -158,7 +158,7 @@ def exchanged_electrodes(slopes: Mapping[str, Array]) -> bool:
     potentials is enough for the right arm, which lies opposite to the heart's axis. Found of computed exchanges, in LUDB's 200
     records and in 50 of PTB-XL: right and left arm 98.5 % and 96 %, right arm and left leg 99 % and 98 %, any turn of all three
     as much. Alarms on untouched records: 1 % (two, one with a ventricular pacemaker) and none. An arm's electrode
-    on the right leg leaves a nearly flat lead, a doubt of its own, which with this one finds 96 % or more.
+    on the right leg leaves a nearly flat lead, a flag of its own, which with this one finds 96 % or more.
 
     Not found: left arm and left leg (2 % and none, as in untouched records). One record hardly tells them: of the means of a
     median beat in 23 windows of I, II and the chest leads, and their products, the best of 45 fitted classifiers (logistic and

@@ -12,8 +12,11 @@ from typing import Any
 import pluggy
 
 from melp_bench import hookspecs
-from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+from melp_bench.components import ECGEncoder, Heads, Objective, TextEncoder, View
 from melp_bench.errors import UserError
+from melp_bench.evaluations import Evaluation
+from melp_bench.metrics import Metric
+from melp_bench.records import Dataset
 from melp_bench.registry import Entry, Registry, nearest
 
 GROUP = "melp_bench"
@@ -21,7 +24,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 HOOKS = {
     "melp_ecg_encoders": "ecg_encoders",
     "melp_text_encoders": "text_encoders",
+    "melp_heads": "heads",
     "melp_objectives": "objectives",
+    "melp_views": "views",
+    "melp_evaluations": "evaluations",
+    "melp_metrics": "metrics",
     "melp_datasets": "datasets",
 }
 
@@ -41,13 +48,17 @@ class Catalogue:
 
     ecg_encoders: Registry[ECGEncoder] = field(default_factory=lambda: Registry("ECG encoder"))
     text_encoders: Registry[TextEncoder] = field(default_factory=lambda: Registry("text encoder"))
+    heads: Registry[Heads] = field(default_factory=lambda: Registry("heads"))
     objectives: Registry[Objective] = field(default_factory=lambda: Registry("objective"))
+    views: Registry[View] = field(default_factory=lambda: Registry("view"))
+    evaluations: Registry[Evaluation] = field(default_factory=lambda: Registry("evaluation"))
+    metrics: Registry[Metric] = field(default_factory=lambda: Registry("metric"))
     datasets: Registry[Dataset] = field(default_factory=lambda: Registry("dataset"))
     broken: list[BrokenPlugin] = field(default_factory=list)
 
     def registries(self) -> tuple[Registry[Any], ...]:
-        """Return the four registries."""
-        return (self.ecg_encoders, self.text_encoders, self.objectives, self.datasets)
+        """Return the registries, in the order of the hooks."""
+        return tuple(getattr(self, kind) for kind in HOOKS.values())
 
 
 def discover(points: Iterable[metadata.EntryPoint] | None = None) -> Catalogue:

@@ -40,7 +40,7 @@ class Recipe(Frozen):
     summary: str
     source: str = ""
     shared_width: int = 128  # of the space that records and reports share
-    beat_queries: int = 0  # learned queries that give beats to an encoder without beats of its own
+    segment_queries: int = 0  # learned queries that give beats to an encoder without beats of its own
     encoder: Part
     text: Part | None = None
     objectives: list[WeightedObjective] = Field(default_factory=list)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hint
 from melp_bench.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
-    from melp_bench.checkpoints.family import Family
+    from melp_bench.published.family import Family
 
 T = TypeVar("T")
 

@@ -66,7 +66,7 @@ def _facts(counts: Census, store: Store) -> dict[str, str]:
         "folds": f"{' '.join(f'{number:,}' for number in counts.folds)} ({folds})",
         "verdict": _listed(counts.verdicts),
         "repaired": _listed(counts.repairs),
-        "doubts": _listed(counts.doubts),
+        "quality_flags": _listed(counts.quality_flags),
         "quarantined": _listed(counts.quarantined),
         "hash": store.fingerprint,
     }

@@ -10,9 +10,9 @@ import typer
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from melp_bench.checkpoints.folder import Imported, Text
     from melp_bench.components import ECGEncoder
     from melp_bench.plugins import Catalogue
+    from melp_bench.published.folder import Imported, Text
     from melp_bench.registry import Entry
 
 
@@ -35,9 +35,9 @@ def import_file(
     """Import a published checkpoint, every key of it used or named; nothing in the file is run."""
     from rich.console import Console
 
-    from melp_bench.checkpoints.folder import import_checkpoint, import_path, published_form
     from melp_bench.home import home
     from melp_bench.plugins import discover
+    from melp_bench.published.folder import import_checkpoint, import_path, published_form
 
     catalogue, console = discover(), Console()
     entry = catalogue.ecg_encoders[family]
@@ -66,14 +66,14 @@ def export_file(
     from rich.console import Console
 
     from melp_bench.checkpoint import read_manifest
-    from melp_bench.checkpoints.export import export_checkpoint
     from melp_bench.plugins import discover
+    from melp_bench.published.export import export_checkpoint
 
     console, catalogue = Console(), discover()
     entry = catalogue.ecg_encoders[read_manifest(checkpoint).recipe.encoder.name]
     if form == "onnx":
-        from melp_bench.checkpoints.graph import export_onnx
-        from melp_bench.run.methods import load_model
+        from melp_bench.published.onnx import export_onnx
+        from melp_bench.runs.methods import load_model
 
         model, _ = load_model(checkpoint, catalogue)
         worst = export_onnx(model.encoder, to)
@@ -92,7 +92,7 @@ def text_for(catalogue: Catalogue, entry: Entry[ECGEncoder], model: str) -> Text
     Raises:
         UserError: the entry's published files hold no text tower that we know.
     """
-    from melp_bench.checkpoints.folder import Text, published_form
+    from melp_bench.published.folder import Text, published_form
 
     tower = published_form(entry).text
     if tower is None:
@@ -102,7 +102,7 @@ def text_for(catalogue: Catalogue, entry: Entry[ECGEncoder], model: str) -> Text
 
 def _account(made: Imported) -> list[str]:
     """Return what became of the keys, with one line per reason for those that are not used."""
-    from melp_bench.checkpoints.family import by_reason
+    from melp_bench.published.family import by_reason
 
     used = len(made.encoder.weights) + (len(made.text.weights) if made.text else 0)
     first = f"used        {used} keys" + (f", {len(made.text.weights)} of them of the text tower" if made.text else "")

@@ -255,8 +255,8 @@ def _draw(store: Store, record: str, out: Path | None) -> Path:
     """Draw a record and return where it went."""
     import re
 
+    from melp_bench.ecg_plot import plot_record
     from melp_bench.home import make_folder
-    from melp_bench.paper import plot_record
     from melp_bench.registry import nearest
 
     ids = store.record_ids.tolist()

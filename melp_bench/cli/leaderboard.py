@@ -23,9 +23,9 @@ def leaderboard(
     """Write the board of all result rows, and of speeds in OUT/throughput: README.md, index.html, board.csv and board.tex."""
     from rich.console import Console
 
+    from melp_bench.board import board_files, stale_files, terminal_tables, write_board
+    from melp_bench.board.write import SPEEDS
     from melp_bench.home import home
-    from melp_bench.report import board_files, stale_files, terminal_tables, write_board
-    from melp_bench.report.write import SPEEDS
     from melp_bench.results import read_results
     from melp_bench.throughput.rows import read_speeds
 

@@ -51,7 +51,7 @@ def _search(store: Store, other: Store | None, workers: int, screen: Screen) -> 
     from contextlib import ExitStack
 
     from melp_bench.leakage import Watch, find_duplicates
-    from melp_bench.run.listener import stage_if_needed
+    from melp_bench.progress import stage_if_needed
     from melp_bench.store import Progress
 
     with ExitStack() as shown:

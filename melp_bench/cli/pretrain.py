@@ -28,9 +28,9 @@ def pretrain(
     from melp_bench.home import home
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol
-    from melp_bench.run.methods import find_method
-    from melp_bench.run.stores import open_one
-    from melp_bench.run.training import has_begun, make_fabric, obtain
+    from melp_bench.runs.methods import find_method
+    from melp_bench.runs.stores import open_one
+    from melp_bench.runs.training import has_begun, make_fabric, obtain
 
     rule, settings = load_protocol(protocol), parse_settings(setting)
     budget = rule.pretrain

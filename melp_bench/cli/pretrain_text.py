@@ -11,7 +11,7 @@ from melp_bench.cli.run import Device, Workers, num_workers, quiet_console
 
 if TYPE_CHECKING:
     from melp_bench.cli.screen import Screen
-    from melp_bench.run.text_training import Reports
+    from melp_bench.runs.text_training import Reports
 
 
 def pretrain_text(
@@ -49,9 +49,9 @@ def pretrain_text(
     from melp_bench.cli.screen import Screen
     from melp_bench.home import home
     from melp_bench.pretrain.loop import Budget
-    from melp_bench.run.text_training import TextPlan
-    from melp_bench.run.text_training import pretrain_text as train
-    from melp_bench.run.training import make_fabric
+    from melp_bench.runs.text_training import TextPlan
+    from melp_bench.runs.text_training import pretrain_text as train
+    from melp_bench.runs.training import make_fabric
 
     screen = Screen(quiet_console())
     fabric = make_fabric(device, "auto")
@@ -84,8 +84,8 @@ def _reports(source: str, field: str | None, screen: Screen, workers: int) -> Re
     from melp_bench.plugins import discover
     from melp_bench.pretrain.texts import read_reports, split_by_text
     from melp_bench.protocol import DatasetUse
-    from melp_bench.run.stores import open_one
-    from melp_bench.run.text_training import Reports
+    from melp_bench.runs.stores import open_one
+    from melp_bench.runs.text_training import Reports
 
     datasets = discover().datasets
     if source in datasets and not Path(source).exists():

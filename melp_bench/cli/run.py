@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from melp_bench.plugins import Catalogue
     from melp_bench.protocol import Protocol
     from melp_bench.results import ResultRecord
-    from melp_bench.run.label_views import Views
-    from melp_bench.run.plan import Plan
+    from melp_bench.runs.label_views import Views
+    from melp_bench.runs.plan import Plan
 
 Models = Annotated[
     list[str] | None,
@@ -63,11 +63,11 @@ def run(
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol
     from melp_bench.results import read_results
-    from melp_bench.run.label_views import open_views
-    from melp_bench.run.methods import find_method
-    from melp_bench.run.plan import make_plan
-    from melp_bench.run.stores import open_stores, unprepared
-    from melp_bench.run.training import choose_device, make_fabric, num_ranks
+    from melp_bench.runs.label_views import open_views
+    from melp_bench.runs.methods import find_method
+    from melp_bench.runs.plan import make_plan
+    from melp_bench.runs.stores import open_stores, unprepared
+    from melp_bench.runs.training import choose_device, make_fabric, num_ranks
 
     console, rule, settings = quiet_console(), load_protocol(protocol), parse_settings(setting)
     names = model or rule.models
@@ -96,7 +96,7 @@ def run(
     if dry_run:
         return
     if plan.missing():
-        from melp_bench.run.execute import Bench, execute
+        from melp_bench.runs.execute import Bench, execute
 
         fabric = fabric or make_fabric(device, precision)
         execute(plan, Bench(catalogue, stores, fabric, screen, home() / "features", views))
@@ -196,7 +196,7 @@ def _show_sketch(
     """Show the plan of a protocol some of whose data is not there, so that nothing of it can have been computed."""
     from melp_bench.checkpoint import is_checkpoint, read_manifest
     from melp_bench.evaluations.cells import cells
-    from melp_bench.run.methods import find_recipe, published_file, resolve
+    from melp_bench.runs.methods import find_recipe, published_file, resolve
 
     say = _printer(console)
     planned = cells(rule)
@@ -218,7 +218,7 @@ def _show_sketch(
 
 def _finish(console: Console, plan: Plan, rows: Sequence[ResultRecord], board: Path) -> None:
     """Write the board of all results in the folder, and print this protocol's tables."""
-    from melp_bench.report import terminal_tables, write_board
+    from melp_bench.board import terminal_tables, write_board
 
     write_board(rows, board)
     wanted = {row.inputs.key for row in plan.rows}

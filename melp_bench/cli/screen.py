@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from melp_bench.run.listener import Advance
+from melp_bench.progress import Advance
 
 WIDE = 110
 """From this many columns on there is room for the loss and its terms beside a bar."""

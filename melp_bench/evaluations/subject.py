@@ -40,7 +40,7 @@ class TaskData:
     folds: NDArray[np.int64]  # (N,) 1 to 10
     split: Literal["holdout", "cross-validate"]
     embedding: Tensor  # (N, P) float32, what probes read
-    rhythm: Tensor  # (N, D) float32, in the shared space
+    record: Tensor  # (N, D) float32, in the shared space
     prompts: Mapping[str, tuple[str, ...]]  # class -> paraphrases
     published: Published | None = None  # None where labels and split are the dataset's own
     dataset: str = ""  # whose patients these are, under whatever alias; "" where nobody said
@@ -72,7 +72,7 @@ class TaskData:
             patients=self.patients[order],
             folds=self.folds[order],
             embedding=self.embedding[rows.to(self.embedding.device)],
-            rhythm=self.rhythm[rows.to(self.rhythm.device)],
+            record=self.record[rows.to(self.record.device)],
             published=self.published and replace(self.published, rows=self.published.rows[order]),
         )
 

@@ -40,7 +40,7 @@ def run(subject: Subject, task: TaskData, *, options: ZeroShot, interval: Interv
     prompts, details = prompts_for(task, options.prompts)
     task = task.in_record_order()
     test = task.scored()
-    records = task.rhythm[torch.from_numpy(test).to(task.rhythm.device)].float()  # (N, D)
+    records = task.record[torch.from_numpy(test).to(task.record.device)].float()  # (N, D)
     require_finite(subject, records, "record features")
     directions = class_directions(subject, task.classes, prompts).to(records.device)  # (C, D)
     cosine = F.normalize(records, dim=-1) @ directions.T  # (N, C)

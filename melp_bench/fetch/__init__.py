@@ -5,9 +5,9 @@ right; then it gets its own name in one step. Nothing is asked for twice: a file
 time, one that was cut off goes on where it ended.
 """
 
-from melp_bench.fetch.crew import Outcome
-from melp_bench.fetch.ledger import unfinished
-from melp_bench.fetch.order import fetch
+from melp_bench.fetch.selection import fetch
 from melp_bench.fetch.transfer import Patience
+from melp_bench.fetch.verified_files import unfinished
+from melp_bench.fetch.workers import Outcome
 
 __all__ = ["Outcome", "Patience", "fetch", "unfinished"]

@@ -59,14 +59,14 @@ def bring(
     part: Path,
     target: Path,
     *,
-    doubt: Callable[[Path], str],
+    fault: Callable[[Path], str],
     patience: Patience,
     stop: Event,
     tell: Tell,
 ) -> None:
     """Fetch `url` to `target` by way of `part`, the beginning that an earlier process may have left.
 
-    `doubt` says what is wrong with a file that came to its end, "" for nothing.
+    `fault` says what is wrong with a file that came to its end, "" for nothing.
 
     Raises:
         Problem: the server has no such file, or it does not come whole and right.
@@ -89,14 +89,14 @@ def bring(
             if stop.wait(max(wait_s, again.wait_s)):
                 raise Stopped from None
             continue
-        doubts = doubt(part)
-        if not doubts:
+        faults = fault(part)
+        if not faults:
             _put(part, target)
             return
         part.unlink()
         corrupt, furthest = corrupt + 1, 0
         if corrupt >= patience.corrupt:
-            raise Problem(f"{doubts}, fetched {corrupt} times{page}")
+            raise Problem(f"{faults}, fetched {corrupt} times{page}")
 
 
 def differs(path: Path, algorithm: str, digest: str) -> str:

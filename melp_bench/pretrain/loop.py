@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from melp_bench.errors import UserError
+from melp_bench.pretrain.distributed import gather_over, share, total_loss
 from melp_bench.pretrain.optimisation import adamw, schedule
-from melp_bench.pretrain.order import batch_positions
-from melp_bench.pretrain.ranks import gather_over, share, total_loss
+from melp_bench.pretrain.sampler import batch_positions
 from melp_bench.pretrain.state import BEST, LAST, History, load_state, save_state
 from melp_bench.recipe import Optimiser
 

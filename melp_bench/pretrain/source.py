@@ -12,7 +12,7 @@ from torch import Tensor
 
 from melp_bench.components import TextBatch, TextEncoder
 from melp_bench.errors import UserError
-from melp_bench.pretrain.order import shard_bounds
+from melp_bench.pretrain.sampler import shard_bounds
 from melp_bench.pretrain.step import Batch
 from melp_bench.signal import SignalSpec
 from melp_bench.store import Store

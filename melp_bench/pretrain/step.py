@@ -111,8 +111,8 @@ def _gathered(value: Any, gather: Gather) -> Any:
     Ranks may be padded to different lengths: where a scale has no mask, one is made, so that padding stays padding.
     """
     if isinstance(value, Features):
-        if value.beats is not None and value.beats_mask is None:
-            value = replace(value, beats_mask=_all_real(value.beats))
+        if value.segments is not None and value.segments_mask is None:
+            value = replace(value, segments_mask=_all_real(value.segments))
         if value.tokens is not None and value.tokens_mask is None:
             value = replace(value, tokens_mask=_all_real(value.tokens))
         return value.apply({name: gather(tensor) for name, tensor in value.present().items()})

@@ -40,7 +40,7 @@ class Census:
     folds: NDArray[np.int64]  # (10,) records per fold
     verdicts: dict[str, int]  # ok, repaired, quarantined
     repairs: dict[str, int]  # records by what was mended, most first
-    doubts: dict[str, int]  # records by what looks wrong and was left, most first
+    quality_flags: dict[str, int]  # records by what looks wrong and was left, most first
     quarantined: dict[str, int]  # records by why they are left out, most first
     tasks: tuple[TaskCensus, ...]
 
@@ -64,7 +64,7 @@ def census(store: Store) -> Census:
         folds=np.bincount(store.folds, minlength=FOLDS + 1)[1:],
         verdicts={**Counter(store.verdicts), "quarantined": sum(store.manifest.quarantined.values())},
         repairs=_most_first(repairs),
-        doubts=_most_first(store.doubts),
+        quality_flags=_most_first(store.quality_flags),
         quarantined=dict(Counter(store.manifest.quarantined).most_common()),
         tasks=tuple(_task(store, name) for name in store.tasks),
     )

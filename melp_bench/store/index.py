@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
         ("missing_samples", pa.int64()),
         ("verdict", pa.string()),
         ("repairs", pa.list_(pa.string())),
-        ("doubts", pa.list_(pa.string())),
+        ("quality_flags", pa.list_(pa.string())),
         ("measurements", pa.map_(pa.string(), pa.float64())),
         ("path", pa.string()),
     ]
@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 QUARANTINE = pa.schema([("record_id", pa.string()), ("code", pa.string()), ("detail", pa.string())])
 
 
-JUDGED = ("doubts",)
+JUDGED = ("quality_flags",)
 """Columns that are this version's opinion of a record and nothing of the record itself: a better rule makes no other data."""
 
 

@@ -21,7 +21,7 @@ from melp_bench.errors import UserError
 from melp_bench.home import home
 from melp_bench.records import Task
 
-FORMAT = 3
+FORMAT = 4
 FOLDS = 10
 Options = Mapping[str, Any]
 """Values that JSON can hold, by option."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from melp_bench.errors import UserError
 from melp_bench.leads import FLAT_MILLIVOLT, LEADS, canonical_lead
 from melp_bench.records import BadRecord, Signal
-from melp_bench.store.doubts import doubts
+from melp_bench.store.quality_flags import quality_flags
 
 MIN_SECONDS = 1.0
 MAX_MISSING = 0.01
@@ -36,11 +36,11 @@ class Packed:
     flat_leads: int
     missing_samples: int  # bridged by a line
     repairs: tuple[str, ...] = ()  # reason codes of what was mended, by the dataset or here
-    doubts: tuple[str, ...] = ()  # reason codes of what looks wrong and was left as it is
+    quality_flags: tuple[str, ...] = ()  # reason codes of what looks wrong and was left as it is
 
     @property
     def verdict(self) -> str:
-        """ "ok", or "repaired" where something was mended; doubts do not count."""
+        """ "ok", or "repaired" where something was mended; quality_flags do not count."""
         return "repaired" if self.repairs else "ok"
 
 
@@ -84,7 +84,7 @@ def pack(signal: Signal) -> Packed:
     values, steps = quantised(x, steps)
     repairs = (*signal.repairs, *(["bridged-samples"] if missing else []))
     rate_hz = float(signal.rate_hz)
-    found = doubts(x, values, leads, rate_hz, spans, flat)
+    found = quality_flags(x, values, leads, rate_hz, spans, flat)
     return Packed(values, steps.astype(np.float32), rate_hz, leads, int(flat.sum()), missing, repairs, found)
 
 

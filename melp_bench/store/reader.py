@@ -43,7 +43,7 @@ class Store:
         leads: N tuples of lead names, in the source's order.
         verdicts: N of "ok" and "repaired".
         shards: (N,) int, the shard that holds the record; ascending.
-        doubts: N tuples of reason codes of what looks wrong and was left as it is.
+        quality_flags: N tuples of reason codes of what looks wrong and was left as it is.
     """
 
     def __init__(self, root: Path, manifest: Manifest) -> None:
@@ -66,7 +66,7 @@ class Store:
         self.num_samples: NDArray[np.int64] = np.array(columns["num_samples"], dtype=np.int64)
         self.leads: list[tuple[str, ...]] = [tuple(names) for names in columns["leads"]]
         self.verdicts: list[str] = columns["verdict"]
-        self.doubts: list[tuple[str, ...]] = [tuple(codes) for codes in columns["doubts"]]
+        self.quality_flags: list[tuple[str, ...]] = [tuple(codes) for codes in columns["quality_flags"]]
         self.shards: NDArray[np.int64] = np.array(columns["shard"], dtype=np.int64)
         self._offset = columns["offset"]
         self._gains = [np.array(gains, dtype=np.float32) for gains in columns["gains"]]

@@ -127,7 +127,7 @@ def _row(info: RecordInfo, packed: Packed, shard: int, offset: int) -> dict[str,
         "missing_samples": packed.missing_samples,
         "verdict": packed.verdict,
         "repairs": list(packed.repairs),
-        "doubts": list(packed.doubts),
+        "quality_flags": list(packed.quality_flags),
         "measurements": sorted([name, float(value)] for name, value in info.measurements.items() if math.isfinite(value)),
         "path": info.path,
     }

@@ -18,7 +18,7 @@ from melp_bench.testing.verdict import Broken, demand
 TOLERANCE = 1e-4
 """Largest difference allowed, in units of the features' own largest magnitude; float32 in other batch sizes needs some."""
 
-MASK_OF = {"beats": "beats_mask", "tokens": "tokens_mask", "token_ids": "tokens_mask"}
+MASK_OF = {"segments": "segments_mask", "tokens": "tokens_mask", "token_ids": "tokens_mask"}
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -59,7 +59,7 @@ def demand_same(one: Features, two: Features, when: str) -> float:
     Raises:
         Broken: it exceeds `TOLERANCE`, or shapes differ.
     """
-    return max(demand_equal(one, row, two, row, when) for row in range(len(one.rhythm)))
+    return max(demand_equal(one, row, two, row, when) for row in range(len(one.record)))
 
 
 def under_two_seeds(forward: Callable[[], Features]) -> tuple[Features, Features]:
@@ -89,7 +89,7 @@ def demand_masks(features: Features, *, at_least_one: bool) -> None:
     Raises:
         Broken: a mask is missing shape, type or a real entry.
     """
-    for name in ("beats", "tokens"):
+    for name in ("segments", "tokens"):
         tensor, mask = getattr(features, name), getattr(features, f"{name}_mask")
         if tensor is None or mask is None:
             continue
@@ -120,7 +120,7 @@ def demand_widths(features: Features, wanted: dict[str, tuple[int, ...]]) -> str
 def projected_sum(features: Features) -> Tensor:
     """Return a scalar that every real feature enters with its own fixed random weight."""
     generator = torch.Generator().manual_seed(1)
-    total = features.rhythm.new_zeros(())
+    total = features.record.new_zeros(())
     for name, tensor in features.present().items():
         if not tensor.is_floating_point():
             continue

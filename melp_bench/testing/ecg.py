@@ -1,6 +1,6 @@
 """What is asked of every ECG encoder.
 
-Shapes: B records, L leads, T samples, N tokens, Q beats, D channels.
+Shapes: B records, L leads, T samples, N tokens, Q segments, D channels.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _sane(subject: ECGSubject) -> str:
     demand(not unknown, f"leads {unknown} are unknown; known are {list(LEADS)}")
     demand(0 < len(set(spec.leads)) == len(spec.leads), f"leads {list(spec.leads)} are empty or repeat")
     demand(isinstance(spec.scaling, Scaling), f"scaling is {spec.scaling!r}; wanted a melp_bench.Scaling")
-    for name in ("width", "rhythm_width", "embedding_width"):
+    for name in ("width", "record_width", "embedding_width"):
         width = getattr(encoder, name)
         demand(isinstance(width, int) and width > 0, f"{name} is {width!r}; wanted a positive int")
     demand(isinstance(encoder.corpora, tuple), f"corpora is {encoder.corpora!r}; wanted a tuple of dataset names")
@@ -96,12 +96,12 @@ def _declared(subject: ECGSubject) -> str:
     demand(torch.equal(before, subject.signal), "forward changes its input in place")
     count = len(before)
     wanted = {
-        "rhythm": (count, encoder.rhythm_width),
+        "record": (count, encoder.record_width),
         "embedding": (count, encoder.embedding_width),
         "tokens": (count, -1, encoder.width),
     }
-    if features.beats is not None:
-        wanted["beats"] = (count, -1, encoder.rhythm_width)
+    if features.segments is not None:
+        wanted["segments"] = (count, -1, encoder.record_width)
     shapes = demand_widths(features, wanted)
     demand_masks(features, at_least_one=True)
     demand_finite(features, "three ordinary records")
@@ -110,7 +110,7 @@ def _declared(subject: ECGSubject) -> str:
 
 def _tells_apart(subject: ECGSubject) -> str:
     features = subject.forward(subject.signal)
-    for name in ("rhythm", "embedding"):
+    for name in ("record", "embedding"):
         value = getattr(features, name)
         apart = (value[0] - value[1]).abs().max().item()
         demand(apart > 1e-6, f"{name} of two different records differs by {apart:.2g} only")
@@ -122,7 +122,7 @@ def _alone(subject: ECGSubject) -> str:
     worst = 0.0
     for row in range(len(subject.signal)):
         one = subject.forward(subject.signal[row : row + 1])
-        demand(len(one.rhythm) == 1, f"a batch of one gives rhythm {tuple(one.rhythm.shape)}")
+        demand(len(one.record) == 1, f"a batch of one gives rhythm {tuple(one.record.shape)}")
         worst = max(worst, demand_equal(batch, row, one, 0, f"record {row} alone and in a batch"))
     return f"largest difference {worst:.1g}"
 

@@ -1,6 +1,6 @@
 """Pairs made for objectives: records and reports that share a cause, so that a true pair can be told from a shuffled one.
 
-Shapes: B pairs, N tokens, Q beats, K causes, D channels.
+Shapes: B pairs, N tokens, Q segments, K causes, D channels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SmallEncoder(ECGEncoder):
         patches = signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)  # (B, N, 12 * patch)
         tokens = self.layers(patches)  # (B, N, D)
         mean = tokens.mean(dim=1)  # (B, D)
-        return Features(rhythm=mean, embedding=mean, tokens=tokens, tokens_mask=tokens.new_ones(tokens.shape[:2]).bool())
+        return Features(record=mean, embedding=mean, tokens=tokens, tokens_mask=tokens.new_ones(tokens.shape[:2]).bool())
 
 
 def wanted_inputs(objective: Objective) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _features(words: Tensor, generator: torch.Generator, *, text: bool) -> Featu
     pairs, count = words.shape
     lengths = 3 + torch.arange(pairs) % (count - 2)  # 3 to count
     tokens_mask = torch.arange(count) < lengths[:, None]  # (B, N)
-    beats_mask = torch.arange(4) < (1 + torch.arange(pairs) % 4)[:, None]  # (B, Q)
+    segments_mask = torch.arange(4) < (1 + torch.arange(pairs) % 4)[:, None]  # (B, Q)
     counts = nn.functional.one_hot(words, SIZES.vocab).float()  # (B, N, K)
     placed = torch.cat([counts, torch.eye(count).expand(pairs, -1, -1)], dim=-1)  # (B, N, K + N), which word and where
 
@@ -96,10 +96,10 @@ def _features(words: Tensor, generator: torch.Generator, *, text: bool) -> Featu
     )  # (B, up to 4, K)
     chunks = torch.cat([chunks, chunks[:, :1].expand(-1, 4 - chunks.shape[1], -1)], dim=1)
     return Features(
-        rhythm=caused(counts.mean(dim=1) - 1 / SIZES.vocab, SIZES.shared, 1),
+        record=caused(counts.mean(dim=1) - 1 / SIZES.vocab, SIZES.shared, 1),
         embedding=caused(counts.mean(dim=1), SIZES.embedding, 2),
-        beats=caused(chunks, SIZES.shared, 1),
-        beats_mask=beats_mask,
+        segments=caused(chunks, SIZES.shared, 1),
+        segments_mask=segments_mask,
         tokens=caused(placed, SIZES.text_tokens if text else SIZES.ecg_tokens, 3),
         tokens_mask=tokens_mask,
         token_ids=words.masked_fill(~tokens_mask, SIZES.pad_id) if text else None,
@@ -123,7 +123,7 @@ def disturb_padding(inputs: Inputs) -> Inputs:
     for name, value in inputs.items():
         if not isinstance(value, Features):
             continue
-        for scale in ("beats", "tokens"):
+        for scale in ("segments", "tokens"):
             tensor, mask = getattr(value, scale), getattr(value, f"{scale}_mask")
             value = replace(value, **{scale: torch.where(mask.unsqueeze(-1), tensor, 7.0 - tensor)})
         changed[name] = value

@@ -93,9 +93,9 @@ def _declared(subject: TextSubject) -> str:
     width, features = subject.encoder.width, subject.forward(REPORTS)
     demand(isinstance(features, Features), f"forward returned {type(features).__name__!r}; wanted melp_bench.Features")
     count = len(REPORTS)
-    wanted = {"rhythm": (count, width), "embedding": (count, -1), "beats": (count, -1, width), "tokens": (count, -1, width)}
+    wanted = {"record": (count, width), "embedding": (count, -1), "segments": (count, -1, width), "tokens": (count, -1, width)}
     shapes = demand_widths(features, wanted)
-    for name in ("beats_mask", "tokens_mask", "token_ids"):
+    for name in ("segments_mask", "tokens_mask", "token_ids"):
         demand(getattr(features, name) is not None, f"Features.{name} is None; reports need it")
     demand_masks(features, at_least_one=True)
     demand_finite(features, "four ordinary reports")
@@ -105,7 +105,7 @@ def _declared(subject: TextSubject) -> str:
 def _sentences(subject: TextSubject) -> str:
     batch = subject.encoder.tokenize(list(REPORTS))
     counted = (batch.sentences.amax(dim=1) + 1).tolist()
-    mask = subject.forward_batch(batch).beats_mask
+    mask = subject.forward_batch(batch).segments_mask
     offered = [] if mask is None else mask.sum(dim=1).tolist()
     demand(offered == counted, f"reports have {counted} sentences by their tokens; features offer {offered}")
     return f"{counted} sentences"
@@ -114,7 +114,7 @@ def _sentences(subject: TextSubject) -> str:
 def _awkward(subject: TextSubject) -> str:
     for when, report in AWKWARD.items():
         features = subject.forward([report])
-        demand(len(features.rhythm) == 1, f"{when}: rhythm is {tuple(features.rhythm.shape)}; wanted one report")
+        demand(len(features.record) == 1, f"{when}: rhythm is {tuple(features.record.shape)}; wanted one report")
         demand_finite(features, when)
         demand_finite(subject.forward([report, *REPORTS]), f"{when}, among others")
     subject.encoder.zero_grad(set_to_none=True)

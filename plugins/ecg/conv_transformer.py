@@ -94,7 +94,7 @@ class ConvTransformer(mb.ECGEncoder):
         self.dropout, self.norm_first = nn.Dropout(dropout), norm_first
 
     @property
-    def rhythm_width(self) -> int:
+    def record_width(self) -> int:
         """Channels of a query."""
         return self._pool_width
 
@@ -118,7 +118,7 @@ class ConvTransformer(mb.ECGEncoder):
         tokens = self.encode(signal)
         beats = self.pool(tokens)  # (B, Q, P)
         mean = beats.mean(dim=1)
-        return mb.Features(rhythm=mean, embedding=mean, beats=beats, tokens=tokens)
+        return mb.Features(record=mean, embedding=mean, segments=beats, tokens=tokens)
 
 
 def conv_transformer(

@@ -56,7 +56,7 @@ class DBeta(MaskedEncoding, mb.ECGEncoder):
         """Return features of signal (B, L, T)."""
         tokens = self.multi_modal_ecg_proj(self.encode(self.ecg_encoder.local_features(signal)))  # (B, 1 + N, D)
         pooled = self.unimodal_ecg_pooler(tokens)
-        return mb.Features(rhythm=pooled, embedding=pooled, tokens=tokens[:, 1:])
+        return mb.Features(record=pooled, embedding=pooled, tokens=tokens[:, 1:])
 
     def wav2vec2(self) -> Wav2Vec2:
         """Return the backbone, for masked prediction."""

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes
+from melp_bench.published.family import Shapes
 from melp_plugins.ecg.wav2vec2 import (
     MELP_UNUSED,
     MIMIC_LEADS,
@@ -48,7 +48,7 @@ class Wav2Vec2CMSC(MaskedEncoding, mb.ECGEncoder):
         """Return features of signal (B, L, T)."""
         tokens = self.backbone(signal)
         pooled = mean_of_nonzero(tokens)
-        return mb.Features(rhythm=pooled, embedding=pooled, tokens=tokens)
+        return mb.Features(record=pooled, embedding=pooled, tokens=tokens)
 
     def wav2vec2(self) -> Wav2Vec2:
         """Return the backbone, for masked prediction."""

@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes
+from melp_bench.published.family import Shapes
 from melp_plugins.ecg.heartlang_codes import VQHBR
 from melp_plugins.ecg.heartlang_former import WIDTH, WORD_SAMPLES, WORDS, STECGFormer
 from melp_plugins.ecg.heartlang_tokenizer import QRSTokenizer, Sentence
@@ -60,7 +60,7 @@ class HeartLang(BeatEncoder):
         """Return features of a sentence."""
         states = self.backbone(sentence.words, sentence.leads, sentence.seconds)  # (B, 1 + W, D)
         record = states[:, 0]
-        return mb.Features(rhythm=record, embedding=record, tokens=states[:, 1:], tokens_mask=_real(sentence))
+        return mb.Features(record=record, embedding=record, tokens=states[:, 1:], tokens_mask=_real(sentence))
 
 
 class HeartLangClassifier(HeartLang):
@@ -91,7 +91,7 @@ class HeartLangVocabulary(BeatEncoder):
         sentence = self.tokenizer(signal)
         states, mask = self.vqhbr.states(sentence), sentence.mask
         record = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-        return mb.Features(rhythm=record, embedding=record, tokens=states, tokens_mask=_real(sentence))
+        return mb.Features(record=record, embedding=record, tokens=states, tokens_mask=_real(sentence))
 
 
 def _real(sentence: Sentence) -> Tensor:

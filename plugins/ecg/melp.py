@@ -4,7 +4,7 @@ Paper: From Token to Rhythm: A Multi-Scale Approach for ECG-Language Pretraining
 Code and weights: https://github.com/HKU-MedAI/MELP (MIT). Written from the paper and parity data.
 
 As published: the embedding that a linear probe reads leaves out the projection that zero-shot uses; here they are
-`Features.embedding` and `Features.rhythm`, and both are projected in the corrected entry `melp-projected`. The published
+`Features.embedding` and `Features.record`, and both are projected in the corrected entry `melp-projected`. The published
 stage-1 model masks tokens at random even when evaluated; its embeddings, and this encoder, do not. The number of contrast
 queries differs between published files (10, 12, 13) and is read from the file. Its leads are in MIMIC-IV-ECG's order, aVF
 before aVL.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes, TextTower
+from melp_bench.published.family import Shapes, TextTower
 from melp_plugins.ecg.wav2vec2 import MELP_UNUSED, MIMIC_LEADS, SIZES, MaskedEncoding, Wav2Vec2, size_of
 
 SHARED = 256
@@ -74,7 +74,7 @@ class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
         self.ln_caption = nn.LayerNorm(CAPTION)
 
     @property
-    def rhythm_width(self) -> int:
+    def record_width(self) -> int:
         """Channels of the space shared with reports."""
         return SHARED
 
@@ -93,7 +93,7 @@ class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
         beats = queries @ self.proj_contrast  # (B, Q, 256)
         caption = self.ln_caption(self.attn_pool_caption(tokens))  # (B, 128, 768)
         probed = beats if self.projected_probe else queries
-        return mb.Features(rhythm=beats.mean(1), embedding=probed.mean(1), beats=beats, tokens=caption)
+        return mb.Features(record=beats.mean(1), embedding=probed.mean(1), segments=beats, tokens=caption)
 
     def wav2vec2(self) -> Wav2Vec2:
         """Return the backbone, for masked prediction."""

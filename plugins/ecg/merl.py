@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import TextTower
+from melp_bench.published.family import TextTower
 from melp_plugins.ecg.merl_layers import RESNETS, VITS, AttentionPool, ResNet, ViT
 
 Entries = list[mb.Entry[mb.ECGEncoder]]
@@ -50,7 +50,7 @@ class MerlEncoder(mb.ECGEncoder):
         self.probe, self.width = probe, width
 
     @property
-    def rhythm_width(self) -> int:
+    def record_width(self) -> int:
         """Channels of the space shared with reports."""
         return SHARED
 
@@ -60,7 +60,7 @@ class MerlEncoder(mb.ECGEncoder):
         return SHARED if self.probe == "projected" else self.width
 
     def _features(self, pooled: Tensor, projected: Tensor, tokens: Tensor) -> mb.Features:
-        return mb.Features(rhythm=projected, embedding=projected if self.probe == "projected" else pooled, tokens=tokens)
+        return mb.Features(record=projected, embedding=projected if self.probe == "projected" else pooled, tokens=tokens)
 
 
 class MerlResNet(MerlEncoder):
@@ -129,7 +129,7 @@ class MerlBackbone(mb.ECGEncoder):
         else:
             tokens = self.ecg_encoder(signal).transpose(1, 2)  # (B, N, C)
             pooled = tokens.mean(dim=1)
-        return mb.Features(rhythm=pooled, embedding=pooled, tokens=tokens)
+        return mb.Features(record=pooled, embedding=pooled, tokens=tokens)
 
 
 class MerlHeads(nn.Module):

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes
+from melp_bench.published.family import Shapes
 from melp_plugins.ecg.merl_layers import ResNet
 
 PAPER = "https://arxiv.org/abs/2004.13701"
@@ -183,7 +183,7 @@ class Reference(mb.ECGEncoder):
         self.layers[-1].requires_grad_(False)  # features do not read it
 
     @property
-    def rhythm_width(self) -> int:
+    def record_width(self) -> int:
         """Channels of the pooled feature map."""
         return 2 * self.width
 
@@ -196,7 +196,7 @@ class Reference(mb.ECGEncoder):
         """Return features: tokens are the positions of the feature map."""
         feature_map = self.layers[:-1](signal)  # (B, C, N)
         pooled = ConcatPool()(feature_map)
-        return mb.Features(rhythm=pooled, embedding=pooled, tokens=feature_map.transpose(1, 2))
+        return mb.Features(record=pooled, embedding=pooled, tokens=feature_map.transpose(1, 2))
 
     def logits(self, signal: Tensor) -> Tensor:
         """Return the logits (B, K) of signals of any length."""

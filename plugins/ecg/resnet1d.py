@@ -74,7 +74,7 @@ class ResNet1d(mb.ECGEncoder):
         self.pool = AttentionPool(positions=positions, width=pool_width, heads=heads)
 
     @property
-    def rhythm_width(self) -> int:
+    def record_width(self) -> int:
         """Channels of the attention pool."""
         return self._rhythm_width
 
@@ -82,7 +82,7 @@ class ResNet1d(mb.ECGEncoder):
         """Return features of `signal` (B, L, T); a signal shorter than `spec` asks for is read from its start."""
         feature_map = self.stages(torch.relu(self.bn1(self.conv1(signal))))  # (B, 8 width, N)
         rhythm = self.pool(self.downconv(feature_map).transpose(1, 2))  # (B, D)
-        return mb.Features(rhythm=rhythm, embedding=feature_map.mean(dim=-1), tokens=feature_map.transpose(1, 2))
+        return mb.Features(record=rhythm, embedding=feature_map.mean(dim=-1), tokens=feature_map.transpose(1, 2))
 
 
 def resnet1d_18(

@@ -78,7 +78,7 @@ class StMem(mb.ECGEncoder):
         states = self.transform(self.embed(signal))  # (B, L, P + 2, D)
         tokens = states[:, :, 1:-1].flatten(1, 2)  # (B, L P, D)
         pooled = self.norm(tokens.mean(dim=1))
-        return mb.Features(rhythm=pooled, embedding=pooled, tokens=tokens)
+        return mb.Features(record=pooled, embedding=pooled, tokens=tokens)
 
     def embed(self, signal: Tensor) -> Tensor:
         """Return patches with their positions (B, L, P, D)."""

@@ -60,7 +60,7 @@ class TimmImage(mb.ECGEncoder):
         self.width, self._pooled = tokens.shape[-1], pooled.shape[-1]
 
     @property
-    def rhythm_width(self) -> int:
+    def record_width(self) -> int:
         """Channels of the pooled feature."""
         return self._pooled
 
@@ -72,7 +72,7 @@ class TimmImage(mb.ECGEncoder):
     def forward(self, signal: Tensor) -> mb.Features:
         """Return features."""
         tokens, pooled = self._run(signal)
-        return mb.Features(rhythm=pooled, embedding=pooled, tokens=tokens)
+        return mb.Features(record=pooled, embedding=pooled, tokens=tokens)
 
     def draw(self, signal: Tensor) -> Tensor:
         """Return the image (B, L or 1, H, W) that the model is given."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes, count_blocks
+from melp_bench.published.family import Shapes, count_blocks
 
 CONV_CHANNELS = 256
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")  # as MIMIC-IV-ECG has them

@@ -82,20 +82,20 @@ class Beat(mb.Objective):
 
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
         """Return the loss of records and their reports."""
-        if ecg.beats is None or text.beats is None:
+        if ecg.segments is None or text.segments is None:
             raise mb.UserError(
                 "the beat objective needs beats of records and sentences of reports; give the model beat queries"
             )
-        mask = text.beats_mask
+        mask = text.segments_mask
         if mask is None:
-            mask = torch.ones(text.beats.shape[:2], dtype=torch.bool, device=text.beats.device)
+            mask = torch.ones(text.segments.shape[:2], dtype=torch.bool, device=text.segments.device)
         first, second, third = self.temperatures
-        with torch.autocast(ecg.beats.device.type, enabled=False):
+        with torch.autocast(ecg.segments.device.type, enabled=False):
             loss, _ = beat_alignment_loss(
-                at_least_float32(ecg.beats),
-                at_least_float32(text.beats),
+                at_least_float32(ecg.segments),
+                at_least_float32(text.segments),
                 mask,
-                beats_mask=ecg.beats_mask,
+                beats_mask=ecg.segments_mask,
                 temperature1=first,
                 temperature2=second,
                 temperature3=third,

@@ -61,8 +61,8 @@ class CMSC(mb.Objective):
 
     def forward(self, half1: mb.Features, half2: mb.Features) -> Tensor:
         """Return the loss of the halves of records."""
-        with torch.autocast(half1.rhythm.device.type, enabled=False):
-            first, second = at_least_float32(half1.rhythm), at_least_float32(half2.rhythm)
+        with torch.autocast(half1.record.device.type, enabled=False):
+            first, second = at_least_float32(half1.record), at_least_float32(half2.record)
             patients = torch.arange(len(first), device=first.device)
             if self.log_scale is None:
                 return clocs_loss(first, second, patients)

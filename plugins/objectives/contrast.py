@@ -34,9 +34,9 @@ class Rhythm(mb.Objective):
 
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
         """Return the loss of records and their reports."""
-        with torch.autocast(ecg.rhythm.device.type, enabled=False):
-            x = F.normalize(at_least_float32(ecg.rhythm), dim=-1)
-            y = F.normalize(at_least_float32(text.rhythm), dim=-1)
+        with torch.autocast(ecg.record.device.type, enabled=False):
+            x = F.normalize(at_least_float32(ecg.record), dim=-1)
+            y = F.normalize(at_least_float32(text.record), dim=-1)
             return clip_loss(x, y, self.log_scale.clamp(0.0, MAXIMUM_LOG_SCALE))
 
 

@@ -32,8 +32,8 @@ class ETS(mb.Objective):
 
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
         """Return the loss of records and their reports."""
-        with torch.autocast(ecg.rhythm.device.type, enabled=False):
-            x, y = at_least_float32(ecg.rhythm), at_least_float32(text.rhythm)
+        with torch.autocast(ecg.record.device.type, enabled=False):
+            x, y = at_least_float32(ecg.record), at_least_float32(text.record)
             return ets_loss(x, y, torch.ones(len(x), dtype=x.dtype, device=x.device))
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes
+from melp_bench.published.family import Shapes
 from melp_plugins.ecg.wav2vec2 import CONV_CHANNELS, MaskedEncoding
 
 LOGIT_TEMPERATURE = 0.1

@@ -47,8 +47,8 @@ class CMA(mb.Objective):
 
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
         """Return the loss of records and their reports."""
-        with torch.autocast(ecg.rhythm.device.type, enabled=False):
-            x, y = at_least_float32(ecg.rhythm), at_least_float32(text.rhythm)
+        with torch.autocast(ecg.record.device.type, enabled=False):
+            x, y = at_least_float32(ecg.record), at_least_float32(text.record)
             return cma_loss(x, y, temperature=self.temperature, form=self.form)
 
 

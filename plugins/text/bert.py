@@ -160,10 +160,10 @@ def report_features(report: Tensor, states: Tensor, batch: mb.TextBatch) -> mb.F
     wordless = ~mask[:, :1]  # (B, 1)
     first = torch.where(wordless, report, sentences[:, 0]).unsqueeze(1)
     return mb.Features(
-        rhythm=report,
+        record=report,
         embedding=report,
-        beats=torch.cat([first, sentences[:, 1:]], dim=1),
-        beats_mask=torch.cat([mask[:, :1] | wordless, mask[:, 1:]], dim=1),
+        segments=torch.cat([first, sentences[:, 1:]], dim=1),
+        segments_mask=torch.cat([mask[:, :1] | wordless, mask[:, 1:]], dim=1),
         tokens=states,
         tokens_mask=batch.mask,
         token_ids=batch.ids,

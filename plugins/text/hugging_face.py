@@ -22,8 +22,8 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.hub import loading, longest_text, missing_weights
 from melp_bench.layers import masked_mean
+from melp_bench.published.hub import loading, longest_text, missing_weights
 from melp_plugins.text.bert import report_features, sentence_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.checkpoints.family import Shapes, count_blocks
+from melp_bench.published.family import Shapes, count_blocks
 
 PUBLISHED_HEADS = 8
 

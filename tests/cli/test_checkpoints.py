@@ -14,12 +14,12 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from melp_bench.checkpoint import read_manifest
-from melp_bench.checkpoints.folder import TextSide
 from melp_bench.cli import main
 from melp_bench.embedding import prompt_encoder
 from melp_bench.model import Model
 from melp_bench.plugins import discover
-from melp_bench.run.methods import find_method, load_model
+from melp_bench.published.folder import TextSide
+from melp_bench.runs.methods import find_method, load_model
 
 CATALOGUE = discover()
 WORDS = ["sinus", "rhythm", ".", "normal", "axis"]
@@ -109,7 +109,7 @@ def test_the_published_text_towers_have_our_keys_and_shapes_at_full_size(family:
     with torch.device("meta"):
         body = BertModel(BertConfig(vocab_size=30522 + extra_words), add_pooling_layer=family != "melp")
         text = HuggingFaceText(body, small, Frame((2,), (3,), 0), causal=False, max_tokens=8)
-    side = TextSide(Model(CATALOGUE.ecg_encoders["merl-vit-tiny"].build(), text, shared=256, beat_queries=0))
+    side = TextSide(Model(CATALOGUE.ecg_encoders["merl-vit-tiny"].build(), text, shared=256, segment_queries=0))
     ours = {tower.published(k): list(t.shape) for k, t in side.state_dict().items() if tower.fresh_because(k) is None}
     rows = {key: shape for key, shape, _ in rows_of(keys) if key.startswith(("lm_model.", "proj_t.", "sent_proj."))}
     left = {key for key in rows if tower.unused_because(key) is None and tower.tied_to(key) is None}
@@ -148,9 +148,9 @@ def test_a_graph_answers_as_the_encoder_does(tiny_file: Path, tmp_path: Path) ->
     signal = torch.rand(5, 12, 5000)
     with torch.no_grad():
         want = model.encoder.eval()(signal)
-    embedding, rhythm = session.run(["embedding", "rhythm"], {"signal": signal.numpy()})
+    embedding, record = session.run(["embedding", "record"], {"signal": signal.numpy()})
     torch.testing.assert_close(torch.from_numpy(embedding), want.embedding, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(torch.from_numpy(rhythm), want.rhythm, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(record), want.record, rtol=1e-3, atol=1e-4)
 
 
 class Odd:

@@ -46,7 +46,7 @@ class Small(mb.Objective):
         super().__init__()
 
     def forward(self, ecg: mb.Features, text: mb.Features):  # type: ignore[no-untyped-def]
-        return (ecg.rhythm - text.rhythm).square().mean()
+        return (ecg.record - text.record).square().mean()
 
 
 @pytest.fixture(autouse=True)

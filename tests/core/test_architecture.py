@@ -14,18 +14,18 @@ ROOT = Path(__file__).parents[2]
 HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
-    "errors canonical home signal features results metrics layers info_nce leads lead_identity",
-    "components records",
-    "registry schema recipe recipes protocol protocols label_files store fetch leakage paper",
-    "model embedding checkpoint checkpoints pretrain evaluations throughput",
+    "errors canonical home signal features predictions splits results metrics progress layers info_nce leads lead_identity",
+    "components records evaluations",
+    "registry schema recipe recipes protocol protocols label_files store fetch leakage ecg_plot",
+    "model embedding checkpoint published pretrain throughput",
     "hookspecs plugins",
-    "run report testing scaffold",
+    "runs board testing scaffold",
     "cli",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
-    "errors", "signal", "features", "components", "registry", "hookspecs", "layers", "info_nce", "checkpoints", "paper",
+    "errors", "signal", "features", "components", "registry", "hookspecs", "layers", "info_nce", "published", "ecg_plot",
     "store", "leads", "records", "lead_identity",
 }  # fmt: skip
 

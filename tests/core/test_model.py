@@ -18,12 +18,12 @@ class Encoder(mb.ECGEncoder):
     def __init__(self, *, beats: bool, projected: bool = False, says: int | None = None) -> None:
         super().__init__()
         self.spec = mb.SignalSpec(rate_hz=10.0, seconds=4.0)
-        self.width, self.projected, self.beats, self.says = WIDTH, projected, beats, says
+        self.width, self.projected, self.segments, self.says = WIDTH, projected, beats, says
         self.out = SHARED if projected else WIDTH
-        self.window, self.rhythm = nn.Linear(12 * 5, WIDTH), nn.Linear(WIDTH, self.out)
+        self.window, self.projection = nn.Linear(12 * 5, WIDTH), nn.Linear(WIDTH, self.out)
 
     @property
-    def rhythm_width(self) -> int:
+    def record_width(self) -> int:
         return self.out if self.says is None else self.says
 
     @property
@@ -32,9 +32,9 @@ class Encoder(mb.ECGEncoder):
 
     def forward(self, signal: Tensor) -> mb.Features:
         tokens = self.window(signal.unfold(2, 5, 5).transpose(1, 2).flatten(2))
-        beats = self.rhythm(tokens)
-        offered = beats if self.beats else None
-        return mb.Features(rhythm=beats.mean(dim=1), embedding=tokens.mean(dim=1), beats=offered, tokens=tokens)
+        beats = self.projection(tokens)
+        offered = beats if self.segments else None
+        return mb.Features(record=beats.mean(dim=1), embedding=tokens.mean(dim=1), segments=offered, tokens=tokens)
 
 
 class Text(mb.TextEncoder):
@@ -66,28 +66,28 @@ def words() -> mb.TextBatch:
 @pytest.mark.parametrize("beats", [True, False])
 @pytest.mark.parametrize("projected", [True, False])
 def test_every_scale_is_in_the_shared_space(beats: bool, projected: bool) -> None:
-    model = Model(Encoder(beats=beats, projected=projected), Text(projected=projected), shared=SHARED, beat_queries=7)
+    model = Model(Encoder(beats=beats, projected=projected), Text(projected=projected), shared=SHARED, segment_queries=7)
     ecg, text = model(signal(), words())
-    assert ecg.rhythm.shape == text.rhythm.shape == (3, SHARED)
-    assert ecg.beats.shape == (3, 8 if beats else 7, SHARED)
-    assert text.beats.shape == (3, 4, SHARED)
+    assert ecg.record.shape == text.record.shape == (3, SHARED)
+    assert ecg.segments.shape == (3, 8 if beats else 7, SHARED)
+    assert text.segments.shape == (3, 4, SHARED)
     assert ecg.tokens.shape[-1] == WIDTH
 
 
 def test_rhythm_is_the_mean_of_the_projected_beats_where_the_encoder_has_beats() -> None:
     ecg = Model(Encoder(beats=True), shared=SHARED).ecg(signal())
-    assert ecg.beats is not None
-    torch.testing.assert_close(ecg.rhythm, ecg.beats.mean(dim=1))
+    assert ecg.segments is not None
+    torch.testing.assert_close(ecg.record, ecg.segments.mean(dim=1))
 
 
 def test_what_is_projected_is_left_alone() -> None:
     encoder, text = Encoder(beats=True, projected=True), Text(projected=True)
     model = Model(encoder, text, shared=SHARED)
     ecg, report = model(signal(), words())
-    assert torch.equal(ecg.rhythm, encoder(signal()).rhythm)
-    assert torch.equal(ecg.beats, encoder(signal()).beats)
-    assert torch.equal(report.rhythm, text(words()).rhythm)
-    assert torch.equal(report.beats, text(words()).beats)
+    assert torch.equal(ecg.record, encoder(signal()).record)
+    assert torch.equal(ecg.segments, encoder(signal()).segments)
+    assert torch.equal(report.record, text(words()).record)
+    assert torch.equal(report.segments, text(words()).segments)
 
 
 def test_probes_read_the_encoder_and_no_head() -> None:
@@ -97,17 +97,17 @@ def test_probes_read_the_encoder_and_no_head() -> None:
     assert torch.equal(model.ecg(signal()).embedding, model.embed(signal()))
 
 
-def test_without_beat_queries_no_beats_are_made() -> None:
-    model = Model(Encoder(beats=False), shared=SHARED, beat_queries=0)
-    assert model.ecg(signal()).beats is None
-    assert model.beat_pool is None
+def test_without_segment_queries_no_beats_are_made() -> None:
+    model = Model(Encoder(beats=False), shared=SHARED, segment_queries=0)
+    assert model.ecg(signal()).segments is None
+    assert model.segment_pool is None
 
 
 def test_every_parameter_of_the_model_is_trained_by_its_features() -> None:
     for beats in (True, False):
         model = Model(Encoder(beats=beats), Text(), shared=SHARED)
         ecg, text = model(signal(), words())
-        sum(f.present()[n].square().sum() for f in (ecg, text) for n in ("rhythm", "beats", "tokens")).backward()
+        sum(f.present()[n].square().sum() for f in (ecg, text) for n in ("record", "segments", "tokens")).backward()
         assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 

@@ -11,7 +11,7 @@ from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
 from melp_bench.protocol import Protocol, load_protocol, protocol_names, tasks_of
 from melp_bench.recipe import Recipe, load_recipe, recipe_names
-from melp_bench.run.methods import find_recipe, resolve
+from melp_bench.runs.methods import find_recipe, resolve
 from melp_bench.schema import first_problem
 
 DEMO = load_protocol("demo")

@@ -120,7 +120,7 @@ def test_code_test_reads_tracings_labels_and_people_row_by_row(tmp_path: Path) -
     assert np.array_equal(store.labels("all"), np.eye(6, dtype=bool))
     assert store.ages.tolist() == [40, 41, 42, 43, 44, 45]
     assert store.leads[0] == ORDERS[1]
-    assert set(store.doubts) == {()}
+    assert set(store.quality_flags) == {()}
     assert [v for v in check_component("dataset", melp_datasets()[1], source=tmp_path) if v.ok is False] == []
 
 

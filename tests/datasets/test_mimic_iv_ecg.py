@@ -75,13 +75,13 @@ def test_a_short_report_is_quarantined_as_published(tmp_path: Path) -> None:
     assert store.manifest.quarantined == {"short-report": 1}
 
 
-def test_leads_under_each_others_names_are_doubted(tmp_path: Path) -> None:
+def test_leads_under_each_others_names_are_flagged(tmp_path: Path) -> None:
     source = folder(tmp_path)
     for header in source.rglob("*.hea"):
         text = header.read_text()
         header.write_text(text.replace(" aVF", " aVx").replace(" aVL", " aVF").replace(" aVx", " aVL"))
     store = prepare(MIMICIVECG(min_words=0), name="mimic-iv-ecg", source=source, root=tmp_path / "store")
-    assert set(store.doubts) == {("wrong-leads: aVL is aVF, aVF is aVL",)}
+    assert set(store.quality_flags) == {("wrong-leads: aVL is aVF, aVF is aVL",)}
 
 
 def test_it_conforms(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def make_task() -> Callable[..., TaskData]:
             folds=np.arange(records) // 2 % 10 + 1,
             split=split,  # type: ignore[arg-type]
             embedding=torch.tensor(3 * features + 5, dtype=torch.float32),
-            rhythm=torch.tensor(features, dtype=torch.float32),
+            record=torch.tensor(features, dtype=torch.float32),
             prompts={c: (f"{c}", f"{c} again") for c in classes},
         )
 

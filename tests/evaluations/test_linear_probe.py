@@ -35,7 +35,7 @@ def shuffled(task: TaskData, seed: int = 0) -> TaskData:
         patients=task.patients[order],
         folds=task.folds[order],
         embedding=task.embedding[order],
-        rhythm=task.rhythm[order],
+        record=task.record[order],
     )
 
 

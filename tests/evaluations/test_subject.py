@@ -29,10 +29,10 @@ def test_record_order_keeps_every_record_with_its_own(make_task: Make) -> None:
             **vars(task),
             **{
                 name: getattr(task, name)[order]
-                for name in ("labels", "record_ids", "patients", "folds", "embedding", "rhythm")
+                for name in ("labels", "record_ids", "patients", "folds", "embedding", "record")
             },
         }
     )
     back = mixed.in_record_order()
-    for name in ("labels", "record_ids", "patients", "folds", "embedding", "rhythm"):
+    for name in ("labels", "record_ids", "patients", "folds", "embedding", "record"):
         np.testing.assert_array_equal(getattr(back, name), getattr(task, name))

@@ -33,7 +33,7 @@ def one_hot_task(make_task: Make) -> tuple[TaskData, Subject]:
     axes = torch.eye(4).tolist()
     vectors = {text: axes[c] for c, name in enumerate(task.classes) for text in task.prompts[name]}
     features = torch.tensor(np.c_[task.labels, np.ones(len(task.labels))], dtype=torch.float32)
-    return replace(task, rhythm=features), reader(vectors)
+    return replace(task, record=features), reader(vectors)
 
 
 def test_aligned_vectors_score_one(make_task: Make) -> None:
@@ -76,7 +76,7 @@ def test_neither_the_order_of_records_nor_their_length_counts(make_task: Make) -
         patients=task.patients[order],
         folds=task.folds[order],
         embedding=task.embedding[order],
-        rhythm=task.rhythm[order] * 8,
+        record=task.record[order] * 8,
     )
     assert zero_shot.run(reader(vectors), shuffled, options=OURS, interval=QUICK) == first
 
@@ -105,10 +105,10 @@ def test_what_cannot_be_scored_says_why(make_task: Make, mute: Subject) -> None:
         zero_shot.run(subject, replace(task, labels=np.zeros_like(task.labels)), options=OURS, interval=QUICK)
     with pytest.raises(UserError, match=r"no prompt for \['c'\]"):
         zero_shot.run(subject, replace(task, prompts={"a": ("a",), "b": ("b",)}), options=OURS, interval=QUICK)
-    broken = task.rhythm.clone()
+    broken = task.record.clone()
     broken[399] = torch.nan
     with pytest.raises(UserError, match="model 'reader' gave record features that are not finite"):
-        zero_shot.run(subject, replace(task, rhythm=broken), options=OURS, interval=QUICK)
+        zero_shot.run(subject, replace(task, record=broken), options=OURS, interval=QUICK)
 
 
 def test_a_file_of_prompts_takes_the_place_of_ours(make_task: Make, tmp_path: Path) -> None:

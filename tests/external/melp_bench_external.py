@@ -28,7 +28,7 @@ class ConvNext1d(mb.ECGEncoder):
     def forward(self, signal: Tensor) -> mb.Features:
         tokens = self.norm(self.blocks(self.stem(signal)).transpose(1, 2))  # (B, N, D)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return mb.Features(rhythm=tokens.mean(dim=1), embedding=tokens.mean(dim=1), tokens=tokens, tokens_mask=mask)
+        return mb.Features(record=tokens.mean(dim=1), embedding=tokens.mean(dim=1), tokens=tokens, tokens_mask=mask)
 
 
 @mb.hookimpl

@@ -16,7 +16,7 @@ from test_fetch import QUICK, content
 
 import melp_bench as mb
 from melp_bench.fetch import fetch, unfinished
-from melp_bench.fetch.ledger import Ledger
+from melp_bench.fetch.verified_files import VerifiedFiles
 
 RANDOM = np.random.default_rng(2)
 FILES = {f"records/{n:02d}.dat": RANDOM.bytes(150_000 + n) for n in range(8)}
@@ -102,6 +102,6 @@ def test_a_stopped_fetch_goes_on_with_the_rest_and_ends_in_the_same_bytes(
 
 
 def test_two_fetches_into_one_folder_do_not_meet(site: Site, tmp_path: Path) -> None:
-    with Ledger(tmp_path, site.url), pytest.raises(mb.UserError, match="another fetch is at work in"):
+    with VerifiedFiles(tmp_path, site.url), pytest.raises(mb.UserError, match="another fetch is at work in"):
         fetch(mb.Download(site.url), tmp_path, patience=QUICK)
     assert fetch(mb.Download(site.url), tmp_path, patience=QUICK).fetched == len(FILES)

@@ -23,7 +23,7 @@ from melp_bench.evaluations.subsets import published_subset
 from melp_bench.label_files import layouts, read_files
 from melp_bench.protocol import Interval, LinearProbe, Protocol, Transfer
 from melp_bench.results import ResultRecord, read_results
-from melp_bench.run.label_views import published_task
+from melp_bench.runs.label_views import published_task
 from melp_bench.store import Store, prepare
 from melp_plugins.datasets.ptb_xl import PTBXL
 

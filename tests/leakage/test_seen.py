@@ -15,10 +15,10 @@ from melp_bench.checkpoint import Manifest
 from melp_bench.errors import UserError
 from melp_bench.evaluations.subject import TaskData
 from melp_bench.leakage import refuse_shared_patients, seen, seen_in_pretraining
+from melp_bench.progress import Silence
 from melp_bench.recipe import load_recipe
 from melp_bench.records import Signal
-from melp_bench.run.listener import Silence
-from melp_bench.run.overlap import OverlapCheck
+from melp_bench.runs.overlap import OverlapCheck
 from melp_bench.store import Store, prepare
 
 HEARTS = [heart(index) for index in range(10)]

@@ -13,7 +13,7 @@ from filling import Fixture
 from numpy.typing import NDArray
 from torch import Tensor
 
-from melp_bench.checkpoints.fitting import fit
+from melp_bench.published.fitting import fit
 from melp_plugins.ecg import heartlang
 from melp_plugins.ecg.heartlang_codes import VQHBR, Quantizer
 from melp_plugins.ecg.heartlang_former import STECGFormer
@@ -90,7 +90,7 @@ def encoder_outputs(fixture: Fixture, weights: Tensors, inputs: Tensors) -> Mapp
     assert features.tokens is not None
     return {
         "cls": features.embedding,
-        "tokens": torch.cat([features.rhythm[:, None], features.tokens], dim=1),
+        "tokens": torch.cat([features.record[:, None], features.tokens], dim=1),
         "mean_qrs_tokens": states[:, 1:].mean(dim=1),
         "cls_no_embeddings": naming(words)[:, 0],
         "mask": masked,

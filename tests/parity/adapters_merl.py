@@ -9,7 +9,7 @@ from adapters import Adapter
 from filling import Fixture
 from torch import Tensor
 
-from melp_bench.checkpoints.fitting import fit
+from melp_bench.published.fitting import fit
 from melp_plugins.ecg import merl
 
 Tensors = dict[str, Tensor]
@@ -39,8 +39,8 @@ def outputs(fixture: Fixture, weights: Tensors, inputs: Tensors) -> Mapping[str,
     text = heads.proj_t(inputs["text_emb"])
     depths = resnet_depths if isinstance(model, merl.MerlResNet) else vit_depths
     return {
-        "ext_ecg_emb": features.rhythm,
-        "proj_ecg_emb": F.normalize(features.rhythm, dim=-1),
+        "ext_ecg_emb": features.record,
+        "proj_ecg_emb": F.normalize(features.record, dim=-1),
         "ecg_emb1": first,
         "ecg_emb2": second,
         "proj_text": text,

@@ -9,7 +9,7 @@ from adapters import Adapter
 from filling import Fixture
 from torch import Tensor, nn
 
-from melp_bench.checkpoints.fitting import fit
+from melp_bench.published.fitting import fit
 from melp_plugins.ecg import ptbxl_reference
 
 ENTRIES = {entry.name: entry for entry in ptbxl_reference.melp_ecg_encoders()}

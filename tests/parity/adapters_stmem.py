@@ -12,7 +12,7 @@ from filling import Fixture
 from torch import Tensor
 
 import melp_bench as mb
-from melp_bench.checkpoints.fitting import fit
+from melp_bench.published.fitting import fit
 from melp_plugins.ecg import st_mem
 from melp_plugins.objectives.st_mem import MaskedLeads
 

@@ -10,7 +10,7 @@ from adapters import Adapter
 from filling import Fixture
 from torch import Tensor, nn
 
-from melp_bench.checkpoints.fitting import fit
+from melp_bench.published.fitting import fit
 from melp_plugins.ecg import d_beta, ecg_fm, melp
 from melp_plugins.ecg.wav2vec2 import Wav2Vec2, mean_of_nonzero, padded_tokens
 from melp_plugins.text import melp_decoder
@@ -26,9 +26,9 @@ def melp_outputs(fixture: Fixture, weights: Tensors, inputs: Tensors) -> Mapping
     return {
         "ext_ecg_emb": features.embedding,
         "ext_ecg_emb_normalized": F.normalize(features.embedding, dim=-1),
-        "proj_ecg_emb": features.rhythm,
-        "proj_ecg_emb_normalized": F.normalize(features.rhythm, dim=-1),
-        "beat_emb": features.beats,
+        "proj_ecg_emb": features.record,
+        "proj_ecg_emb_normalized": F.normalize(features.record, dim=-1),
+        "beat_emb": features.segments,
         "caption_tokens": features.tokens,
         "encoder_x": tokens,
         **depths(backbone, ecg),

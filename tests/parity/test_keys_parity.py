@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from melp_bench.checkpoints.family import Family
-from melp_bench.checkpoints.fitting import fit, publish
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
+from melp_bench.published.family import Family
+from melp_bench.published.fitting import fit, publish
 from melp_plugins.text import melp_decoder
 
 ROOT = Path(os.environ.get("MELP_BENCH_PARITY") or "/nowhere")

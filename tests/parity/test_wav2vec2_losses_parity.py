@@ -14,7 +14,7 @@ from loss_folders import LOSSES, Normal, salt_of, stored
 from torch import Tensor
 from torch.nn import functional as F
 
-from melp_bench.checkpoints.fitting import fit
+from melp_bench.published.fitting import fit
 from melp_plugins.ecg.melp import FAMILY as MELP
 from melp_plugins.ecg.melp import MELPEncoder
 from melp_plugins.objectives.cmsc import clocs_loss, cmsc_loss

@@ -52,13 +52,13 @@ def test_widths_are_as_stated(build: Build) -> None:
     features = encoder(signal(1))
     assert features.tokens is not None
     assert features.tokens.shape[-1] == encoder.width
-    assert features.rhythm.shape == (1, encoder.rhythm_width)
+    assert features.record.shape == (1, encoder.record_width)
     assert features.embedding.shape == (1, encoder.embedding_width)
 
 
 def test_eval_is_deterministic_and_weights_round_trip(build: Build) -> None:
     encoder, again, records = build().eval(), build().eval(), signal(2)
-    assert not torch.equal(encoder(records).rhythm, again(records).rhythm)
+    assert not torch.equal(encoder(records).record, again(records).record)
     again.load_state_dict(encoder.state_dict(), strict=True)
     for name, tensor in encoder(records).present().items():
         assert torch.equal(tensor, again(records).present()[name]), name
@@ -77,26 +77,26 @@ def test_half_a_record_is_a_record(build: Build) -> None:
     features = encoder(signal(2, samples=500))
     assert features.tokens is not None
     assert features.tokens.shape[1] < encoder(signal(2)).tokens.shape[1]  # type: ignore[union-attr]
-    assert torch.isfinite(features.rhythm).all()
+    assert torch.isfinite(features.record).all()
 
 
 @pytest.mark.parametrize("rate_hz", [100.0, 125.0, 500.0])
 def test_any_rate_can_be_asked_for(build: Build, rate_hz: float) -> None:
     encoder = build(rate_hz=rate_hz).eval()
-    assert encoder(signal(1, samples=encoder.spec.samples)).rhythm.shape == (1, encoder.rhythm_width)
+    assert encoder(signal(1, samples=encoder.spec.samples)).record.shape == (1, encoder.record_width)
 
 
 def test_beats_mean_is_the_embedding_of_the_transformer() -> None:
     features = BUILDS["conv-transformer"]().eval()(signal(2))
-    assert features.beats is not None
-    torch.testing.assert_close(features.beats.mean(dim=1), features.embedding)
+    assert features.segments is not None
+    torch.testing.assert_close(features.segments.mean(dim=1), features.embedding)
 
 
 def test_the_default_extractor_keeps_amplitude_and_the_published_one_removes_it() -> None:
     records = 0.3 * signal(2)
     for name, keeps in (("conv-transformer", True), ("conv-transformer as published", False)):
         encoder = BUILDS[name]().eval()
-        same = torch.allclose(encoder(records).rhythm, encoder(2 * records).rhythm, rtol=1e-3, atol=1e-3)
+        same = torch.allclose(encoder(records).record, encoder(2 * records).record, rtol=1e-3, atol=1e-3)
         assert same is not keeps, name
 
 

@@ -39,7 +39,7 @@ def pairs() -> tuple[mb.Features, mb.Features]:
     sentences = torch.arange(S) < torch.tensor([1, 2, 3, 3, 1, 2])[:, None]
     words = torch.arange(N) < torch.tensor([2, 4, 7, 6, 3, 5])[:, None]
     ids = torch.randint(1, 11, (B, N), generator=g) * words
-    ecg = mb.Features(rhythm=near(), embedding=near(), beats=near(Q), tokens=near(5))
+    ecg = mb.Features(record=near(), embedding=near(), segments=near(Q), tokens=near(5))
     text = mb.Features(near(), near(), near(S), sentences, near(N), words, ids)
     return ecg, text
 
@@ -132,7 +132,11 @@ def slow_beat(beats: Tensor, sentences: list[Tensor], *, t1: float, t2: float, t
 @pytest.mark.parametrize("aggregation", ["sum", "mean"])
 def test_beat_alignment_equals_a_loop_over_reports_and_records(aggregation: str) -> None:
     ecg, text = pairs()
-    beats, padded, mask = ecg.present()["beats"].double(), text.present()["beats"].double(), text.present()["beats_mask"]
+    beats, padded, mask = (
+        ecg.present()["segments"].double(),
+        text.present()["segments"].double(),
+        text.present()["segments_mask"],
+    )
     got, _ = beat_alignment_loss(beats, padded, mask, temperature1=2.0, temperature3=3.0, aggregation=aggregation)
     ragged = [row[keep] for row, keep in zip(padded, mask, strict=True)]
     want = slow_beat(beats, ragged, t1=2.0, t2=5.0, t3=3.0, mean=aggregation == "mean")
@@ -141,7 +145,7 @@ def test_beat_alignment_equals_a_loop_over_reports_and_records(aggregation: str)
 
 def test_masked_sentences_and_beats_do_not_matter() -> None:
     ecg, text = pairs()
-    beats, sentences, mask = ecg.present()["beats"], text.present()["beats"], text.present()["beats_mask"]
+    beats, sentences, mask = ecg.present()["segments"], text.present()["segments"], text.present()["segments_mask"]
     want, _ = beat_alignment_loss(beats, sentences, mask)
     more = torch.cat([beats, 9 * torch.ones(B, 2, 16)], dim=1)
     keep = torch.arange(Q + 2).expand(B, -1) < Q
@@ -153,7 +157,7 @@ def test_masked_sentences_and_beats_do_not_matter() -> None:
 
 def test_beat_gradients_are_finite_where_a_sentence_is_zero_and_padding_gets_none() -> None:
     ecg, text = pairs()
-    beats, mask = ecg.present()["beats"], text.present()["beats_mask"]
+    beats, mask = ecg.present()["segments"], text.present()["segments_mask"]
     sentences = torch.zeros(B, S, 16, requires_grad=True)
     beat_alignment_loss(beats, sentences, mask)[0].backward()
     assert sentences.grad is not None
@@ -175,9 +179,9 @@ def test_nt_xent_equals_a_loop_over_anchors() -> None:
 @pytest.mark.parametrize("name", ["rhythm", "cma"])
 def test_a_batch_of_equal_records_costs_the_logarithm_of_its_size(name: str) -> None:
     ecg, text = pairs()
-    same = ecg.apply({"rhythm": torch.ones(B, 16)})
+    same = ecg.apply({"record": torch.ones(B, 16)})
     want = math.log(B) * (2 if name == "cma" else 1)
-    loss = evaluate(BUILD[name](SIZES), same, text.apply({"rhythm": torch.ones(B, 16)}))
+    loss = evaluate(BUILD[name](SIZES), same, text.apply({"record": torch.ones(B, 16)}))
     assert loss.item() == pytest.approx(want, rel=1e-5)
 
 

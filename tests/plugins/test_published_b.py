@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import melp_bench as mb
-from melp_bench.checkpoints.fitting import Layout, fit, publish
+from melp_bench.published.fitting import Layout, fit, publish
 from melp_plugins.ecg import melp, merl, ptbxl_reference, st_mem
 from melp_plugins.ecg.merl_layers import AttentionPool
 from melp_plugins.ecg.timm_image import HOP, WINDOW, TimmImage, bands, spectrogram
@@ -136,7 +136,7 @@ def test_the_encoder_alone_is_the_pooled_embedding_of_the_whole(name: str) -> No
     with torch.no_grad():
         one, two, three = (model.eval()(signal) for model in (whole, alone, projected))
     assert torch.equal(one.embedding, two.embedding)
-    assert torch.equal(one.rhythm, three.embedding)
+    assert torch.equal(one.record, three.embedding)
     assert (whole.projected, alone.projected) == (True, False)
     assert projected.embedding_width == three.embedding.shape[1] == 256
 
@@ -148,8 +148,8 @@ def test_probes_of_melp_read_the_projection_in_the_corrected_entry_only() -> Non
         corrected.load_state_dict(published.state_dict(), strict=True)
         tokens = noise(2, 9, 768)
         one, two = published.eval().pooled(tokens), corrected.eval().pooled(tokens)
-    assert torch.equal(one.rhythm, two.rhythm)
-    assert torch.equal(two.embedding, two.rhythm)
+    assert torch.equal(one.record, two.record)
+    assert torch.equal(two.embedding, two.record)
     torch.testing.assert_close(one.embedding @ published.proj_contrast, two.embedding, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(one.embedding, two.embedding, atol=1e-2)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from melp_bench.checkpoints.fitting import Layout, fit, publish
+from melp_bench.published.fitting import Layout, fit, publish
 from melp_plugins.ecg.heartlang import FINETUNED, HeartLangClassifier
 from melp_plugins.ecg.heartlang_codes import CODE_WIDTH, DECAY, VQHBR, Quantizer
 from melp_plugins.ecg.heartlang_former import STECGFormer

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import melp_bench as mb
-from melp_bench.checkpoints.fitting import fit, publish
+from melp_bench.published.fitting import fit, publish
 from melp_plugins.ecg import heartlang, merl, ptbxl_reference, st_mem
 
 

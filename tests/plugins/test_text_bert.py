@@ -44,15 +44,15 @@ def test_text_after_the_last_full_stop_is_a_sentence(encoder: Bert) -> None:
 )
 def test_every_report_has_a_sentence(encoder: Bert, report: str, count: int) -> None:
     features = encoder(encoder.tokenize([report, REPORTS[0]]))
-    assert features.beats_mask is not None
-    assert features.beats_mask[0].sum() == count
+    assert features.segments_mask is not None
+    assert features.segments_mask[0].sum() == count
     assert all(torch.isfinite(tensor).all() for tensor in features.present().values())
 
 
 def test_the_sentence_of_an_empty_report_is_its_cls(encoder: Bert) -> None:
     features = encoder(encoder.tokenize([""]))
-    assert features.beats is not None
-    torch.testing.assert_close(features.beats[:, 0], features.rhythm)
+    assert features.segments is not None
+    torch.testing.assert_close(features.segments[:, 0], features.record)
 
 
 def test_a_thousand_words_are_cut_and_keep_their_cls(encoder: Bert) -> None:
@@ -61,18 +61,18 @@ def test_a_thousand_words_are_cut_and_keep_their_cls(encoder: Bert) -> None:
     assert batch.ids.shape == (1, 32)
     assert batch.ids[0, -1 if encoder.causal else 0] == cls
     assert (batch.ids == cls).sum() == 1
-    assert torch.isfinite(encoder(batch).rhythm).all()
+    assert torch.isfinite(encoder(batch).record).all()
 
 
 def test_a_report_does_not_depend_on_its_neighbours(encoder: Bert) -> None:
     alone = encoder(encoder.tokenize([REPORTS[2]]))
     among = encoder(encoder.tokenize([*REPORTS, "normal axis. " * 500]))
-    assert alone.beats is not None
-    assert among.beats is not None
-    torch.testing.assert_close(among.rhythm[2:3], alone.rhythm, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(among.beats[2:3, :2], alone.beats, rtol=1e-4, atol=1e-5)
-    assert among.beats_mask is not None
-    assert among.beats_mask[2].sum() == 2
+    assert alone.segments is not None
+    assert among.segments is not None
+    torch.testing.assert_close(among.record[2:3], alone.record, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(among.segments[2:3, :2], alone.segments, rtol=1e-4, atol=1e-5)
+    assert among.segments_mask is not None
+    assert among.segments_mask[2].sum() == 2
 
 
 def test_a_causal_word_ignores_the_words_after_it_and_a_plain_one_does_not() -> None:
@@ -95,7 +95,7 @@ def test_the_last_cls_sees_every_word() -> None:
         changed = batch.ids.clone()
         changed[0, position] = encoder.tokenizer.token_to_id("[MASK]")
         other = encoder(mb.TextBatch(changed, batch.mask, batch.sentences))
-        assert not torch.allclose(other.rhythm, encoder(batch).rhythm, atol=1e-5), position
+        assert not torch.allclose(other.record, encoder(batch).record, atol=1e-5), position
 
 
 def test_sentence_means_equal_a_loop() -> None:
@@ -117,7 +117,7 @@ def test_the_vocabulary_comes_back_from_its_assets(encoder: Bert) -> None:
     ).eval()
     again.load_state_dict(encoder.state_dict(), strict=True)
     assert torch.equal(again.tokenize(REPORTS).ids, encoder.tokenize(REPORTS).ids)
-    assert torch.equal(again(again.tokenize(REPORTS)).rhythm, encoder(encoder.tokenize(REPORTS)).rhythm)
+    assert torch.equal(again(again.tokenize(REPORTS)).record, encoder(encoder.tokenize(REPORTS)).record)
 
 
 def test_the_vocabulary_is_a_pure_function_of_the_reports() -> None:

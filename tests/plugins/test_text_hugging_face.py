@@ -136,10 +136,10 @@ def test_reports_do_not_depend_on_their_neighbours_or_on_padding(encoder: Huggin
     assert together.tokens.shape[1] == 32
     for index, report in enumerate(REPORTS):
         alone = encoder(encoder.tokenize([report]))
-        torch.testing.assert_close(alone.rhythm[0], together.rhythm[index], rtol=1e-4, atol=1e-5)
-        assert alone.beats is not None
-        assert together.beats is not None
-        torch.testing.assert_close(alone.beats[0], together.beats[index, : alone.beats.shape[1]], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.record[0], together.record[index], rtol=1e-4, atol=1e-5)
+        assert alone.segments is not None
+        assert together.segments is not None
+        torch.testing.assert_close(alone.segments[0], together.segments[index, : alone.segments.shape[1]], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("report", ["rhythm (normal). axis", "rhythm... axis", "rhythm. 12", "rhythm. \n\t12\n", "rhythm.axis"])
@@ -157,8 +157,8 @@ def test_a_full_stop_ends_a_sentence_however_it_is_joined_to_marks_and_parted_by
 @pytest.mark.parametrize(("report", "count"), [("axis", 1), ("", 1), ("...", 1), (". axis", 1), ("axis. normal. block", 3)])
 def test_every_report_has_its_sentences_and_is_finite(encoder: HuggingFaceText, report: str, count: int) -> None:
     features = encoder(encoder.tokenize([report]))
-    assert features.beats_mask is not None
-    assert features.beats_mask.sum() == count
+    assert features.segments_mask is not None
+    assert features.segments_mask.sum() == count
     assert all(value.isfinite().all() for value in features.present().values())
 
 
@@ -177,13 +177,13 @@ def test_a_checkpoints_assets_build_it_again_without_the_folder(encoder: Hugging
     again.load_state_dict(encoder.state_dict(), strict=True)
     batch = again.tokenize(REPORTS)
     assert torch.equal(batch.ids, encoder.tokenize(REPORTS).ids)
-    torch.testing.assert_close(again(batch).rhythm, encoder(batch).rhythm)
+    torch.testing.assert_close(again(batch).record, encoder(batch).record)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_frozen_layers_get_no_gradient_and_the_others_do(tmp_path: Path, kind: str) -> None:
     encoder = built(tmp_path, kind, max_tokens=32, frozen_layers=1)
-    encoder(encoder.tokenize(REPORTS)).rhythm.square().sum().backward()
+    encoder(encoder.tokenize(REPORTS)).record.square().sum().backward()
     groups: dict[bool, list[bool]] = {True: [], False: []}
     for name, parameter in encoder.body.named_parameters():
         groups[name.startswith(("encoder.layer.0.", "encoder.block.0.", "transformer.layer.0."))].append(
@@ -218,7 +218,7 @@ def test_options_that_do_not_fit_are_named(tmp_path: Path, kind: str, options: d
 
 def test_roberta_reads_all_positions_that_it_has(tmp_path: Path) -> None:
     encoder = built(tmp_path, "roberta", max_tokens=62)
-    assert encoder(encoder.tokenize(["axis " * 99])).rhythm.isfinite().all()
+    assert encoder(encoder.tokenize(["axis " * 99])).record.isfinite().all()
 
 
 def test_a_folder_without_a_model_and_damaged_assets_are_one_line(tmp_path: Path) -> None:

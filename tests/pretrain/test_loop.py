@@ -17,7 +17,7 @@ from melp_bench.pretrain import loop, state
 from melp_bench.pretrain.loop import Budget, NonFiniteLoss, Trained, pretrain, validation_loss
 from melp_bench.pretrain.source import PretrainSource
 from melp_bench.pretrain.step import Step
-from melp_bench.run.training import make_fabric
+from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store
 
 BUDGET = Budget(steps=14, batch_size=8, seed=1, validate_every=3)
@@ -150,7 +150,7 @@ class Breaks(mb.Objective):
     def forward(self, ecg: mb.Features) -> Tensor:
         self.calls += self.training
         broken = (self.calls == self.at) if self.training else self.in_eval
-        return ecg.rhythm.square().mean() * (self.value if broken else 1.0)
+        return ecg.record.square().mean() * (self.value if broken else 1.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -202,7 +202,7 @@ def test_a_corpus_without_validation_records_is_refused(tmp_path: Path) -> None:
 def test_an_objective_that_asks_for_what_there_is_not_is_named() -> None:
     class Odd(mb.Objective):
         def forward(self, ecg: mb.Features, weather: Tensor) -> Tensor:
-            return ecg.rhythm.mean()
+            return ecg.record.mean()
 
     with pytest.raises(UserError, match=r"'Odd' asks for \['weather'\]"):
         make_step({"odd": Odd()})

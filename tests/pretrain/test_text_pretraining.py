@@ -26,8 +26,8 @@ from melp_bench.pretrain.loop import Budget
 from melp_bench.pretrain.masked_words import TERM, MaskedWords, ReportSource, Words, hide, perplexity
 from melp_bench.pretrain.texts import split_by_text
 from melp_bench.pretrain.vocabulary import SPECIAL, broken_words, extend, learn_wordpiece
-from melp_bench.run.text_training import DONE, Reports, TextPlan, pretrain_text
-from melp_bench.run.training import make_fabric
+from melp_bench.runs.text_training import DONE, Reports, TextPlan, pretrain_text
+from melp_bench.runs.training import make_fabric
 from melp_plugins.text.hugging_face import hugging_face
 
 RHYTHMS = ("sinus rhythm", "sinus tachycardia", "atrial fibrillation")
@@ -257,7 +257,7 @@ def test_a_model_goes_on_in_its_own_or_another_vocabulary_and_opens_as_a_text_en
     encoder = hugging_face(mb.TextSource(), model=str(tmp_path / "second"), causal=True, max_tokens=32).eval()
     with torch.no_grad():
         features = encoder(encoder.tokenize(TEXTS[:3]))
-    assert features.rhythm.shape == (3, 64)
+    assert features.record.shape == (3, 64)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "second")) == grown
     want = load_file(tmp_path / "second" / "model.safetensors")["bert.encoder.layer.0.output.dense.weight"]
     assert torch.equal(encoder.state_dict()["body.encoder.layer.0.output.dense.weight"], want)

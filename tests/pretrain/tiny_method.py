@@ -95,7 +95,7 @@ def make_step(objectives: Mapping[str, mb.Objective] | None = None, *, dropout: 
     from melp_bench.plugins import discover
 
     torch.manual_seed(seed)
-    model = Model(Encoder(dropout), Text(), shared=WIDTH, beat_queries=3)
+    model = Model(Encoder(dropout), Text(), shared=WIDTH, segment_queries=3)
     if objectives is None:
         catalogue = discover().objectives
         sizes = model.sizes(2)

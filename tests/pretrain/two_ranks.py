@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import melp_bench as mb
 from melp_bench.plugins import discover
 from melp_bench.pretrain import step as step_module
+from melp_bench.pretrain.distributed import gather_over, total_loss
 from melp_bench.pretrain.loop import Budget, pretrain
-from melp_bench.pretrain.ranks import gather_over, total_loss
 from melp_bench.pretrain.step import wanted_inputs
-from melp_bench.run.training import make_fabric
+from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store, open_store
 
 OPTIONS: dict[str, dict[str, object]] = {"beat": {"global_batch": True}, "token": {"layers": 1, "heads": 2}}

@@ -79,7 +79,7 @@ def test_leads_are_filtered_one_by_one_and_what_was_found_before_stays(method: s
     x[4] = 0.25
     one = pack(Signal(x.astype(np.float32), RATE, LEADS))
     whole = cleaned(one, method)
-    assert (whole.doubts, whole.flat_leads, whole.leads, whole.rate_hz) == (one.doubts, 1, one.leads, RATE)
+    assert (whole.quality_flags, whole.flat_leads, whole.leads, whole.rate_hz) == (one.quality_flags, 1, one.leads, RATE)
     assert whole.values.shape == one.values.shape
     other = x.copy()
     other[0] *= -1

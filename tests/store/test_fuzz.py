@@ -300,7 +300,7 @@ def renamed(table: list[list[str]], a: int, b: int) -> list[list[str]]:
 
 
 def edits(table: list[list[str]]) -> Iterator[tuple[str, list[list[str]], set[str]]]:
-    """Yield a name, the edited header, and what may become of it: reasons, doubts, or "equal"."""
+    """Yield a name, the edited header, and what may become of it: reasons, quality_flags, or "equal"."""
     for factor in (1e3, 1e-3, 1e6, 1e-6):
         yield f"gain x {factor:g}", scaled(table, factor), {"implausible-amplitude", "all-zero", "flat", "gain-erratum"}
     for gain in ("0", "0/mV", "nan/mV", "NaN", "inf/mV", "-1000/mV", "1e999/mV", "(0)/mV", "/mV"):
@@ -359,7 +359,7 @@ def test_a_header_that_lies_is_found_out(name: str, laid_out: dict[str, tuple[So
     wrong = {}
     for edited, header, may in edits(table):
         after = source.damaged(file, joined(header))
-        told = {after} if isinstance(after, str) else {text.split(":")[0] for text in (*after.doubts, *after.repairs)}
+        told = {after} if isinstance(after, str) else {text.split(":")[0] for text in (*after.quality_flags, *after.repairs)}
         if not told & may:
             wrong[edited] = told or "silence"
     assert not wrong

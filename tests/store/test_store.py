@@ -200,10 +200,10 @@ def test_a_store_of_an_older_format_says_what_to_do(tmp_path: Path) -> None:
 def test_another_rule_of_doubts_makes_the_same_data_and_no_row_goes_unwatched(
     finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melp_bench.store.pack.doubts", lambda *_: ("odd-scale: V1",))
+    monkeypatch.setattr("melp_bench.store.pack.quality_flags", lambda *_: ("odd-scale: V1",))
     store = make(tmp_path / "s")
-    assert store.doubts[0] == ("odd-scale: V1",)
-    assert store.doubts[0] != finished.doubts[0]
+    assert store.quality_flags[0] == ("odd-scale: V1",)
+    assert store.quality_flags[0] != finished.quality_flags[0]
     assert store.fingerprint == finished.fingerprint
     shutil.copyfile(finished.root / "index.parquet", store.root / "index.parquet")
     assert verify(store).problems == ("index.parquet: the rows are not those that were written",)

@@ -148,13 +148,13 @@ class Contrast(mb.Objective):
         super().__init__()
 
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor | tuple[Tensor, int]:
-        logits = 10 * F.normalize(ecg.rhythm, dim=-1) @ F.normalize(text.rhythm, dim=-1).T
+        logits = 10 * F.normalize(ecg.record, dim=-1) @ F.normalize(text.record, dim=-1).T
         return F.cross_entropy(logits, torch.arange(len(logits)))
 
 
 class OneSided(Contrast):
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
-        return super().forward(ecg, text.apply({"rhythm": text.rhythm.detach()}))
+        return super().forward(ecg, text.apply({"record": text.record.detach()}))
 
 
 class Backwards(Contrast):
@@ -164,28 +164,28 @@ class Backwards(Contrast):
 
 class PerRecord(Contrast):
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
-        return super().forward(ecg, text) + ecg.rhythm.mean(dim=1)
+        return super().forward(ecg, text) + ecg.record.mean(dim=1)
 
 
 class Ordered(Contrast):
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
-        weight = torch.arange(len(ecg.rhythm), dtype=torch.float32)
-        return super().forward(ecg, text) + (weight @ ecg.rhythm.square().mean(dim=1)) / len(weight)
+        weight = torch.arange(len(ecg.record), dtype=torch.float32)
+        return super().forward(ecg, text) + (weight @ ecg.record.square().mean(dim=1)) / len(weight)
 
 
 class ReadsPadding(Contrast):
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
-        return super().forward(ecg, text) + text.beats.mean()
+        return super().forward(ecg, text) + text.segments.mean()
 
 
 class NoBatchOfOne(Contrast):
     def forward(self, ecg: mb.Features, text: mb.Features) -> Tensor:
-        return super().forward(ecg, text) + ecg.rhythm.std(dim=0).mean()
+        return super().forward(ecg, text) + ecg.record.std(dim=0).mean()
 
 
 class AsksForRank(Contrast):
     def forward(self, ecg: mb.Features, rank: int) -> Tensor:  # type: ignore[override]
-        return ecg.rhythm.sum()
+        return ecg.record.sum()
 
 
 class NoScale(Contrast):

@@ -24,7 +24,7 @@ class Patches(mb.ECGEncoder):
 
     def forward(self, signal: Tensor) -> mb.Features:
         tokens = self.layer(self.stem(signal).transpose(1, 2))
-        return mb.Features(rhythm=tokens.mean(1), embedding=tokens.mean(1), tokens=tokens)
+        return mb.Features(record=tokens.mean(1), embedding=tokens.mean(1), tokens=tokens)
 
 
 @pytest.mark.parametrize("training", [True, False])

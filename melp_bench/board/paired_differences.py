@@ -1,0 +1,113 @@
+"""Which methods differ under one measurement: their paired differences, as a staircase with the best method at its top.
+
+Both scores of a pair were resampled with the same patients (`evaluations.scoring`), so what is hard about a patient cancels.
+Where a row does not hold its resamples, or they are of other records, there is no difference to show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from melp_bench.board.sections import Cell, Column, Method, Table
+from melp_bench.errors import UserError
+from melp_bench.evaluations.scoring import difference
+from melp_bench.metrics.paired import Difference
+
+LEVEL = 0.95
+CELL, ROW, LETTER = 60.0, 34.0, 6.6  # width and height of a step, and of a letter of a name, in SVG units
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pair: what the method above it scores more than the method beside it, in points of 0.01; None if not comparable."""
+
+    x: float
+    y: float
+    points: str | None
+    interval: str
+    separable: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Name:
+    """A method at the end of its row and at the head of its column; the baseline of its first letter."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Staircase:
+    """All pairs of one measurement."""
+
+    measurement: str
+    names: tuple[Name, ...]
+    steps: tuple[Step, ...]
+    width: float
+    height: float
+
+    @property
+    def told(self) -> str:
+        """In words, how many pairs there are and how many of them differ."""
+        known = [step for step in self.steps if step.points is not None]
+        return f"{sum(step.separable for step in known)} of {len(known)} pairs differ"
+
+
+def staircases(table: Table) -> list[Staircase]:
+    """Return the paired differences of each measurement of a task, in the order of its columns; none without resamples.
+
+    Raises:
+        UserError: a row's resamples are damaged.
+    """
+    return [found for column in table.columns if (found := _staircase(column, table.methods)) is not None]
+
+
+def _staircase(column: Column, methods: tuple[Method, ...]) -> Staircase | None:
+    label = {method.anchor: method.label for method in methods}
+    kept = [(score.value, anchor, cell) for anchor, cell in column.cells.items() if (score := cell.score("auroc"))]
+    kept.sort(key=lambda one: (-one[0], label[one[1]]))
+    names = [label[anchor] for _, anchor, _ in kept]
+    steps, found = [], False
+    for i, (_, _, low) in enumerate(kept):
+        for j, (_, _, high) in enumerate(kept[:i]):
+            known = _paired(high, low)
+            found |= known is not None
+            steps.append(_step(j * CELL, i * ROW, f"{names[j]} − {names[i]}", known))
+    if not found:
+        return None
+    return Staircase(
+        measurement=column.label,
+        names=tuple(Name(i * CELL + 5, i * ROW + ROW / 2 + 4, name) for i, name in enumerate(names)),
+        steps=tuple(steps),
+        width=round(max(i * CELL + 10 + LETTER * len(name) for i, name in enumerate(names))),
+        height=len(names) * ROW,
+    )
+
+
+def _paired(first: Cell, second: Cell) -> Difference | None:
+    """Return the difference of two scored cells, or None where they were not resampled alike."""
+    one, two = first.record.outcome, second.record.outcome
+    if one is None or two is None:
+        return None
+    try:
+        return difference(one, two, LEVEL)
+    except (ValueError, TypeError, KeyError) as error:
+        keys = " or ".join(cell.record.key[:16] for cell in (first, second))
+        raise UserError(f"the resamples in row {keys} are damaged: {error}; delete the row and run again") from error
+
+
+def _step(x: float, y: float, names: str, known: Difference | None) -> Step:
+    if known is None:
+        return Step(x, y, None, "", separable=False, text=f"{names}: not scored on the same records")
+    verdict = "they differ" if known.separable else "not separable"
+    told = f"{names}: {_signed(known.value, 3)} [{_signed(known.low, 3)}, {_signed(known.high, 3)}], {verdict}"
+    points, low, high = (_signed(100 * value, 1) for value in (known.value, known.low, known.high))
+    return Step(x, y, points, f"[{low}, {high}]", known.separable, told)
+
+
+def _signed(value: float, digits: int) -> str:
+    """Return a number with a true minus, and zero without one."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")

@@ -1,0 +1,235 @@
+"""Where the ink of the plots goes; the template draws it. Coordinates are in SVG units, y down, one decimal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from melp_bench.board.escape import plain
+from melp_bench.board.sections import Column, Method, Table, fraction_of
+from melp_bench.results import ResultRecord, Score
+
+LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 8.0, 22.0
+ROOM = 70.0  # for the labels on the right of the Pareto plot
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A place on an axis and what is written there."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A score with its interval: centre, ends, and what to say of it."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One method's label efficiency: its own line and, behind it, everyone's."""
+
+    label: str
+    line: str
+    marks: tuple[Mark, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Score against the share of labels, a panel per method, all on one scale."""
+
+    panels: tuple[Panel, ...]
+    xticks: tuple[Tick, ...]
+    yticks: tuple[Tick, ...]
+    width: float = 232.0
+    height: float = 150.0
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """Score against speed, with the front of methods that no other beats in both."""
+
+    measurement: str
+    marks: tuple[Mark, ...]
+    on_front: tuple[bool, ...]
+    labels: tuple[Tick, ...]  # `at` is the label's y
+    front: str
+    xticks: tuple[Tick, ...]
+    yticks: tuple[Tick, ...]
+    width: float = 372.0
+    height: float = 226.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity over pretraining, drawn small; `first` and `last` are its ends in words."""
+
+    name: str
+    line: str
+    first: str
+    last: str
+    width: float = 160.0
+    height: float = 44.0
+
+
+def curves(record: ResultRecord) -> tuple[Curve, ...]:
+    """Return the curves of the model's pretraining history, by name, where its facts hold one."""
+    pretraining = record.facts.get("pretraining")
+    history = pretraining.get("history") if isinstance(pretraining, dict) else None
+    if not isinstance(history, dict):
+        return ()
+    found = {name: [float(v) for v in values if is_finite(v)] for name, values in history.items() if isinstance(values, list)}
+    return tuple(
+        _small(plain(name), v) for name, v in sorted(found.items()) if len(v) > 1 and name != "step"
+    )  # step: the x axis
+
+
+def _small(name: str, values: Sequence[float]) -> Curve:
+    low, high, last = min(values), max(values), len(values) - 1
+    bottom = Curve.height - 3
+    points = [(_place(i, 0, last, 2, Curve.width - 2), _place(v, low, high, bottom, 3)) for i, v in enumerate(values)]
+    return Curve(name, _path(points), f"{values[0]:.3g}", f"{values[-1]:.3g}")
+
+
+def is_finite(value: object) -> bool:
+    """Whether a piece of plain JSON is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def span(scores: Sequence[Score]) -> tuple[float, float]:
+    """Return the scale that shows every interval: outward to the next 0.05, within [0, 1]."""
+    low, high = min(min(s.low, s.value) for s in scores), max(max(s.high, s.value) for s in scores)
+    bottom, top = max(math.floor(low * 20) / 20, 0.0), min(math.ceil(high * 20) / 20, 1.0)
+    return (bottom, top) if top > bottom else (max(bottom - 0.05, 0.0), min(bottom + 0.05, 1.0))
+
+
+def efficiency(table: Table) -> Efficiency | None:
+    """Return the label-efficiency plot of a task's linear probes, or None where there are not two fractions."""
+    columns = [(f, c) for c in table.columns if c.evaluation == "linear_probe" and (f := fraction_of(c.setting)) is not None]
+    if len({fraction for fraction, _ in columns}) < 2 or len({f for f, _ in columns}) < len(columns):
+        return None
+    curves = {m: found for m in table.methods if (found := _curve(columns, m))}
+    everything = [score for curve in curves.values() for score in curve.values()]
+    if not everything:
+        return None
+    bottom, top = span(everything)
+    width, height = Efficiency.width, Efficiency.height
+    logs = [math.log10(fraction) for fraction, _ in columns]
+
+    def x(fraction: float) -> float:
+        return _place(math.log10(fraction), min(logs), max(logs), LEFT + 10, width - RIGHT - 10)
+
+    def y(value: float) -> float:
+        return _place(value, bottom, top, height - BOTTOM, TOP)
+
+    lines = {m: _path([(x(f), y(s.value)) for f, s in curve.items()]) for m, curve in curves.items()}
+    panels = tuple(
+        Panel(
+            label=method.label,
+            line=lines[method],
+            marks=tuple(Mark(x(f), y(s.value), y(s.low), y(s.high), f"{f:.0%}: {spoken(s)}") for f, s in curve.items()),
+            others=tuple(line for other, line in lines.items() if other is not method),
+        )
+        for method, curve in curves.items()
+    )
+    xticks = tuple(Tick(x(f), f"{100 * f:g} %") for f, _ in columns)
+    return Efficiency(panels, xticks, tuple(Tick(y(v), f"{v:.2f}") for v in _steps(bottom, top)))
+
+
+def _curve(columns: Sequence[tuple[float, Column]], method: Method) -> dict[float, Score]:
+    cells = {fraction: column.cells.get(method.anchor) for fraction, column in columns}
+    return {fraction: score for fraction, cell in cells.items() if cell and (score := cell.score("auroc"))}
+
+
+def pareto(table: Table) -> Pareto | None:
+    """Return score against throughput for the last measurement that covers most methods; None below two points."""
+    speeds = {m: speed for m in table.methods if (speed := m.fact("records_per_second")) is not None}
+    found = [(column, _scored(column, speeds)) for column in table.columns]
+    column, scores = max(reversed(found), key=lambda pair: len(pair[1]))
+    if len(scores) < 2:
+        return None
+    bottom, top = span(list(scores.values()))
+    width, height = Pareto.width, Pareto.height
+    logs = [math.log10(speeds[m]) for m in scores]
+    first, last = min(logs) - 0.15, max(logs) + 0.15
+    points = sorted(scores, key=lambda m: (-speeds[m], -scores[m].value, m.label))
+    xs = {m: _place(math.log10(speeds[m]), first, last, LEFT, width - RIGHT - ROOM) for m in points}
+    ys = {m: _place(scores[m].value, bottom, top, height - BOTTOM - 12, TOP) for m in points}
+    scale = [_place(v, bottom, top, height - BOTTOM - 12, TOP) for m in points for v in (scores[m].low, scores[m].high)]
+    on_front = tuple(all(scores[m].value > scores[faster].value for faster in points[:i]) for i, m in enumerate(points))
+    front = [(xs[m], ys[m]) for m, keep in zip(points, on_front, strict=True) if keep]
+    label_ys = _spread({m.anchor: (xs[m], ys[m]) for m in points})
+    return Pareto(
+        measurement=column.label,
+        marks=tuple(
+            Mark(xs[m], ys[m], scale[2 * i], scale[2 * i + 1], f"{m.label}: {spoken(scores[m])} at {speeds[m]:,.0f} records/s")
+            for i, m in enumerate(points)
+        ),
+        on_front=on_front,
+        labels=tuple(Tick(label_ys[m.anchor], m.label) for m in points),
+        front=_stairs(front),
+        xticks=tuple(
+            Tick(_place(math.log10(v), first, last, LEFT, width - RIGHT - ROOM), f"{v:,g}") for v in _round(first, last)
+        ),
+        yticks=tuple(Tick(_place(v, bottom, top, height - BOTTOM - 12, TOP), f"{v:.2f}") for v in _steps(bottom, top)),
+    )
+
+
+def spoken(score: Score) -> str:
+    """Return a score as text, never without its interval."""
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+def _scored(column: Column, speeds: Mapping[Method, float]) -> dict[Method, Score]:
+    cells = {method: column.cells.get(method.anchor) for method in speeds}
+    return {method: score for method, cell in cells.items() if cell and (score := cell.score("auroc"))}
+
+
+def _place(value: float, low: float, high: float, start: float, end: float) -> float:
+    return round(start + (value - low) / ((high - low) or 1.0) * (end - start), 1)
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + " L".join(f"{x} {y}" for x, y in points)
+
+
+def _stairs(points: Sequence[tuple[float, float]]) -> str:
+    """Return the front as steps: between two of its points nothing faster is as good as the slower one."""
+    corners = [corner for (_, y), (nx, ny) in pairwise(points) for corner in ((nx, y), (nx, ny))]
+    return _path([*points[:1], *corners])
+
+
+def _spread(points: Mapping[str, tuple[float, float]], gap: float = 11.5) -> dict[str, float]:
+    """Return a y for each label, moved down where labels of neighbours would touch."""
+    placed: dict[str, float] = {}
+    for key, (x, y) in sorted(points.items(), key=lambda item: (item[1][1], item[0])):
+        near = [placed[k] for k, (other, _) in points.items() if k in placed and abs(other - x) < 70]
+        placed[key] = round(max([y, *(n + gap for n in near if n + gap > y)]), 1)
+    return placed
+
+
+def _steps(bottom: float, top: float) -> list[float]:
+    """Return at most six round values from bottom to top."""
+    step = next((s for s in (0.02, 0.05, 0.1, 0.2) if (top - bottom) / s <= 5.0001), 0.2)
+    return [round(k * step, 2) for k in range(math.ceil(bottom / step - 1e-9), math.floor(top / step + 1e-9) + 1)]
+
+
+def _round(first: float, last: float) -> list[float]:
+    """Return three to six round values between two logarithms; fewer where they are so close that there is nothing round."""
+    found: list[float] = []
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(d / 10 for d in range(10, 100))):
+        values = [m * 10.0**e for e in range(math.floor(first), math.ceil(last) + 1) for m in digits]
+        found = [v for v in values if first <= math.log10(v) <= last]
+        if len(found) >= 3:
+            break
+    return found[:: math.ceil(len(found) / 6) or 1]

@@ -1,0 +1,48 @@
+"""Boards on disk: what the files are to be, whether they are stale, and writing them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from melp_bench.board.html import render_html
+from melp_bench.board.markdown import render_markdown
+from melp_bench.board.sections import build_board
+from melp_bench.board.speed import speed_tables
+from melp_bench.board.spreadsheet import render_csv
+from melp_bench.board.typeset import render_latex
+from melp_bench.home import atomic_write, make_folder
+from melp_bench.results import ResultRecord, read_results
+from melp_bench.throughput.rows import SpeedRow, read_speeds
+
+SPEEDS = "throughput"  # the folder beside a board's files where measured speeds are found
+
+
+def board_files(results: Path | Iterable[ResultRecord], speeds: Iterable[SpeedRow] = ()) -> dict[str, bytes]:
+    """Return the board's files by name; equal rows give equal bytes, in whatever order they come."""
+    sections = build_board(read_results(results) if isinstance(results, Path) else results)
+    measured = speed_tables(speeds)
+    return {
+        "README.md": render_markdown(sections, measured).encode(),
+        "index.html": render_html(sections, measured).encode(),
+        "board.csv": render_csv(sections).encode(),
+        "board.tex": render_latex(sections).encode(),
+    }
+
+
+def write_board(results: Path | Iterable[ResultRecord], out: Path) -> list[Path]:
+    """Write the board, with the speeds found in `out`, there and return the paths; a file that is right is left alone.
+
+    Raises:
+        UserError: a file of a result or speed is no row, or `out` cannot be written.
+    """
+    files = board_files(results, read_speeds(out / SPEEDS))
+    make_folder(out)
+    for name in stale_files(files, out):
+        atomic_write(out / name, files[name])
+    return [out / name for name in files]
+
+
+def stale_files(files: dict[str, bytes], out: Path) -> list[str]:
+    """Return the names of those files that are missing from `out` or say something else there."""
+    return [name for name, content in files.items() if not (out / name).is_file() or (out / name).read_bytes() != content]

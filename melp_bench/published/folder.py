@@ -1,0 +1,204 @@
+"""From a published file to one of our checkpoint folders.
+
+Beside the checkpoint lie `published.json` (how the file spelt its keys, and what became of every one) and, if the model had
+no place for some tensors, `aside.safetensors`: with them an export holds every tensor that the file held of what was imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from melp_bench.checkpoint import is_checkpoint, read_manifest, save_checkpoint
+from melp_bench.components import ECGEncoder, TextEncoder, TextSource
+from melp_bench.errors import UserError
+from melp_bench.home import atomic_write, make_folder
+from melp_bench.model import Model
+from melp_bench.published.family import Family, TextTower
+from melp_bench.published.fitting import Fitted, fit
+from melp_bench.published.tensor_files import Published, file_sha256, locate, read_published
+from melp_bench.recipe import Part, Recipe
+from melp_bench.registry import Entry
+from melp_bench.schema import Frozen
+
+DType = Literal["float16", "bfloat16", "float32", "float64", "int32", "int64"]
+SPELLING, ASIDE = "published.json", "aside.safetensors"
+ENCODER = "encoder."  # under which a whole model keeps its ECG encoder
+HEAD_SEED = 0
+"""Of the host's heads where the published model has none; probes do not read them."""
+
+
+class Spelling(Frozen):
+    """How a published file spelt what we imported."""
+
+    family: str
+    prefix: str
+    text_prefix: str | None = None  # of the text tower's keys; None where it was left out
+    old_weight_norm: bool
+    dtypes: dict[str, DType]  # key of our whole model -> the file's dtype, where the module has another
+    unused: dict[str, str]  # published key -> why it is not used
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text encoder to put a published tower's weights in, and whose configuration and tokenizer it takes."""
+
+    entry: Entry[TextEncoder]
+    model: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a published file.
+
+    Attributes:
+        text: the tower as it was fitted; None where it was not asked for.
+        unused: published key -> why it is not used.
+        aside: published key -> tensor that our model has no place for.
+    """
+
+    encoder: Fitted[ECGEncoder]
+    text: Fitted[TextSide] | None
+    unused: dict[str, str]
+    aside: dict[str, Tensor]
+
+
+class TextSide(nn.Module):
+    """What of a whole model reads reports, under the names that the model has for it."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.text_encoder, self.report_head, self.sentence_head = model.text_encoder, model.report_head, model.sentence_head
+
+
+def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Text | None = None) -> Imported:
+    """Write the published file `where` (a path, or `hf:owner/name[/file]`) as a checkpoint folder `out`.
+
+    It holds the entry's encoder and, where `text` says how to build it, the text tower of the same file.
+
+    Raises:
+        UserError: the entry has no published form, the file is unreadable or not of its family, or `out` holds another
+            checkpoint; nothing is written then.
+    """
+    family, source = published_form(entry), read_published(where)
+    _check_free(out, source)
+    encoder = fit(source.tensors, family, entry.build, where)
+    if text is None:
+        side, model = None, _beside_heads(encoder.module)
+        unused, aside = encoder.unused, encoder.aside
+    else:
+        tower = _tower(family)
+        model = _whole(encoder.module, tower, text)
+        rest = {key: source.tensors[key] for key in encoder.unused}
+        side = fit(rest, tower.keys, lambda: TextSide(model), where)
+        unused, aside = side.unused, side.aside
+    made = Imported(encoder, side, unused, aside)
+    make_folder(out)
+    atomic_write(out / SPELLING, _spelling(family, made).model_dump_json(indent=1) + "\n")
+    if aside:
+        atomic_write(out / ASIDE, save({key: tensor.contiguous().clone() for key, tensor in aside.items()}))
+    assets = model.text_encoder.assets() if model.text_encoder is not None else {}
+    save_checkpoint(out, model, _manifest(entry, made, source, model.shared, text), assets)
+    return made
+
+
+def obtain_import(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
+    """Return the checkpoint folder of a published file under `folder`, imported unless an earlier command did.
+
+    Raises:
+        UserError: as for `import_checkpoint`.
+    """
+    path = import_path(where, entry, folder, text)
+    if not is_checkpoint(path):
+        import_checkpoint(where, entry, path, text)
+    return path
+
+
+def import_path(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
+    """Return where under `folder` a published file is imported to: named by encoder and the file's SHA-256."""
+    published_form(entry)
+    return folder / f"{entry.name}{'+text' if text else ''}-{file_sha256(locate(where))[:12]}"
+
+
+def published_form(entry: Entry[ECGEncoder]) -> Family:
+    """Return how the entry's published checkpoints are spelt.
+
+    Raises:
+        UserError: there are none.
+    """
+    if entry.published is None:
+        raise UserError(
+            f"{entry.name!r} has no published checkpoints that we know; `melp-bench show` says of each where they are"
+        )
+    return entry.published
+
+
+def _check_free(out: Path, source: Published) -> None:
+    """Check that `out` holds no checkpoint of other origin."""
+    if is_checkpoint(out) and read_manifest(out).source.get("sha256") != source.sha256:
+        raise UserError(f"{str(out)!r} already holds another checkpoint; import to another folder, or delete it")
+
+
+def _tower(family: Family) -> TextTower:
+    if family.text is None:
+        raise UserError(f"published {family.name!r} files hold no text tower that we know; import without one")
+    return family.text
+
+
+def _beside_heads(encoder: ECGEncoder) -> Model:
+    shared = encoder.record_width if encoder.projected else Recipe.model_fields["shared_width"].default
+    return _seeded(encoder, None, shared)
+
+
+def _whole(encoder: ECGEncoder, tower: TextTower, text: Text) -> Model:
+    built = text.entry.build(TextSource(), **text.entry.resolve({**tower.options, "model": text.model}))
+    return _seeded(encoder, built, encoder.record_width)
+
+
+def _seeded(encoder: ECGEncoder, text: TextEncoder | None, shared: int) -> Model:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(HEAD_SEED)
+        return Model(encoder, text, shared=shared, segment_queries=0)
+
+
+def _spelling(family: Family, made: Imported) -> Spelling:
+    encoder, side = made.encoder, made.text
+    dtypes = {ENCODER + key: name for key, name in _other_dtypes(encoder).items()}
+    fields: dict[str, Any] = {
+        "family": family.name,
+        "prefix": encoder.layout.prefix,
+        "text_prefix": side.layout.prefix if side else None,
+        "old_weight_norm": encoder.layout.old_weight_norm,
+        "dtypes": dtypes | (_other_dtypes(side) if side else {}),
+        "unused": made.unused,
+    }
+    return Spelling.model_validate(fields)
+
+
+def _manifest(entry: Entry[ECGEncoder], made: Imported, source: Published, shared: int, text: Text | None) -> dict[str, Any]:
+    part = None
+    if text is not None:
+        options: Mapping[str, Any] = {**_tower(published_form(entry)).options, "model": text.model}
+        part = Part(name=text.entry.name, options=text.entry.resolve(options))
+    file = PurePosixPath(source.source).name
+    recipe = Recipe(
+        name=f"{entry.name}@{file}",
+        summary=f"published weights: {entry.summary}",
+        source=entry.source,
+        shared_width=shared,
+        encoder=Part(name=entry.name, options=entry.resolve(made.encoder.options)),
+        text=part,
+    )
+    origin = {"file": source.source, "sha256": source.sha256, "container": source.container, "license": entry.license}
+    return {"recipe": recipe, "corpora": list(made.encoder.module.corpora), "source": origin}
+
+
+def _other_dtypes(fitted: Fitted[Any]) -> dict[str, str]:
+    own = fitted.module.state_dict()
+    return {k: str(t.dtype).removeprefix("torch.") for k, t in fitted.weights.items() if t.dtype != own[k].dtype}

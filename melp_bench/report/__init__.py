@@ -1,6 +1,0 @@
-"""Result records become boards: Markdown, one self-contained HTML file, CSV and LaTeX. Nothing here needs torch."""
-
-from melp_bench.report.terminal import terminal_tables
-from melp_bench.report.write import board_files, stale_files, write_board
-
-__all__ = ["board_files", "stale_files", "terminal_tables", "write_board"]

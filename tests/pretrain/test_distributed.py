@@ -1,0 +1,68 @@
+"""One process and two: the same loss, the same gradients, the same curves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+import two_ranks
+from tiny_method import make_store
+
+from melp_bench.errors import UserError
+from melp_bench.pretrain.distributed import share
+from melp_bench.runs.training import make_fabric
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what one process and what two processes computed."""
+    folder = tmp_path_factory.mktemp("ranks")
+    store = make_store(folder / "store")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = [two_ranks.__file__, str(store.root), str(folder / "two.pt")]
+    done = subprocess.run([*command, *script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    before = two_ranks.step_module.augment
+    try:
+        one = two_ranks.everything(store, folder / "one.state", make_fabric("cpu", "32"))
+    finally:
+        two_ranks.step_module.augment = before
+    return one, torch.load(folder / "two.pt", weights_only=True)
+
+
+def test_every_comparable_objective_has_the_same_loss_on_two_processes(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    one, two = (side["objectives"] for side in both)
+    assert {"rhythm", "beat", "token", "cma", "uma", "simclr", "supervised"} <= set(one)
+    assert set(one) == set(two)
+    for name in one:
+        assert two[name]["values"][name] == pytest.approx(one[name]["values"][name], rel=1e-5), name
+
+
+def test_every_comparable_objective_has_the_same_gradients_on_two_processes(
+    both: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    one, two = (side["objectives"] for side in both)
+    for name in one:
+        assert any(g.abs().max() > 1e-4 for g in one[name]["gradients"].values()), name
+        for parameter, gradient in one[name]["gradients"].items():
+            torch.testing.assert_close(
+                two[name]["gradients"][parameter], gradient, rtol=1e-3, atol=2e-6, msg=lambda m, w=f"{name} {parameter}": w + m
+            )
+
+
+def test_the_curves_of_two_processes_are_those_of_one(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    one, two = (side["history"] for side in both)
+    assert set(one) == set(two) >= {"step", "train_rhythm", "rhythm", "beat", "token", "total"}
+    for name in one:
+        assert two[name] == pytest.approx(one[name], rel=2e-3), name
+
+
+def test_a_batch_must_divide_over_ranks_and_be_no_larger_than_the_corpus() -> None:
+    assert share(64, 4, 1000) == 16
+    with pytest.raises(UserError, match="64 does not divide over 3 ranks"):
+        share(64, 3, 1000)
+    with pytest.raises(UserError, match="63 training records are fewer than one batch of 64"):
+        share(64, 2, 63)

@@ -1,0 +1,45 @@
+"""Encoders as ONNX graphs: for any number of records, in silence, or with one line that says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from melp_bench.errors import UserError
+from melp_bench.plugins import discover
+from melp_bench.published.onnx import export_onnx
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+ENCODERS = discover().ecg_encoders
+
+
+@pytest.mark.parametrize("name", ["resnet1d-18", "conv-transformer"], ids=["asks for len(x)", "fused attention"])
+def test_a_graph_answers_for_any_number_of_records(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    entry = ENCODERS[name]
+    encoder = entry.build(**entry.resolve({})).eval()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    export_onnx(encoder, tmp_path / "graph.onnx")
+    assert "".join(capfd.readouterr()) == ""
+    assert torch.backends.mha.get_fastpath_enabled() == fused
+    assert [path.name for path in tmp_path.iterdir()] == ["graph.onnx"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    for records in (1, 4):
+        signal = torch.randn(records, 12, encoder.spec.samples)
+        with torch.no_grad():
+            want = encoder(signal).present()
+        assert set(names) == {key for key in want if not key.endswith("_mask")}
+        for key, got in zip(names, session.run(names, {"signal": signal.numpy()}), strict=True):
+            np.testing.assert_allclose(got, want[key].numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_an_encoder_that_looks_for_heartbeats_is_refused_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="'HeartLang' cannot be written as a graph: Data-dependent") as caught:
+        export_onnx(ENCODERS["heartlang"].build(), tmp_path / "graph.onnx")
+    assert "\n" not in str(caught.value)
+    assert "".join(capfd.readouterr()) == ""
+    assert not list(tmp_path.iterdir())
