@@ -14,6 +14,7 @@ from pathlib import PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+
 def defined(build: object) -> list[object]:
     """Return the classes and functions that `build` is made of: itself, or what a partial, a method or an instance leads to."""
     found: list[object] = []
