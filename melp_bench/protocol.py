@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from melp_bench.canonical import digest
+from melp_bench.results import Interval
 from melp_bench.schema import Frozen, load_toml, shipped
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -39,14 +40,6 @@ class Pretrain(Frozen):
     labels: str = "all"  # task whose classes supervised objectives see
     validate_every: int = Field(default=80, ge=1)  # steps; the checkpoint with the lowest validation loss is kept
     precision: Literal["auto", "32", "bf16"] = "auto"
-
-
-class Interval(Frozen):
-    """Percentile bootstrap over patients."""
-
-    level: float = Field(default=0.95, gt=0, lt=1)
-    resamples: int = Field(default=1000, ge=1)
-    seed: int = Field(default=0, ge=0)
 
 
 class MetricUse(Frozen):

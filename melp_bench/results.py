@@ -6,13 +6,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from melp_bench.canonical import digest
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
 
 SCHEMA = 2
+
+
+class Interval(BaseModel):
+    """Percentile bootstrap over patients."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: float = Field(default=0.95, gt=0, lt=1)
+    resamples: int = Field(default=1000, ge=1)
+    seed: int = Field(default=0, ge=0)
 
 
 class Score(BaseModel):
@@ -25,28 +35,60 @@ class Score(BaseModel):
     high: float
 
 
+class MetricLabel(BaseModel):
+    """How a metric is read, so that a board needs to know none; a bound is None where there is no end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    label: str
+    higher_is_better: bool = True
+    bounds: tuple[float | None, float | None] = (0.0, 1.0)
+
+
 class ClassScore(BaseModel):
-    """One class of a task: its support and its scores; `auroc` is None where the class cannot be scored."""
+    """One class of a task: its support, and its scores by metric; a metric that cannot be measured of it is left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     positives: int
     records: int
-    auroc: Score | None = None
-    auprc: Score | None = None
+    scores: dict[str, Score] = Field(default_factory=dict)
+
+
+class Resamples(BaseModel):
+    """The primary metric on every resample, for paired differences with rows of the same origin."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origin: str  # digest of the records, labels, classes and draws that were resampled, and of the metric
+    values: str  # base64 of little-endian float32; NaN where a resample does not define the metric
 
 
 class Outcome(BaseModel):
-    """What an evaluation returns: macro scores, per-class scores, and what a reader may want to know beside them."""
+    """The scores of a row: macro means and classes by metric, and what a reader may want to know beside them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    scores: dict[str, Score]  # "auroc", "auprc": macro means over the classes that can be scored
-    classes: list[ClassScore]
-    excluded: list[str] = Field(default_factory=list)  # classes without a positive (or a negative): not in the macro mean
+    scores: dict[str, Score]  # by metric: macro means over the classes of which it can be measured
+    metrics: dict[str, MetricLabel]  # of every metric that was asked for, in order
+    primary: str  # the metric that ranks; always among the scores
+    classes: list[ClassScore] = Field(default_factory=list)
+    excluded: list[str] = Field(default_factory=list)  # classes without a positive (or a negative): in no macro mean
     rare: list[str] = Field(default_factory=list)  # classes with fewer than 10 positives: marked
+    not_measured: dict[str, str] = Field(default_factory=dict)  # metric -> why it has no score here
+    resamples: Resamples | None = None
     details: dict[str, Any] = Field(default_factory=dict)  # plain JSON: subset sizes, seed spread, chosen epoch
+
+    @model_validator(mode="after")
+    def _is_labelled(self) -> Outcome:
+        unknown = sorted({*self.scores, *self.not_measured, *(m for c in self.classes for m in c.scores)} - set(self.metrics))
+        if unknown or self.primary not in self.scores:
+            raise ValueError(
+                f"primary is {self.primary!r}, scores are {sorted(self.scores)}, and {unknown or 'none'} have no label; "
+                "wanted a score of the primary metric, and a label for every metric"
+            )
+        return self
 
 
 class Inputs(BaseModel):

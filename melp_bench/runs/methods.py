@@ -13,17 +13,17 @@ from pydantic import ValidationError
 
 from melp_bench.canonical import digest
 from melp_bench.checkpoint import Manifest, is_checkpoint, load_weights, read_assets, read_manifest
-from melp_bench.code_digest import code_digest, versions
+from melp_bench.code_digest import code_digest
 from melp_bench.components import ECGEncoder, Objective, TextSource
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
-from melp_bench.pretrain import loop
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import obtain_import
 from melp_bench.recipe import Part, Recipe, load_recipe, recipe_names
 from melp_bench.registry import Entry, nearest
 from melp_bench.runs.components import build_component
+from melp_bench.runs.versions import FEATURES, WEIGHTS
 from melp_bench.schema import first_problem
 from melp_bench.store import Store
 
@@ -104,7 +104,7 @@ def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, code: Mapping[st
         identity["data"] = store.fingerprint  # its vocabulary is learned from the reports
     if recipe.objectives:
         budget = pretrain.model_dump(mode="json", exclude={"dataset"})
-        identity |= {"budget": budget, "data": store.fingerprint, "version": loop.VERSION}
+        identity |= {"budget": budget, "data": store.fingerprint, "versions": WEIGHTS}
         if pretrain.labels in store.tasks:
             identity["labels"] = store.task_digest(pretrain.labels)
     return identity
@@ -196,7 +196,7 @@ def use_digest(manifest: Manifest) -> str:
 
 def features_digest(manifest: Manifest, catalogue: Catalogue) -> str:
     """Return the digest of all that a checkpoint's features depend on besides the records they are of."""
-    return digest({"use": use_digest(manifest), "code": use_code(manifest.recipe, catalogue), "versions": versions()})
+    return digest({"use": use_digest(manifest), "code": use_code(manifest.recipe, catalogue), "versions": FEATURES})
 
 
 def use_code(recipe: Recipe, catalogue: Catalogue) -> dict[str, str]:

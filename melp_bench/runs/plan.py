@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from melp_bench.code_digest import versions
 from melp_bench.errors import UserError
 from melp_bench.evaluations import ModelTraits
 from melp_bench.plugins import Catalogue
@@ -17,6 +16,7 @@ from melp_bench.runs.label_views import Views
 from melp_bench.runs.measurements import Planned, measurements
 from melp_bench.runs.methods import Method
 from melp_bench.runs.tasks import task_key
+from melp_bench.runs.versions import ROWS
 from melp_bench.store import Store
 
 
@@ -81,7 +81,7 @@ def make_plan(
                 task=planned.measurement.task,
                 interval=protocol.interval.model_dump(mode="json"),
                 code={**code, **planned.code},
-                versions={**versions(), **made_by, f"evaluation {planned.name}": planned.evaluation.version},
+                versions={**made_by, **ROWS, f"evaluation {planned.name}": planned.evaluation.version},
                 **data,
             )
             rows.append(Row(method, planned, inputs, planned.evaluation.fits(traits(method))))
@@ -96,8 +96,7 @@ def traits(method: Method) -> ModelTraits:
 def _model(method: Method) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
     """Return what a method's weights depend on, the code and the versions of what makes and uses them apart."""
     identity = dict(method.identity)
-    code, version = identity.pop("code", {}), identity.pop("version", None)
-    return identity, dict(code), {} if version is None else {"pretraining": version}
+    return identity, dict(identity.pop("code", {})), dict(identity.pop("versions", {}))
 
 
 def _data(planned: Planned, protocol: Protocol, stores: Mapping[str, Store], views: Views) -> dict[str, Any]:
