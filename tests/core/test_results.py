@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from melp_bench import home
 from melp_bench.canonical import digest
 from melp_bench.errors import UserError
-from melp_bench.results import Inputs, Outcome, ResultRecord, Score, read_result, read_results, write_result
+from melp_bench.results import Inputs, MetricLabel, Outcome, ResultRecord, Score, read_result, read_results, write_result
 
 texts = st.text(max_size=5)
 values = st.recursive(
@@ -24,6 +24,9 @@ values = st.recursive(
 )
 
 
+LABELS = {"auroc": MetricLabel(label="macro AUROC")}
+
+
 def inputs(**change: object) -> Inputs:
     made = {"protocol": "p", "model": {"seed": 0}, "evaluation": {"name": "e"}, "datasets": {"d": "f"}, "task": "d/t"}
     return Inputs.model_validate(made | change)
@@ -31,7 +34,7 @@ def inputs(**change: object) -> Inputs:
 
 def row(**change: object) -> ResultRecord:
     given = inputs()
-    score = Outcome(scores={"auroc": Score(value=0.5, low=0.4, high=0.6)}, classes=[])
+    score = Outcome(scores={"auroc": Score(value=0.5, low=0.4, high=0.6)}, metrics=LABELS, primary="auroc")
     fields = {"key": given.key, "inputs": given, "protocol": "tiny", "protocol_revision": 1, "model": "m", "outcome": score}
     fields |= {"evaluation": "e", "evaluation_version": 1, "task": "d/t", "generated": True, "status": "scored"}
     return ResultRecord.model_validate(fields | change)

@@ -11,8 +11,8 @@ from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations import linear_probe
 from melp_bench.evaluations.linear_probe import problems_of
 from melp_bench.evaluations.probe import fit
-from melp_bench.evaluations.scoring import difference, pack, unpack
 from melp_bench.evaluations.subject import Subject, TaskData
+from melp_bench.measure import difference, pack, unpack
 from melp_bench.metrics import auroc
 from melp_bench.protocol import Interval, LinearProbe
 from melp_bench.results import Outcome
@@ -123,10 +123,10 @@ def test_classes_without_a_test_positive_or_a_training_positive_are_listed(make_
     labels[task.folds <= 8, 1] = False
     result = probe(mute, replace(task, labels=labels))
     assert result.excluded == ["a"]
-    assert result.classes[0].auroc is None
+    assert result.classes[0].scores == {}
     assert result.details["classes_without_training_positive"] == ["b"]
     assert result.scores["auroc"].value == pytest.approx(
-        np.mean([row.auroc.value for row in result.classes if row.auroc is not None])
+        np.mean([row.scores["auroc"].value for row in result.classes if row.scores])
     )
 
 

@@ -90,8 +90,8 @@ def test_a_class_without_a_positive_is_excluded_and_listed_and_a_rare_one_marked
     result = zero_shot.run(subject, replace(task, labels=labels), options=OURS, interval=QUICK)
     assert result.excluded == ["a"]
     assert result.rare == ["b"]
-    assert [(row.positives, row.auroc is None) for row in result.classes][:2] == [(0, True), (3, False)]
-    scored = [row.auroc.value for row in result.classes if row.auroc is not None]
+    assert [(row.positives, not row.scores) for row in result.classes][:2] == [(0, True), (3, False)]
+    scored = [row.scores["auroc"].value for row in result.classes if row.scores]
     assert result.scores["auroc"].value == pytest.approx(np.mean(scored))
 
 

@@ -133,7 +133,7 @@ def test_columns_that_changed_places_ruin_their_classes_and_no_other(store: Stor
     def auroc(task: TaskData) -> dict[str, float]:
         outcome = linear_probe.run(Subject("m", None), task, fraction=1.0, options=options, interval=Interval(resamples=10))
         assert outcome.details.get("misnamed_columns", []) == list(task.published.misnamed if task.published else ())
-        return {row.name: row.auroc.value for row in outcome.classes if row.auroc is not None}
+        return {row.name: row.scores["auroc"].value for row in outcome.classes if row.scores}
 
     moved = auroc(view(store, tmp_path / "moved"))
     same = auroc(view(store, tmp_path / "same", order=dict.fromkeys(PARTS, TRAIN_ORDER)))
