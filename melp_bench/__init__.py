@@ -6,7 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from melp_bench.components import ECGEncoder, Heads, Objective, Sizes, TextBatch, TextEncoder, TextSource, View, Widths
+    from melp_bench.components import (
+        ECGEncoder,
+        GuessesWords,
+        Heads,
+        Objective,
+        PretrainingModel,
+        Sizes,
+        TextBatch,
+        TextEncoder,
+        TextSource,
+        View,
+        Widths,
+    )
     from melp_bench.errors import NotApplicable, UnknownName, UserError
     from melp_bench.evaluations import Evaluation, Measurement
     from melp_bench.features import Features
@@ -23,7 +35,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "published.family": "Family",
-    "components": "ECGEncoder Heads Objective Sizes TextBatch TextEncoder TextSource View Widths",
+    "components": "ECGEncoder GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Evaluation Measurement",
     "features": "Features",
@@ -47,12 +59,14 @@ __all__ = [
     "Evaluation",
     "Family",
     "Features",
+    "GuessesWords",
     "Heads",
     "Measurement",
     "Metric",
     "NotApplicable",
     "Objective",
     "Predictions",
+    "PretrainingModel",
     "RecordInfo",
     "Scaling",
     "Signal",
