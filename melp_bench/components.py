@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ __all__ = [
     "ECGEncoder",
     "Heads",
     "Objective",
+    "PretrainingModel",
     "RecordInfo",
     "Signal",
     "Sizes",
@@ -183,21 +184,70 @@ class Sizes:
     causal_text: bool = True  # False if words' states see the words after them, which captioning would learn to copy
 
 
+class PretrainingModel(Protocol):
+    """What an objective can read of the model before training begins: `Model` is one."""
+
+    encoder: ECGEncoder
+    text_encoder: TextEncoder | None
+
+    def ecg(self, signal: Tensor) -> Features:
+        """Return features of `signal` (B, L, T), in the shared space."""
+
+    def text(self, batch: TextBatch) -> Features:
+        """Return features of reports, in the shared space."""
+
+
 class Objective(nn.Module, ABC):
     """One scalar, mean over the batch it is given; built as `build(sizes, **options)`.
 
     `forward` names what it needs by the names of its parameters, out of:
 
     - `ecg`: Features of the records, in the shared space; `text`: Features of their reports;
-    - `view1`, `view2`: Features of two augmentations of the records; `half1`, `half2`: of their two halves;
-    - `labels`: (B, C) float, 0 or 1;
-    - `signal`: the conformed records (B, L, T), and `encoder`: the bare ECG encoder, for masked modelling.
+    - every name in `views()`: Features of that view of the records; with `_signal` after it, the view itself (B, L, T);
+    - `labels`: (B, C) float, 0 or 1; `patients`: (B,) long, equal for the records of one person;
+    - `signal`: the conformed records (B, L, T), and `encoder`: the bare ECG encoder, for masked modelling;
+    - `progress`: float, the share of the steps that are done;
+    - whatever its `local` returns.
 
-    It never asks for its rank: with `needs_global_batch` the loop hands it the features of all ranks. A mean over
-    something other than records (words, say) is returned with its count: `(mean, count)`.
+    It never asks for its rank: with `needs_global_batch` the loop hands `forward` the tensors and features of all ranks.
+    `local`, where an objective declares one, comes before: it names what it needs in the same way, sees the records of its
+    own rank, and returns by name what `forward` may then name. What is costly per record (a target's features) belongs
+    there, and what compares records in `forward`. A mean over something other than records (words, say) is returned with
+    its count: `(mean, count)`.
+
+    All that must survive a kill (a target, a queue, a count) is a parameter or a buffer; a target's parameters do not require
+    a gradient, and are then not in the optimiser.
+
+    Attributes:
+        scale: "token", "beat", "rhythm" or "signal".
+        needs_global_batch: whether `forward` is given the records of all ranks.
+        keep: the weights that training leaves: those of the "lowest" validation loss, or the "last", where that loss does
+            not tell how good an encoder is.
     """
 
-    scale: ClassVar[str]  # token | beat | rhythm | signal
+    scale: ClassVar[str]
     needs_global_batch: ClassVar[bool] = False
+    keep: ClassVar[Literal["lowest", "last"]] = "lowest"
 
-    # `forward` is declared by each objective with the parameters it needs.
+    # `forward`, and `local` if any, are declared by each objective with the parameters it needs.
+
+    def views(self) -> Mapping[str, Sequence[View]]:
+        """Return how each view that it names is made: one after the other; a recipe may name others from the registry."""
+        return {}
+
+    def fits(self, encoder: ECGEncoder) -> str | None:
+        """Return why it cannot train this encoder ("needs an encoder with masked encoding"), or None."""
+        return None
+
+    def attach(self, model: PretrainingModel) -> None:
+        """Build what depends on the model, with its weights as training begins: called once, before the optimiser is built.
+
+        Copy what is to be kept (`copy.deepcopy`): a module of the model that is held here would be in the state twice.
+        """
+
+    def after_step(self, progress: float) -> None:
+        """Follow the model, after each step of the optimiser; `progress` is the share of the steps done, the last is 1."""
+
+    def exported(self) -> nn.Module | None:
+        """Return the module whose weights are kept in place of the encoder's (a teacher); None to keep the encoder."""
+        return None
