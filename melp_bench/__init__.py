@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
     from melp_bench.leads import LEADS
+    from melp_bench.masking import MaskedEncoding
     from melp_bench.metrics import Metric
     from melp_bench.predictions import Predictions
     from melp_bench.published.family import Family
@@ -41,6 +42,7 @@ _HOME = {
     "features": "Features",
     "hookspecs": "hookimpl",
     "leads": "LEADS",
+    "masking": "MaskedEncoding",
     "metrics": "Metric",
     "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
@@ -61,6 +63,7 @@ __all__ = [
     "Features",
     "GuessesWords",
     "Heads",
+    "MaskedEncoding",
     "Measurement",
     "Metric",
     "NotApplicable",
