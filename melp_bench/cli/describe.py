@@ -13,6 +13,7 @@ from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+    from melp_bench.metrics import Metric
     from melp_bench.protocol import Protocol
     from melp_bench.recipe import Part, Recipe
     from melp_bench.registry import Entry
@@ -136,10 +137,21 @@ def _dataset(dataset: Dataset) -> Facts:
     ]
 
 
+def _metric(metric: Metric) -> Facts:
+    low, high = metric.bounds
+    return [
+        ("label", metric.label),
+        ("better", "higher" if metric.higher_is_better else "lower"),
+        ("bounds", f"{low:g} to {high:g}"),
+        ("needs", metric.needs + (" that validation chooses" if metric.needs == "thresholds" else "")),
+    ]
+
+
 DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "ECG encoder": _ecg,
     "text encoder": _text,
     "objective": _objective,
+    "metric": _metric,
     "dataset": _dataset,
 }
 
