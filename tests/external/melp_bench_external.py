@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 
-
 Floats = NDArray[np.float64]
 
 
