@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,20 +92,28 @@ class Outcome(BaseModel):
 
 
 class Inputs(BaseModel):
-    """Everything a row depends on; its digest is the row's key."""
+    """Everything a row's number depends on, and nothing of its neighbours; its digest is the row's key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    protocol: str  # digest of the protocol's content
     model: dict[str, Any]  # recipe, pretraining data and seed, or the digest of a checkpoint
-    evaluation: dict[str, Any]  # name, version, options; digests of the tasks it reads
-    datasets: dict[str, str]  # alias -> fingerprint
+    evaluation: dict[str, Any]  # name, options of this row, metrics with their options
     task: str  # "synthetic/super"
+    tasks: dict[str, Any]  # "alias/task" -> digests of its labels and its split, and of its prompts where they are read
+    datasets: dict[str, str]  # alias -> fingerprint
+    interval: dict[str, Any]
+    code: dict[str, str] = Field(default_factory=dict)  # component -> digest of its source
+    versions: dict[str, int] = Field(default_factory=dict)  # of the evaluation, and of the host's parts that move numbers
 
     @property
     def key(self) -> str:
         """The SHA-256 of the canonical inputs."""
         return digest(self.model_dump(mode="json"))
+
+    @property
+    def but_for_code(self) -> str:
+        """The SHA-256 of what was measured, whatever code measured it: equal for a row and what supersedes it."""
+        return digest(self.model_dump(mode="json", exclude={"code", "versions"}))
 
 
 class ResultRecord(BaseModel):
@@ -118,9 +126,12 @@ class ResultRecord(BaseModel):
     inputs: Inputs
     protocol: str  # name
     protocol_revision: int
+    protocol_hash: str  # decides the table; not in the key
     model: str  # the name a reader sees
     evaluation: str
+    evaluation_label: str = ""  # what boards call it
     evaluation_version: int
+    order: int = 0  # its place among the protocol's rows
     task: str
     setting: str = ""  # what tells rows of one evaluation apart, "1 %" for a probe
     generated: bool  # True for synthetic records: never ranked with real ones
@@ -130,7 +141,25 @@ class ResultRecord(BaseModel):
     facts: dict[str, Any] = Field(default_factory=dict)  # of the model: parameters, corpora, pretraining records ...
     environment: dict[str, str] = Field(default_factory=dict)
     created: str = ""  # ISO 8601, UTC
+    current_since: str = ""  # ISO 8601, UTC: of rows that differ by code alone, the latest is current
     seconds: float = 0.0
+
+
+def current(records: Iterable[ResultRecord]) -> tuple[list[ResultRecord], list[ResultRecord]]:
+    """Return the rows made by the code that was planned last, and those that it superseded, both in the order given.
+
+    Rows that measure the same and differ by code alone stand for one number: the one that was made, or planned again, last.
+    """
+    given = list(records)
+    latest: dict[str, tuple[str, str]] = {}
+    for record in given:
+        measured = record.inputs.but_for_code
+        latest[measured] = max(latest.get(measured, ("", "")), (record.current_since or record.created, record.key))
+    kept = [latest[record.inputs.but_for_code][1] == record.key for record in given]
+    return (
+        [record for record, is_current in zip(given, kept, strict=True) if is_current],
+        [record for record, is_current in zip(given, kept, strict=True) if not is_current],
+    )
 
 
 def write_result(record: ResultRecord, folder: Path) -> Path:

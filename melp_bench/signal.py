@@ -21,6 +21,9 @@ from torch import Tensor
 from melp_bench.errors import UserError
 from melp_bench.leads import FLAT_MILLIVOLT, LEADS, LIMB, canonical_lead
 
+VERSION = 1
+"""Raise with any change that can move a conformed sample."""
+
 __all__ = [
     "FLAT_MILLIVOLT",
     "LEADS",

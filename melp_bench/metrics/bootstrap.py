@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 from melp_bench.metrics.metric import Metric
 from melp_bench.metrics.ranking import Floats
 
+VERSION = 1
+"""Raise with any change that can move an interval."""
+
 CHUNK = 1 << 18  # weights held at once: resamples are worked through in blocks that stay near the cache
 Triple = tuple[float, float, float]
 """A value, and the ends of its interval."""
