@@ -191,13 +191,19 @@ def _whole(trial: EvaluationTrial) -> str:
 
 
 def _repeatable(trial: EvaluationTrial) -> str:
-    states = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002 (is it touched?)
+    before = _random_states()
     for row in trial.ends:
         first, second = (trial.run(trial.context(), row) for _ in range(2))
         demand(np.array_equal(first.scores, second.scores), f"two runs differ by {_distance(first.scores, second.scores):.2g}")
-    untouched = torch.equal(states[0], torch.get_rng_state()) and np.array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
+    untouched = all(np.array_equal(one, other) for one, other in zip(before, _random_states(), strict=True))
     demand(untouched, "the random numbers of others are moved; fork them, or use a generator")
     return ""
+
+
+def _random_states() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the states of the random numbers that everyone shares."""
+    shared = np.random.get_state(legacy=False)  # noqa: NPY002 (it is only looked at)
+    return torch.get_rng_state().numpy(), np.append(shared["state"]["key"], shared["state"]["pos"])
 
 
 def _order(trial: EvaluationTrial) -> str:
