@@ -169,8 +169,7 @@ class Tuned:
 
 
 def layers_of(encoder: nn.Module, example: Tensor) -> list[list[nn.Parameter]]:
-    """Return the weights of each layer, in the order in which `example` (B, L, T) passes them; what it does not pass is in
-    none.
+    """Return the weights of each layer, in the order in which `example` (B, L, T) passes them.
 
     What the embedding does not depend on is in none. A module's weights are met when it is called;
     one whose owner reads its weights without calling it is met with its owner.
