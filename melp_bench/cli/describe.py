@@ -14,6 +14,7 @@ from melp_bench.errors import UserError
 if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder
     from melp_bench.evaluations import Evaluation
+    from melp_bench.metrics import Metric
     from melp_bench.protocol import Protocol
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
@@ -147,6 +148,16 @@ def _dataset(dataset: Dataset) -> Facts:
     ]
 
 
+def _metric(metric: Metric) -> Facts:
+    low, high = metric.bounds
+    return [
+        ("label", metric.label),
+        ("better", "higher" if metric.higher_is_better else "lower"),
+        ("bounds", f"{low:g} to {high:g}"),
+        ("needs", metric.needs + (" that validation chooses" if metric.needs == "thresholds" else "")),
+    ]
+
+
 def _evaluated(evaluation: Evaluation) -> Facts:
     return [
         ("label", f"{evaluation.label}, version {evaluation.version}"),
@@ -161,6 +172,7 @@ DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "heads": _heads,
     "objective": _objective,
     "evaluation": _evaluated,
+    "metric": _metric,
     "dataset": _dataset,
 }
 

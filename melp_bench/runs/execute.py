@@ -54,6 +54,7 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
         return written
     overlap = OverlapCheck(plan.stores, listener)
     with listener.stage("evaluate", "rows") as advance:
+        advance(0, len(rows), "")
         for row in rows:
             if row.reason is not None:
                 written.append(write_result(_record(row, plan, row.reason, {}, fabric.device), plan.results))

@@ -15,9 +15,9 @@ HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors canonical home signal features predictions splits results metrics measure progress leads lead_identity",
-    "components records evaluations",
+    "components records masking",
     "registry schema recipe recipes protocol protocols label_files store fetch leakage ecg_plot",
-    "model embedding checkpoint published pretrain throughput",
+    "model embedding evaluations checkpoint published pretrain throughput",
     "hookspecs plugins",
     "runs board testing scaffold",
     "cli",
@@ -27,6 +27,7 @@ NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "published", "ecg_plot",
     "store", "leads", "records", "lead_identity", "metrics", "predictions",
+    "evaluations", "splits",
 }  # fmt: skip
 
 
