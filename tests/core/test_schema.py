@@ -95,7 +95,10 @@ def test_an_unknown_name_suggests_the_nearest_and_a_file_is_asked_for() -> None:
         ({"encodr": {}}, "no key 'encodr'; did you mean 'encoder'?"),
         ({"encoder": {"name": "x", "option": {}}}, "no key 'encoder.option'; did you mean 'options'?"),
         ({"objectives": [{"name": "x", "wait": 1}]}, "'stages.0.objectives.0.wait'; did you mean 'weight'?"),
-        ({"objectives": [{"name": "x"}], "optimiser": {"learning_rat": 1}}, "'stages.0.optimiser.learning_rat'; did you mean 'learning_rate'?"),
+        (
+            {"objectives": [{"name": "x"}], "optimiser": {"learning_rat": 1}},
+            "'stages.0.optimiser.learning_rat'; did you mean 'learning_rate'?",
+        ),
         ({"objectives": [{"name": "x", "weight": -1}]}, "weight: Input should be greater than or equal to 0, given -1"),
         ({"objectives": [{"name": "x"}, {"name": "x"}]}, "stage 'pretrain' has two terms named 'x'; name them apart"),
         ({"stages": [STAGE | {"share": 0.5}]}, "the stages' shares are 0.5 = 0.5 of the budget; wanted 1"),

@@ -81,7 +81,9 @@ def test_the_loss_is_that_of_a_slow_loop_over_reports_without_padding(causal: bo
     losses = []
     for row in range(len(REPORTS)):
         length = int(batch.mask[row].sum())
-        alone = mb.TextBatch(shown.ids[row : row + 1, :length], batch.mask[row : row + 1, :length], batch.sentences[:1, :length])
+        alone = mb.TextBatch(
+            shown.ids[row : row + 1, :length], batch.mask[row : row + 1, :length], batch.sentences[:1, :length]
+        )
         logits = objective.transform(text.both_ways(alone))[0] @ text.word_table().T + objective.bias
         losses += [-logits[i].log_softmax(-1)[batch.ids[row, i]].item() for i in range(length) if guessed[row, i]]
     assert count.item() == len(losses) > 5

@@ -234,7 +234,7 @@ def test_an_encoder_starts_from_a_checkpoint_of_another_recipe(store: Store, tmp
         "starts": {"align.encoder": read_manifest(tmp_path / "first").weights_sha256}
     }
     other = recipe(stage, encoder={"name": "resnet1d-18", "options": SMALL | {"width": 6}})
-    with pytest.raises(UserError, match="does not fit the recipe's encoder, first at .*; give both the same options"):
+    with pytest.raises(UserError, match=r"does not fit the recipe's encoder, first at .*; give both the same options"):
         train(other, store, tmp_path / "other")
 
 
