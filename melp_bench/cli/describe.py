@@ -115,7 +115,7 @@ def _text(encoder: TextEncoder) -> Facts:
 
 
 def _objective(objective: Objective) -> Facts:
-    from melp_bench.testing.inputs import wanted_inputs
+    from melp_bench.pretrain.step import wanted_inputs
 
     return [
         ("scale", objective.scale),

@@ -5,15 +5,14 @@ Shapes: B pairs, N tokens, Q segments, K causes, D channels.
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from melp_bench.components import ECGEncoder, Objective, Sizes
-from melp_bench.errors import UserError
+from melp_bench.components import ECGEncoder, Sizes, TextBatch
 from melp_bench.features import Features
 from melp_bench.signal import SignalSpec
 
@@ -21,58 +20,112 @@ SIZES = Sizes(shared=16, embedding=24, ecg_tokens=20, text_tokens=12, vocab=24, 
 """Widths all different, so that an objective which mixes them up fails to build or to run."""
 PAIRS = 8
 WORDS = 9
-FEATURE_INPUTS = ("ecg", "text", "view1", "view2", "half1", "half2")
-INPUTS = (*FEATURE_INPUTS, "labels", "signal", "encoder")
 Inputs = dict[str, Any]
 
 
 class SmallEncoder(ECGEncoder):
-    """Patches of a quarter of a second through two linear layers; what masked objectives are given to work on."""
+    """Patches of 50 ms through two linear layers and a mean; it offers masked encoding."""
+
+    token_rows, separators = 1, 0
 
     def __init__(self) -> None:
         super().__init__()
         self.spec = SignalSpec(rate_hz=100.0, seconds=2.0)
-        self.width = SIZES.ecg_tokens
-        self.patch = 25
-        self.layers = nn.Sequential(nn.Linear(12 * self.patch, 32), nn.GELU(), nn.Linear(32, self.width))
+        self.width = self.context_width = SIZES.ecg_tokens
+        self.patch = 5
+        self.local_width = len(self.spec.leads) * self.patch
+        self.layers = nn.Sequential(nn.Linear(self.local_width, 32), nn.GELU(), nn.Linear(32, self.width))
+        self.widen = nn.Linear(self.width, SIZES.embedding)
+
+    @property
+    def embedding_width(self) -> int:
+        """Channels that probes read."""
+        return SIZES.embedding
+
+    def local(self, signal: Tensor) -> Tensor:
+        """Return the patches (B, N, L * patch) of `signal` (B, L, T)."""
+        return signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)
+
+    def normed(self, local: Tensor) -> Tensor:
+        """Return the patches as they are."""
+        return local
+
+    def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        """Return each token (B, N, D) and the mean of those that are there; see `MaskedEncoding`."""
+        x = self.layers(normed)  # (B, N, D)
+        if masked is None:
+            return x + x.mean(dim=1, keepdim=True)
+        x = torch.where(masked[..., None], 0.0 if stand_in is None else stand_in, x)
+        if stand_in is not None:
+            return x + x.mean(dim=1, keepdim=True)
+        seen = x + x.sum(dim=1, keepdim=True) / (~masked).sum(dim=1)[:, None, None]
+        return seen.masked_fill(masked[..., None], 0.0)
 
     def forward(self, signal: Tensor) -> Features:
         """Return features of `signal` (B, 12, T)."""
-        patches = signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)  # (B, N, 12 * patch)
-        tokens = self.layers(patches)  # (B, N, D)
+        tokens = self.contextual(self.local(signal))
         mean = tokens.mean(dim=1)  # (B, D)
-        return Features(record=mean, embedding=mean, tokens=tokens, tokens_mask=tokens.new_ones(tokens.shape[:2]).bool())
+        mask = tokens.new_ones(tokens.shape[:2]).bool()
+        return Features(record=mean, embedding=self.widen(mean), tokens=tokens, tokens_mask=mask)
 
 
-def wanted_inputs(objective: Objective) -> tuple[str, ...]:
-    """Return the names of what `forward` needs.
+class SmallModel(nn.Module):
+    """What objectives are attached to: the small encoder, without heads and without reports."""
 
-    Raises:
-        UserError: it asks for something no loop can give.
+    text_encoder = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder: ECGEncoder = SmallEncoder()
+
+    def ecg(self, signal: Tensor) -> Features:
+        """Return the encoder's features of `signal` (B, 12, T)."""
+        features: Features = self.encoder(signal)
+        return features
+
+    def text(self, batch: TextBatch) -> Features:
+        """Raise: there is no text encoder."""
+        raise NotImplementedError
+
+
+def made_like(name: str, views: Mapping[str, object]) -> str:
+    """Return of which kind an input is: "features", "signal", or its own name."""
+    if name in ("ecg", "text") or name in views:
+        return "features"
+    return "signal" if name == "signal" or name.removesuffix("_signal") in views else name
+
+
+def make_inputs(
+    names: tuple[str, ...],
+    views: Mapping[str, object] | None = None,
+    *,
+    encoder: ECGEncoder | None = None,
+    pairs: int = PAIRS,
+    seed: int = 0,
+) -> Inputs:
+    """Return the named inputs of a batch, of which `views` names features; every floating-point tensor asks for its gradient.
+
+    Every record is another patient's, so that only a true pair belongs together.
     """
-    names = tuple(inspect.signature(objective.forward).parameters)
-    unknown = [name for name in names if name not in INPUTS]
-    if unknown or not names:
-        raise UserError(f"forward asks for {unknown or 'nothing'}; what it can have is {', '.join(INPUTS)}")
-    return names
-
-
-def make_inputs(names: tuple[str, ...], *, pairs: int = PAIRS, seed: int = 0) -> Inputs:
-    """Return the named inputs of a batch; every floating-point tensor asks for its gradient."""
     generator = torch.Generator().manual_seed(seed)
     words = torch.randint(2, SIZES.vocab, (pairs, WORDS), generator=generator)  # the common cause: which words are true
     signal = torch.randn(pairs, 12, 200, generator=generator)
     made: Inputs = {}
     for name in names:
-        if name in FEATURE_INPUTS:
+        kind = made_like(name, views or {})
+        if kind == "features":
             made[name] = _features(words, generator, text=name == "text")
-        elif name == "labels":
+        elif kind == "labels":
             labels = (torch.rand(pairs, SIZES.classes, generator=generator) < 0.4).float()
             made[name] = torch.where(torch.arange(pairs)[:, None] % SIZES.classes == torch.arange(SIZES.classes), 1.0, labels)
-        elif name == "signal":
+        elif kind == "signal":
             made[name] = signal
+        elif kind == "patients":
+            made[name] = torch.arange(pairs)
+        elif kind == "progress":
+            made[name] = 0.5
         else:
-            made[name] = SmallEncoder()
+            made[name] = SmallEncoder() if encoder is None else encoder
     return made
 
 
