@@ -48,6 +48,12 @@ class Batch:
         self.parts = {WHOLE: signal, **(parts or {})}
 
 
+def local_of(objective: Objective) -> Callable[..., Mapping[str, Tensor | Features]] | None:
+    """Return what an objective declares to do per record, before the gather; None if nothing."""
+    found: Callable[..., Mapping[str, Tensor | Features]] | None = getattr(objective, "local", None)
+    return found
+
+
 def parameters_of(objective: Objective, method: Literal["local", "forward"]) -> tuple[str, ...]:
     """Return what an objective names in `local` (nothing where it has none) or in `forward`."""
     declared = getattr(objective, method, None)  # declared by each objective, not by the base class
@@ -63,7 +69,7 @@ def wanted_inputs(objective: Objective) -> tuple[str, ...]:
     views = objective.views()
     known = [*INPUTS, *views, *(f"{name}_signal" for name in views)]
     local, forward = parameters_of(objective, "local"), parameters_of(objective, "forward")
-    unknown = [name for name in (local if hasattr(objective, "local") else forward) if name not in known]
+    unknown = [name for name in (forward if local_of(objective) is None else local) if name not in known]
     if unknown or not forward:
         raise UserError(
             f"objective {type(objective).__name__!r} asks for {unknown or 'nothing'}; what there is: {', '.join(known)}"
@@ -135,8 +141,8 @@ class Step(nn.Module):
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         for term, objective in self._objectives().items():
             given = made | views[term]
-            if hasattr(objective, "local"):
-                given |= objective.local(**{name: given[name] for name in parameters_of(objective, "local")})
+            if (local := local_of(objective)) is not None:
+                given |= local(**{name: given[name] for name in parameters_of(objective, "local")})
             value = objective(**self._for_forward(objective, given, gather))
             mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch.signal))))
             terms[term] = (mean, count.to(mean.device))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from melp_bench.components import ECGEncoder, Sizes, TextBatch
+from melp_bench.components import ECGEncoder, Sizes, TextBatch, TextEncoder
 from melp_bench.features import Features
 from melp_bench.signal import SignalSpec
 
@@ -52,7 +52,7 @@ class SmallEncoder(ECGEncoder):
 
     def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
         """Return each token (B, N, D) and the mean of those that are there; see `MaskedEncoding`."""
-        x = self.layers(normed)  # (B, N, D)
+        x: Tensor = self.layers(normed)  # (B, N, D)
         if masked is None:
             return x + x.mean(dim=1, keepdim=True)
         x = torch.where(masked[..., None], 0.0 if stand_in is None else stand_in, x)
@@ -72,11 +72,10 @@ class SmallEncoder(ECGEncoder):
 class SmallModel(nn.Module):
     """What objectives are attached to: the small encoder, without heads and without reports."""
 
-    text_encoder = None
-
     def __init__(self) -> None:
         super().__init__()
         self.encoder: ECGEncoder = SmallEncoder()
+        self.text_encoder: TextEncoder | None = None
 
     def ecg(self, signal: Tensor) -> Features:
         """Return the encoder's features of `signal` (B, 12, T)."""

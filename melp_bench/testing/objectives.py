@@ -5,104 +5,22 @@ Shapes: B pairs.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from melp_bench.components import Objective, Sizes, View
-from melp_bench.errors import NotApplicable, UserError
+from melp_bench.errors import NotApplicable
 from melp_bench.features import Features
-from melp_bench.pretrain.step import parameters_of, wanted_inputs
-from melp_bench.pretrain.views import looked_at
 from melp_bench.testing.compare import demand_all_used, round_trip
-from melp_bench.testing.inputs import (
-    PAIRS,
-    SIZES,
-    Inputs,
-    SmallModel,
-    disturb_padding,
-    made_like,
-    make_inputs,
-    reorder,
-)
+from melp_bench.testing.inputs import PAIRS, disturb_padding, reorder
+from melp_bench.testing.objective_life import follows_the_model, local_is_per_record, views_are_views
+from melp_bench.testing.objective_subject import ObjectiveSubject, called
 from melp_bench.testing.verdict import demand
 
 SCALES = ("token", "beat", "rhythm", "signal")
 FITTING_STEPS = 150
-
-
-@dataclass(frozen=True)
-class ObjectiveSubject:
-    """An objective in `eval()`, attached to a small model, a way to build it again, and the names of what it needs."""
-
-    objective: Objective
-    model: SmallModel
-    rebuild: Callable[[], Objective]
-    names: tuple[str, ...]
-
-    def inputs(self, *, pairs: int = PAIRS) -> Inputs:
-        """Return what it needs, for so many pairs."""
-        return make_inputs(self.names, self.objective.views(), encoder=self.model.encoder, pairs=pairs)
-
-    def kinds(self) -> dict[str, str]:
-        """Return of which kind each input is, by name."""
-        return {name: made_like(name, self.objective.views()) for name in self.names}
-
-    def loss(self, inputs: Inputs) -> Tensor:
-        """Return the loss, with masks and noise drawn from a fixed seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return mean_of(called(self.objective, inputs))
-
-
-def called(objective: Objective, inputs: Inputs) -> object:
-    """Return what an objective makes of inputs, its `local` before its `forward`."""
-    given = dict(inputs)
-    if hasattr(objective, "local"):
-        found = objective.local(**{name: inputs[name] for name in parameters_of(objective, "local")})
-        wrong = {name: type(value).__name__ for name, value in found.items() if not isinstance(value, Tensor | Features)}
-        demand(not wrong, f"local returns {wrong}; wanted tensors and features by name")
-        given |= found
-    names = parameters_of(objective, "forward")
-    missing = [name for name in names if name not in given]
-    demand(not missing, f"forward asks for {missing}, which local does not return")
-    return objective(**{name: given[name] for name in names})
-
-
-def mean_of(returned: object) -> Tensor:
-    """Return the mean of what an objective returned: a tensor, or `(mean, count)`.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    mean = returned[0] if isinstance(returned, tuple) and len(returned) == 2 else returned
-    if not isinstance(mean, Tensor):
-        raise TypeError(f"forward returned {type(returned).__name__!r}; wanted a zero-dim tensor, or (mean, count)")
-    return mean
-
-
-def objective_subject(build: Callable[[Sizes], Objective]) -> ObjectiveSubject:
-    """Return the subject of an objective's checks."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, objective = SmallModel(), build(SIZES)
-        if not isinstance(objective, Objective):
-            raise TypeError(f"build returned {type(objective).__name__!r}; wanted a melp_bench.Objective")
-        names = wanted_inputs(objective)
-        if (reason := objective.fits(model.encoder)) is not None:
-            raise UserError(f"it refuses an ordinary encoder of patches with masked encoding: {reason}")
-        objective.attach(model)
-    model.eval()
-
-    def rebuild() -> Objective:
-        again = build(SIZES)
-        again.attach(model)
-        return again
-
-    return ObjectiveSubject(objective.eval(), model, rebuild, names)
 
 
 def _declares(subject: ObjectiveSubject) -> str:
@@ -110,84 +28,6 @@ def _declares(subject: ObjectiveSubject) -> str:
     demand(scale in SCALES, f"scale is {scale!r}; wanted one of {', '.join(SCALES)}")
     demand(keep in ("lowest", "last"), f"keep is {keep!r}; wanted 'lowest' or 'last'")
     return f"{scale}, needs {', '.join(subject.names)}"
-
-
-def _views(subject: ObjectiveSubject) -> str:
-    views = subject.objective.views()
-    if not views:
-        raise NotApplicable("it has no views of its own")
-    unread = [name for name in views if not {name, f"{name}_signal"} & set(subject.names)]
-    demand(not unread, f"it says how {', '.join(unread)} are made, and reads them nowhere")
-    signal = torch.randn(PAIRS, 12, 200, generator=torch.Generator().manual_seed(4))
-    for name, made in views.items():
-        demand(
-            all(isinstance(view, View) for view in made), f"{name} is made of {list(made)!r}; wanted melp_bench.View objects"
-        )
-        one, two = (_viewed(made, signal) for _ in range(2))
-        demand(one.shape == signal.shape, f"{name} is {tuple(one.shape)} of {tuple(signal.shape)}")
-        demand(bool(torch.isfinite(one).all()), f"{name} of an ordinary record is not finite")
-        demand(torch.equal(one, two), f"{name} draws something outside the generator it is given")
-        begin, end = looked_at(made)
-        demand(0 <= begin < end <= 1, f"{name} looks at {begin:g} to {end:g} of a record; wanted a part of 0 to 1")
-    return ", ".join(views)
-
-
-def _viewed(made: Sequence[View], signal: Tensor) -> Tensor:
-    generator, view = torch.Generator().manual_seed(5), signal.clone()
-    for one in made:
-        view = one(view, generator)
-    return view
-
-
-def _alone(subject: ObjectiveSubject) -> str:
-    """Compare what `local` makes of a batch with what it makes of its records one by one, as other ranks would."""
-    if not hasattr(subject.objective, "local"):
-        raise NotApplicable("it does nothing per record")
-    names, inputs = parameters_of(subject.objective, "local"), subject.inputs()
-    with torch.no_grad():
-        whole = subject.objective.local(**{name: inputs[name] for name in names})
-        for row in range(PAIRS):
-            one = reorder(inputs, torch.tensor([row]))
-            alone = subject.objective.local(**{name: one[name] for name in names})
-            for name, value in whole.items():
-                demand(_close(value, alone[name], row), f"local makes another {name} of a record alone than of it in a batch")
-    return ", ".join(whole)
-
-
-def _close(whole: Tensor | Features, alone: Tensor | Features, row: int) -> bool:
-    if isinstance(whole, Features) and isinstance(alone, Features):
-        pairs = zip(whole.present().values(), alone.present().values(), strict=True)
-        return all(torch.allclose(a[row].float(), b[0].float(), rtol=1e-4, atol=1e-5) for a, b in pairs)
-    if isinstance(whole, Tensor) and isinstance(alone, Tensor):
-        return torch.allclose(whole[row].float(), alone[0].float(), rtol=1e-4, atol=1e-5)
-    return False
-
-
-def _follows(subject: ObjectiveSubject) -> str:
-    """Move the model, and look at what `after_step` does with it and with the objective's own state."""
-    model = copy.deepcopy(subject.model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        objective = subject.rebuild()
-        objective.load_state_dict(subject.objective.state_dict())
-        objective.attach(model)
-    held = {id(p) for p in model.parameters()} & {id(p) for p in objective.parameters()}
-    demand(not held, f"{len(held)} parameters of the model are in its state, too; copy what is to be kept")
-    targets = {n: p.detach().clone() for n, p in objective.named_parameters() if not p.requires_grad}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1.0)
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    objective.after_step(0.5)
-    moved = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
-    demand(not moved, f"after_step changes the model's {', '.join(moved[:4])}")
-    followed = [n for n, p in objective.named_parameters() if n in targets and not torch.equal(p, targets[n])]
-    exported = objective.exported()
-    if exported is not None:
-        lacking = set(model.encoder.state_dict()) ^ set(exported.state_dict())
-        demand(not lacking, f"what it exports is no encoder of this kind: {', '.join(sorted(lacking)[:4])}")
-    kept = "keeps the encoder" if exported is None else f"keeps {type(exported).__name__!r} in its place"
-    return f"{len(followed)} of {len(targets)} fixed tensors follow the model; {kept}"
 
 
 def _finite(subject: ObjectiveSubject) -> str:
@@ -302,14 +142,14 @@ def _round_trip(subject: ObjectiveSubject) -> str:
 
 OBJECTIVE_CHECKS: dict[str, Callable[[ObjectiveSubject], str]] = {
     "it declares its scale and what it needs": _declares,
-    "its views are views": _views,
+    "its views are views": views_are_views,
     "the loss is finite and zero-dim": _finite,
     "what it is a mean over is counted": _count,
     "gradient reaches every input and parameter": _gradient,
     "the order of the pairs does not matter": _permutation,
     "what lies under a mask does not matter": _under_masks,
     "true pairs cost less than shuffled ones": _true_pairs,
-    "what it does per record is each record's own": _alone,
-    "it follows the model and leaves it alone": _follows,
+    "what it does per record is each record's own": local_is_per_record,
+    "it follows the model and leaves it alone": follows_the_model,
     "weights survive a strict round trip": _round_trip,
 }

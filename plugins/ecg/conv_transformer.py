@@ -128,7 +128,7 @@ class ConvTransformer(mb.ECGEncoder):
 
     def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
         """Return tokens (B, N, D), those `masked` (B, N) replaced by `stand_in` (D,) or, without one, left out."""
-        x = self.project(normed)  # (B, N, D)
+        x: Tensor = self.project(normed)  # (B, N, D)
         absent = masked if stand_in is None else None
         if masked is not None:
             x = torch.where(masked[..., None], 0.0 if stand_in is None else stand_in.to(x.dtype), x)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_bench.masking import in_rows
 from melp_plugins.ecg.prenorm_block import Block
 
 PAPER = "https://arxiv.org/abs/2402.09450"
@@ -121,11 +122,11 @@ class StMem(mb.ECGEncoder):
         x = self.to_patch_embedding[3](self.to_patch_embedding[2](normed))  # (B, L P, D)
         if stand_in is not None:
             x = torch.where(masked[..., None], stand_in.to(x.dtype), x)
-        x = x.unflatten(1, (self.token_rows, -1)) + self.pos_embedding[:, 1:-1]  # (B, L, P, D)
+        x = in_rows(x, self) + self.pos_embedding[:, 1:-1]  # (B, L, P, D)
         if stand_in is not None:
             states: Tensor = self.norm(self.transform(x))
             return states.flatten(1, 2)
-        hidden = masked.unflatten(1, (self.token_rows, -1))  # (B, L, P)
+        hidden = masked.reshape(x.shape[:3])  # (B, L, P)
         kept = int((~hidden[0, 0]).sum())
         if not bool(((~hidden).sum(dim=-1) == kept).all()):
             raise mb.UserError("'st-mem' leaves out equally many patches of every lead; these masks differ")

@@ -169,7 +169,7 @@ class Masked(mb.Objective):
         batch, tokens, _ = local.shape
         if tokens <= self.length:
             raise mb.UserError(
-                f"'masked' masks spans of {self.length} of {tokens} tokens; give longer signals or shorter spans"
+                f"'masked' masks spans of {self.length} of {tokens} tokens; give longer signals, or shorter spans"
             )
         mask = span_mask(batch, tokens, probability=self.probability, length=self.length, device=local.device)
         count = int(mask[0].sum())

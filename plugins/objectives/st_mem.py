@@ -100,17 +100,18 @@ class MaskedLeads(mb.Objective):
         x = torch.where(hidden[..., None], self.mask_embedding, x) + self.decoder_pos_embed[:, None]
         x = self.decoder_norm(self.decoder_blocks(x.flatten(0, 1)))  # (B R, P + 2, E)
         out: Tensor = self.decoder_head(x[:, self.separators : x.shape[1] - self.separators])
-        return out.unflatten(0, mask.shape[:2])
+        return out.reshape(*mask.shape, -1)
 
     def loss(self, signal: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
         """Return the mean squared error over the masked patches, where `mask` (B, R, P) is True."""
-        target = signal.unflatten(1, (self.rows, -1)).unflatten(-1, (self.patches, -1))  # (B, R, L / R, P, samples)
+        target = signal.reshape(len(signal), self.rows, -1, self.patches, self.patch)  # (B, R, L / R, P, samples)
         target = target.transpose(2, 3).flatten(3)  # (B, R, P, S)
         if self.normalise_patches:
             variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
             target = (target - mean) / (variance + NORM_EPS).sqrt()
         error = (predicted - target).square().mean(dim=-1)  # (B, R, P)
-        return (error * mask).sum() / mask.sum()
+        loss: Tensor = (error * mask).sum() / mask.sum()
+        return loss
 
 
 def patches_of(encoder: mb.ECGEncoder) -> int:

@@ -104,10 +104,6 @@ class MaskLeads(mb.View):
         return torch.where(masked, _level(signal), signal)
 
 
-AUGMENTATION: tuple[mb.View, ...] = (CropResize(), Gain(), Noise(), Wander(), MaskLeads())
-"""What SimCLR and its kin do to a record, in this order."""
-
-
 def _level(signal: Tensor) -> Tensor:
     """Return each lead's median (B, L, 1); every fourth sample tells it."""
     return signal[..., ::4].median(dim=-1, keepdim=True).values
@@ -125,6 +121,10 @@ def _uniform(like: Tensor, generator: torch.Generator, *shape: int) -> Tensor:
 def _check(view: str, option: str, value: float, *, lowest: float = 0.0) -> None:
     if not lowest <= value <= 1:
         raise mb.UserError(f"option {option!r} of {view!r} is {value}; wanted {lowest:g} to 1")
+
+
+AUGMENTATION: tuple[mb.View, ...] = (CropResize(), Gain(), Noise(), Wander(), MaskLeads())
+"""What SimCLR and its kin do to a record, in this order."""
 
 
 @mb.hookimpl
