@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from melp_bench.components import (
         ECGEncoder,
+        GuessesWords,
         Heads,
         Objective,
         PretrainingModel,
@@ -35,7 +36,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "published.family": "Family",
-    "components": "ECGEncoder Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View Widths",
+    "components": "ECGEncoder GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Evaluation Measurement",
     "features": "Features",
@@ -60,6 +61,7 @@ __all__ = [
     "Evaluation",
     "Family",
     "Features",
+    "GuessesWords",
     "Heads",
     "MaskedEncoding",
     "Measurement",

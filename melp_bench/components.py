@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ __all__ = [
     "Dataset",
     "Download",
     "ECGEncoder",
+    "GuessesWords",
     "Heads",
     "Objective",
     "PretrainingModel",
@@ -126,6 +127,28 @@ class TextEncoder(nn.Module, ABC):
         return {}
 
 
+@runtime_checkable
+class GuessesWords(Protocol):
+    """What a text encoder offers beside the rest if it can learn by guessing hidden words."""
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id that hides a word; None where the vocabulary has none."""
+
+    def both_ways(self, batch: TextBatch) -> Tensor:
+        """Return states of the tokens (B, N, D) that see what is before and what is after them, whatever `causal` says."""
+
+    def word_table(self) -> Tensor:
+        """Return the embedding of every id, (V, D), with its gradient: what the states are compared with."""
+
+    def guessing_head(self) -> Mapping[str, Tensor]:
+        """Return what published weights hold of a head that guesses words; nothing where there is none.
+
+        By name: `transform.0.weight`, `transform.0.bias` (a linear map), `transform.2.weight`, `transform.2.bias` (a layer
+        norm) and `bias` (V,).
+        """
+
+
 @dataclass(frozen=True)
 class Widths:
     """What heads are built from: the widths of what encoders offer of their own."""
@@ -134,6 +157,7 @@ class Widths:
     ecg_tokens: int
     ecg_segments: int = 0  # 0 where the encoder offers none
     ecg_projected: bool = False  # its record and segments are in the shared space already
+    ecg_positions: int = 0  # how many tokens a record has; 0 where the encoder offers none
     text: int = 0  # 0 without a text encoder
     text_projected: bool = False
 
@@ -143,9 +167,11 @@ class Heads(nn.Module, ABC):
 
     Attributes:
         width: channels of the shared space.
+        ecg_tokens: channels of the records' tokens after the heads; 0 where heads leave them as they are.
     """
 
     width: int
+    ecg_tokens: int = 0
 
     @abstractmethod
     def ecg(self, features: Features) -> Features:
@@ -206,6 +232,7 @@ class Objective(nn.Module, ABC):
     - every name in `views()`: Features of that view of the records; with `_signal` after it, the view itself (B, L, T);
     - `labels`: (B, C) float, 0 or 1; `patients`: (B,) long, equal for the records of one person;
     - `signal`: the conformed records (B, L, T), and `encoder`: the bare ECG encoder, for masked modelling;
+    - `reports`: the tokenised reports, a TextBatch, and `text_encoder`: the bare text encoder, for guessing hidden words;
     - `progress`: float, the share of the steps that are done;
     - whatever its `local` returns.
 

@@ -19,8 +19,11 @@ from melp_bench.features import Features
 from melp_bench.model import Model
 from melp_bench.pretrain.views import WHOLE, Part, Views, looked_at, make_views, views_of
 
-INPUTS = ("ecg", "text", "labels", "patients", "signal", "encoder", "progress")
+INPUTS = (
+    "ecg", "text", "labels", "patients", "signal", "encoder", "reports", "text_encoder", "progress"
+)  # fmt: skip
 """What there is beside an objective's own views and what its `local` returns."""
+OF_REPORTS = {"text", "reports", "text_encoder"}
 
 Gather = Callable[[Tensor], Tensor]
 
@@ -29,7 +32,7 @@ class Batch:
     """What one step reads; no dataclass, because mixed precision takes dataclasses apart and refuses frozen ones.
 
     Attributes:
-        signal: (B, L, T), as the encoder's spec asks.
+        signal: (B, L, T), as the encoder's spec asks; None where nothing but reports is read.
         reports: tokenised, where the model reads them.
         labels: (B, C), where the dataset has them.
         patients: (B,) long, equal for the records of one person.
@@ -38,14 +41,17 @@ class Batch:
 
     def __init__(
         self,
-        signal: Tensor,
+        signal: Tensor | None,
         reports: TextBatch | None = None,
         labels: Tensor | None = None,
         patients: Tensor | None = None,
         parts: Mapping[Part, Tensor] | None = None,
     ) -> None:
         self.signal, self.reports, self.labels, self.patients = signal, reports, labels, patients
-        self.parts = {WHOLE: signal, **(parts or {})}
+        self.parts = {**(parts or {}), **({} if signal is None else {WHOLE: signal})}
+
+    def __len__(self) -> int:
+        return len(self.signal) if self.signal is not None else 0 if self.reports is None else len(self.reports.ids)
 
 
 def local_of(objective: Objective) -> Callable[..., Mapping[str, Tensor | Features]] | None:
@@ -84,7 +90,7 @@ class Step(nn.Module):
     a recipe names in place of an objective's own: term -> view -> what it is made of.
 
     Raises:
-        UserError: an objective does not fit the encoder, reads reports of a model without a text encoder, or what there is not.
+        UserError: an objective reads reports of a model without a text encoder, or what there is not.
     """
 
     def __init__(
@@ -97,11 +103,9 @@ class Step(nn.Module):
         self.model = model
         self.wanted = {term: wanted_inputs(objective) for term, objective in objectives.items()}
         self.views = {term: self._named(views_of(term, o, (views or {}).get(term, {})), term) for term, o in objectives.items()}
-        needy = [term for term, names in self.wanted.items() if "text" in names]
-        if model.text_encoder is None and needy:
+        if model.text_encoder is None and self.reads_reports:
+            needy = [term for term, names in self.wanted.items() if OF_REPORTS & set(names)]
             raise UserError(f"objectives {needy} read reports, but the recipe has no [text] encoder")
-        if (reason := misfit(model, objectives)) is not None:
-            raise UserError(reason)
         for objective in objectives.values():
             objective.attach(model)
         self.objectives = nn.ModuleDict(objectives)
@@ -109,28 +113,17 @@ class Step(nn.Module):
     @property
     def reads_reports(self) -> bool:
         """Whether some objective reads reports."""
-        return any("text" in names for names in self.wanted.values())
+        return any(OF_REPORTS & set(names) for names in self.wanted.values())
+
+    @property
+    def reads_signals(self) -> bool:
+        """Whether some objective reads more than reports."""
+        return any(set(names) - OF_REPORTS for names in self.wanted.values())
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The shares of a record that views look at."""
         return tuple({looked_at(made): None for views in self.views.values() for made in views.values()})
-
-    @property
-    def keep(self) -> Literal["lowest", "last"]:
-        """Which weights training leaves: the last if one objective says so."""
-        return "last" if any(objective.keep == "last" for objective in self._objectives().values()) else "lowest"
-
-    def after_step(self, progress: float) -> None:
-        """Let every objective follow the model, after a step of the optimiser; `progress` is the share of the steps done."""
-        for objective in self._objectives().values():
-            objective.after_step(progress)
-
-    def keep_exported(self) -> None:
-        """Give the encoder the weights that an objective keeps in their place, if one does; when training is over."""
-        for objective in self._objectives().values():
-            if (exported := objective.exported()) is not None:
-                self.model.encoder.load_state_dict(exported.state_dict())
 
     def forward(
         self, batch: Batch, generator: torch.Generator, gather: Gather | None = None, progress: float = 0.0
@@ -144,7 +137,7 @@ class Step(nn.Module):
             if (local := local_of(objective)) is not None:
                 given |= local(**{name: given[name] for name in parameters_of(objective, "local")})
             value = objective(**self._for_forward(objective, given, gather))
-            mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch.signal))))
+            mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch))))
             terms[term] = (mean, count.to(mean.device))
         return terms
 
@@ -168,12 +161,13 @@ class Step(nn.Module):
     def _inputs(self, batch: Batch, progress: float) -> dict[str, Any]:
         """Return every input but views that some objective wants, each made once."""
         wanted = {name for names in self.wanted.values() for name in names}
-        made: dict[str, Any] = {"signal": batch.signal, "encoder": self.model.encoder, "progress": progress}
-        for name, value in (("labels", batch.labels), ("patients", batch.patients), ("text", batch.reports)):
-            if name in wanted and value is None:
+        made: dict[str, Any] = {"signal": batch.signal, "labels": batch.labels, "patients": batch.patients}
+        made |= {"reports": batch.reports, "text": batch.reports, "ecg": batch.signal}
+        for name in wanted & made.keys():
+            if made[name] is None:
                 raise UserError(f"an objective reads {LACKING[name]}")
-            made[name] = value
-        if "ecg" in wanted:
+        made |= {"encoder": self.model.encoder, "text_encoder": self.model.text_encoder, "progress": progress}
+        if batch.signal is not None and "ecg" in wanted:
             made["ecg"] = self.model.ecg(batch.signal)
         if batch.reports is not None and "text" in wanted:
             made["text"] = self.model.text(batch.reports)
@@ -197,15 +191,10 @@ LACKING = {
     "labels": "labels, but the pretraining dataset has no task of the name in [pretrain] labels",
     "patients": "patients, but the batch names none",
     "text": "reports, but the dataset has none",
+    "reports": "reports, but the dataset has none",
+    "ecg": "records, but there are only reports",
+    "signal": "records, but there are only reports",
 }
-
-
-def misfit(model: Model, objectives: Mapping[str, Objective]) -> str | None:
-    """Return why an objective cannot train the model's encoder, in one line with its term; None if all can."""
-    for term, objective in objectives.items():
-        if (reason := objective.fits(model.encoder)) is not None:
-            return f"objective {term!r} cannot train {type(model.encoder).__name__!r}: it {reason}"
-    return None
 
 
 def _gathered(value: Any, gather: Gather) -> Any:

@@ -25,8 +25,9 @@ from melp_bench.plugins import Catalogue
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.protocol import Protocol
 from melp_bench.results import Outcome, ResultRecord, write_result
+from melp_bench.runs.building import load_model
 from melp_bench.runs.label_views import Views, describe, published_task
-from melp_bench.runs.methods import Method, load_model, use_digest
+from melp_bench.runs.methods import Method, use_digest
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.runs.plan import Plan, Row
 from melp_bench.runs.training import obtain

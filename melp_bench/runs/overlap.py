@@ -30,7 +30,7 @@ def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mappin
     """
     if protocol.pretrain is None:
         return
-    trained = [row for row in rows if row.method.recipe.objectives and "budget" in row.method.identity]
+    trained = [row for row in rows if row.method.recipe.stages and "budget" in row.method.identity]
     for alias in sorted({row.cell.scored_alias for row in trained}):
         store, whole = stores[alias], protocol.datasets[alias].split != "holdout"
         tested = np.flatnonzero((store.folds == FOLDS) | whole)

@@ -12,79 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from melp_bench.components import ECGEncoder, Sizes, TextBatch, TextEncoder
+from melp_bench.components import TextBatch
 from melp_bench.features import Features
-from melp_bench.signal import SignalSpec
+from melp_bench.testing.small import SIZES, SmallModel
 
-SIZES = Sizes(shared=16, embedding=24, ecg_tokens=20, text_tokens=12, vocab=24, pad_id=0, classes=5, causal_text=True)
-"""Widths all different, so that an objective which mixes them up fails to build or to run."""
 PAIRS = 8
 WORDS = 9
 Inputs = dict[str, Any]
-
-
-class SmallEncoder(ECGEncoder):
-    """Patches of 50 ms through two linear layers and a mean; it offers masked encoding."""
-
-    token_rows, separators = 1, 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spec = SignalSpec(rate_hz=100.0, seconds=2.0)
-        self.width = self.context_width = SIZES.ecg_tokens
-        self.patch = 5
-        self.local_width = len(self.spec.leads) * self.patch
-        self.layers = nn.Sequential(nn.Linear(self.local_width, 32), nn.GELU(), nn.Linear(32, self.width))
-        self.widen = nn.Linear(self.width, SIZES.embedding)
-
-    @property
-    def embedding_width(self) -> int:
-        """Channels that probes read."""
-        return SIZES.embedding
-
-    def local(self, signal: Tensor) -> Tensor:
-        """Return the patches (B, N, L * patch) of `signal` (B, L, T)."""
-        return signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)
-
-    def normed(self, local: Tensor) -> Tensor:
-        """Return the patches as they are."""
-        return local
-
-    def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
-        """Return each token (B, N, D) and the mean of those that are there; see `MaskedEncoding`."""
-        x: Tensor = self.layers(normed)  # (B, N, D)
-        if masked is None:
-            return x + x.mean(dim=1, keepdim=True)
-        x = torch.where(masked[..., None], 0.0 if stand_in is None else stand_in, x)
-        if stand_in is not None:
-            return x + x.mean(dim=1, keepdim=True)
-        seen = x + x.sum(dim=1, keepdim=True) / (~masked).sum(dim=1)[:, None, None]
-        return seen.masked_fill(masked[..., None], 0.0)
-
-    def forward(self, signal: Tensor) -> Features:
-        """Return features of `signal` (B, 12, T)."""
-        tokens = self.contextual(self.local(signal))
-        mean = tokens.mean(dim=1)  # (B, D)
-        mask = tokens.new_ones(tokens.shape[:2]).bool()
-        return Features(record=mean, embedding=self.widen(mean), tokens=tokens, tokens_mask=mask)
-
-
-class SmallModel(nn.Module):
-    """What objectives are attached to: the small encoder, without heads and without reports."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder: ECGEncoder = SmallEncoder()
-        self.text_encoder: TextEncoder | None = None
-
-    def ecg(self, signal: Tensor) -> Features:
-        """Return the encoder's features of `signal` (B, 12, T)."""
-        features: Features = self.encoder(signal)
-        return features
-
-    def text(self, batch: TextBatch) -> Features:
-        """Raise: there is no text encoder."""
-        raise NotImplementedError
 
 
 def made_like(name: str, views: Mapping[str, object]) -> str:
@@ -98,7 +32,7 @@ def make_inputs(
     names: tuple[str, ...],
     views: Mapping[str, object] | None = None,
     *,
-    encoder: ECGEncoder | None = None,
+    model: SmallModel | None = None,
     pairs: int = PAIRS,
     seed: int = 0,
 ) -> Inputs:
@@ -123,16 +57,30 @@ def make_inputs(
             made[name] = torch.arange(pairs)
         elif kind == "progress":
             made[name] = 0.5
+        elif kind == "reports":
+            made[name] = _reports(words)
         else:
-            made[name] = SmallEncoder() if encoder is None else encoder
+            model = model or SmallModel()
+            made[name] = model.encoder if kind == "encoder" else model.text_encoder
     return made
+
+
+def _reports(words: Tensor) -> TextBatch:
+    """Return reports of `words` (B, N), of ragged length and one sentence each."""
+    mask = _ragged(words)
+    return TextBatch(words.masked_fill(~mask, SIZES.pad_id), mask, torch.where(mask, 0, -1))
+
+
+def _ragged(words: Tensor) -> Tensor:
+    pairs, count = words.shape
+    lengths = 3 + torch.arange(pairs) % (count - 2)  # 3 to count
+    return torch.arange(count) < lengths[:, None]  # (B, N)
 
 
 def _features(words: Tensor, generator: torch.Generator, *, text: bool) -> Features:
     """Return features caused by `words` (B, N), with a little noise of their own and masks of ragged length."""
     pairs, count = words.shape
-    lengths = 3 + torch.arange(pairs) % (count - 2)  # 3 to count
-    tokens_mask = torch.arange(count) < lengths[:, None]  # (B, N)
+    tokens_mask = _ragged(words)  # (B, N)
     segments_mask = torch.arange(4) < (1 + torch.arange(pairs) % 4)[:, None]  # (B, Q)
     counts = nn.functional.one_hot(words, SIZES.vocab).float()  # (B, N, K)
     placed = torch.cat([counts, torch.eye(count).expand(pairs, -1, -1)], dim=-1)  # (B, N, K + N), which word and where

@@ -12,7 +12,8 @@ from melp_bench.components import Objective, Sizes
 from melp_bench.errors import NotApplicable
 from melp_bench.features import Features
 from melp_bench.pretrain.step import local_of, parameters_of, wanted_inputs
-from melp_bench.testing.inputs import PAIRS, SIZES, Inputs, SmallModel, made_like, make_inputs
+from melp_bench.testing.inputs import PAIRS, Inputs, made_like, make_inputs
+from melp_bench.testing.small import SIZES, SmallModel
 from melp_bench.testing.verdict import demand
 
 
@@ -27,7 +28,7 @@ class ObjectiveSubject:
 
     def inputs(self, *, pairs: int = PAIRS) -> Inputs:
         """Return what it needs, for so many pairs."""
-        return make_inputs(self.names, self.objective.views(), encoder=self.model.encoder, pairs=pairs)
+        return make_inputs(self.names, self.objective.views(), model=self.model, pairs=pairs)
 
     def kinds(self) -> dict[str, str]:
         """Return of which kind each input is, by name."""

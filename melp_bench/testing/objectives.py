@@ -59,7 +59,7 @@ def _gradient(subject: ObjectiveSubject) -> str:
     torch.autograd.backward(subject.loss(inputs))
     reached = []
     for name, value in inputs.items():
-        if kinds[name] not in ("features", "encoder") and (name != "signal" or "encoder" in inputs):
+        if kinds[name] not in ("features", "encoder", "text_encoder") and (name != "signal" or "encoder" in inputs):
             continue
         gradients = _gradients(value)
         demand(all(bool(torch.isfinite(g).all()) for g in gradients.values()), f"a gradient at {name} is not finite")
@@ -84,7 +84,7 @@ def _gradients(value: object) -> dict[str, Tensor]:
 
 
 def _permutation(subject: ObjectiveSubject) -> str:
-    if "encoder" in subject.names:
+    if {"encoder", "text_encoder"} & set(subject.names):
         raise NotApplicable("its random masks are drawn per position in the batch")
     inputs = subject.inputs()
     order = torch.randperm(PAIRS, generator=torch.Generator().manual_seed(3))

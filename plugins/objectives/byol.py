@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_bench.info_nce import at_least_float32
+from melp_plugins.info_nce import at_least_float32
 from melp_plugins.views.augmentation import AUGMENTATION
 
 
