@@ -21,9 +21,11 @@ from melp_bench.testing.ecg import ECG_CHECKS, ecg_subject
 from melp_bench.testing.evaluations import EVALUATION_CHECKS, evaluation_trial
 from melp_bench.testing.heads import HEADS_CHECKS, heads_subject
 from melp_bench.testing.metrics import METRIC_CHECKS, metric_subject
-from melp_bench.testing.objectives import OBJECTIVE_CHECKS, objective_subject
+from melp_bench.testing.objective_subject import objective_subject
+from melp_bench.testing.objectives import OBJECTIVE_CHECKS
 from melp_bench.testing.text import TEXT_CHECKS, text_subject
 from melp_bench.testing.verdict import Verdict, examine
+from melp_bench.testing.views import VIEW_CHECKS, view_subject
 
 __all__ = ["Verdict", "check_component"]
 
@@ -44,6 +46,7 @@ KINDS: Mapping[str, tuple[Callable[[Asked], Any], Mapping[str, Callable[[Any], s
     "text encoder": (lambda asked: text_subject(asked.build), TEXT_CHECKS),
     "heads": (lambda asked: heads_subject(asked.build), HEADS_CHECKS),
     "objective": (lambda asked: objective_subject(asked.build), OBJECTIVE_CHECKS),
+    "view": (lambda asked: view_subject(asked.build), VIEW_CHECKS),
     "evaluation": (lambda asked: evaluation_trial(asked.build), EVALUATION_CHECKS),
     "metric": (lambda asked: metric_subject(asked.build, asked.name), METRIC_CHECKS),
     "dataset": (lambda asked: dataset_subject(asked.build, asked.source), DATASET_CHECKS),
