@@ -20,6 +20,7 @@ from melp_bench.canonical import digest
 from melp_bench.home import atomic_write, make_folder
 from melp_bench.model import Model
 from melp_bench.store import Store
+from melp_bench.windows import embed_windows
 
 VERSION = 1
 """Raise with any change that can move a feature."""
@@ -59,8 +60,9 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(store), batch_size):
             positions = np.arange(start, min(start + batch_size, len(store)))
-            features = model.ecg(store.batch(positions, model.encoder.spec, device=device))
-            parts.append((features.embedding.float().cpu(), features.record.float().cpu()))
+            windows = store.windows(positions, model.encoder.spec, device=device)
+            embedding, record = embed_windows(model.ecg, windows, model.encoder.spec.crops)
+            parts.append((embedding.cpu(), record.cpu()))
             advance(int(positions[-1]) + 1, len(store))
     tensors = {"embedding": torch.cat([e for e, _ in parts]), "record": torch.cat([r for _, r in parts])}
     atomic_write(path, save(tensors))

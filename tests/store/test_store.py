@@ -192,7 +192,7 @@ def test_a_store_of_an_older_format_says_what_to_do(tmp_path: Path) -> None:
     fields = json.loads((store.root / "store.json").read_text())
     del fields["data"]  # which format 2 does not have
     (store.root / "store.json").write_text(json.dumps(fields | {"format": 2}))
-    with pytest.raises(UserError, match=r"^store .* has format 2, this version reads 3; prepare it again"):
+    with pytest.raises(UserError, match=r"^store .* has format 2, this version reads \d; prepare it again"):
         open_store(store.root)
     assert make(tmp_path / "s").fingerprint == store.fingerprint
 
