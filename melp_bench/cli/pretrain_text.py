@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from melp_bench.cli.run import Device, Workers, num_workers, quiet_console
+from melp_bench.cli.options import num_workers
+from melp_bench.cli.run import Device, Workers, quiet_console
 
 if TYPE_CHECKING:
     from melp_bench.cli.screen import Screen

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from melp_bench.canonical import digest
 from melp_bench.errors import UserError
 from melp_bench.home import home
 from melp_bench.records import Task
@@ -25,16 +26,6 @@ FORMAT = 4
 FOLDS = 10
 Options = Mapping[str, Any]
 """Values that JSON can hold, by option."""
-
-
-def canonical(value: object) -> bytes:
-    """Return the one JSON text of `value`: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def digest(value: object) -> str:
-    """Return the SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def store_path(name: str, options: Options) -> Path:

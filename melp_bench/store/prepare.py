@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, make_folder
 from melp_bench.records import Dataset, RecordInfo
-from melp_bench.store.clean import OPTION
 from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
 from melp_bench.store.layout import (
     FOLDS,
@@ -52,8 +51,7 @@ def prepare(
     `root` is the store's folder (default: `store_path(name, options)`). A run that was killed goes on where it stopped, and
     what it makes is byte for byte what an undisturbed run makes, with any number of workers. A finished store of the same
     records is returned as it is; `fresh` makes it again (native files have changed or were added). Metadata is held in
-    memory, about 1 kB per record; signals are not. With `clean` among the options records are filtered by that method, see
-    `clean.METHODS`; it changes the store's name, plan and fingerprint as every option does.
+    memory, about 1 kB per record; signals are not.
 
     Raises:
         UserError: the source lacks something, records are not told apart, a patient is in two folds, no record can be used,
@@ -76,8 +74,7 @@ def prepare(
     for inner in ("shards", "parts"):
         make_folder(folder / inner)
     if _finished(folder) is None:
-        clean = chosen.get(OPTION, "")
-        jobs = [Job(n, infos[n * size : (n + 1) * size], clean) for n in range(count) if not part_path(folder, n).exists()]
+        jobs = [Job(n, infos[n * size : (n + 1) * size]) for n in range(count) if not part_path(folder, n).exists()]
         _run(dataset, source, folder, jobs, len(infos), max(1, workers), progress)
         _finish(dataset, name, chosen, plan, folder, count)
     else:

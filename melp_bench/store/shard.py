@@ -16,7 +16,6 @@ import numpy as np
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, commit
 from melp_bench.records import BadRecord, Dataset, RecordInfo
-from melp_bench.store.clean import cleaned
 from melp_bench.store.layout import canonical, hash_fold, part_path, shard_path
 from melp_bench.store.pack import Packed, pack
 
@@ -30,7 +29,6 @@ class Job:
 
     number: int
     infos: Sequence[RecordInfo]
-    clean: str = ""  # the method by which the records are filtered
 
 
 def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> int:
@@ -48,7 +46,7 @@ def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> 
         with temporary.open("wb") as file:
             for info in job.infos:
                 try:
-                    packed = read_record(dataset, source, info, clean=job.clean)
+                    packed = read_record(dataset, source, info)
                 except BadRecord as reason:
                     bad.append({"record_id": info.record_id, "code": reason.code, "detail": reason.detail[:500]})
                     continue
@@ -74,7 +72,7 @@ def read_part(root: Path, number: int) -> dict[str, Any]:
     return part
 
 
-def read_record(dataset: Dataset, source: Path | None, info: RecordInfo, *, clean: str = "") -> Packed:
+def read_record(dataset: Dataset, source: Path | None, info: RecordInfo) -> Packed:
     """Return a record, checked and packed; whatever is wrong with its file is a reason, and none ends a run.
 
     Raises:
@@ -84,8 +82,7 @@ def read_record(dataset: Dataset, source: Path | None, info: RecordInfo, *, clea
         check_inside(info.path)
     try:
         with np.errstate(all="ignore"):  # what overflows is infinite, and infinite samples have a reason of their own
-            packed = pack(dataset.signal(NO_SOURCE if source is None else source, info))
-            return cleaned(packed, clean) if clean else packed
+            return pack(dataset.signal(NO_SOURCE if source is None else source, info))
     except (BadRecord, UserError):
         raise
     except FileNotFoundError as error:
