@@ -17,6 +17,9 @@ from melp_bench.errors import UserError
 from melp_bench.features import Features
 from melp_bench.layers import QueryPool, masked_mean
 
+VERSION = 1
+"""Raise with any change that can move what heads make of features."""
+
 
 class Model(nn.Module):
     """Encoders and heads. Segments of an encoder without segments come from `segment_queries` learned queries over its tokens.

@@ -23,6 +23,9 @@ from melp_bench.resampling import ratio, resample
 VERSION = 1
 """Raise with any change that can move a sample."""
 
+VERSION = 1
+"""Raise with any change that can move a conformed sample."""
+
 __all__ = [
     "FLAT_MILLIVOLT",
     "LEADS",

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 from melp_bench.metrics.ranking import Floats, weighted_ranking
 
+VERSION = 1
+"""Raise with any change that can move an interval."""
+
 CHUNK = 1 << 18  # weights held at once: resamples are worked through in blocks that stay near the cache
 
 
