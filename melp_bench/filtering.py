@@ -90,7 +90,7 @@ def _stages(wanted: Filter, rate_hz: float) -> tuple[Sections, ...]:
         raise UserError(f"a record of {rate_hz:g} Hz has nothing above the low edge of {low:g} Hz; choose another filter")
     high = high if high is not None and high < half else None
     if low is not None or high is not None:
-        kind = "bandpass" if low is not None and high is not None else "lowpass" if low is None else "highpass"
+        kind: Any = "bandpass" if low is not None and high is not None else "lowpass" if low is None else "highpass"
         edges: Any = [low, high] if kind == "bandpass" else high if low is None else low
         found.append(signal.butter(wanted.order, edges, btype=kind, output="sos", fs=rate_hz))
     return tuple(tuple(tuple(row) for row in sections.tolist()) for sections in found)
@@ -123,8 +123,9 @@ def _passed(x: Tensor, sections: Sections) -> Tensor:
     """Return `x` (..., T) filtered forwards, as if its first value had always been there."""
     response, size, gain = _response(sections, x.shape[-1])
     first = x[..., :1]
-    spectrum = torch.fft.rfft(x - first, n=size).mul(response.to(x.device))
-    return torch.fft.irfft(spectrum, n=size)[..., : x.shape[-1]] + gain * first
+    spectrum: Tensor = torch.fft.rfft(x - first, n=size) * response.to(x.device)
+    y: Tensor = torch.fft.irfft(spectrum, n=size)[..., : x.shape[-1]]
+    return y + gain * first
 
 
 def _both_ways(x: Tensor, sections: Sections) -> Tensor:
@@ -151,5 +152,5 @@ def running_median(x: Tensor, width: int) -> Tensor:
     index = torch.arange(-half, x.shape[-1] + half, device=x.device) % (2 * x.shape[-1])
     index = torch.minimum(index, 2 * x.shape[-1] - 1 - index)
     rows = max(1, MEDIAN_BYTES // (4 * width * x.shape[-1]))
-    medians = [part[:, index].unfold(-1, width, 1).median(dim=-1).values for part in flat.split(rows)]
+    medians = [part[:, index].unfold(-1, width, 1).median(dim=-1).values for part in torch.split(flat, rows)]
     return torch.cat(medians).reshape(x.shape)

@@ -20,11 +20,8 @@ from melp_bench.filtering import SETTLE_SECONDS, Filter, filtered
 from melp_bench.leads import FLAT_MILLIVOLT, LEADS, LIMB, canonical_lead, lead_matrix
 from melp_bench.resampling import ratio, resample
 
-VERSION = 1
-"""Raise with any change that can move a sample."""
-
-VERSION = 1
-"""Raise with any change that can move a conformed sample."""
+VERSION = 2
+"""Raise with any change that can move a conformed sample; what filters, resamples and cuts windows is part of it."""
 
 __all__ = [
     "FLAT_MILLIVOLT",
@@ -189,7 +186,7 @@ def _filtered(x: Tensor, wanted: Filter, rate_hz: float, lengths: Tensor | None)
     if lengths is None:
         return filtered(x, wanted, rate_hz)
     out = torch.zeros_like(x)
-    for length in lengths.unique().tolist():
+    for length in sorted(set(lengths.tolist())):
         (rows,) = torch.nonzero(lengths == length, as_tuple=True)
         out[rows, :, :length] = filtered(x[rows, :, :length], wanted, rate_hz)
     return _hold_last(out, lengths)

@@ -87,7 +87,7 @@ def embed_windows(
 
     A record of several windows has the mean or the maximum over them, as its encoder's `crops` say; one window is not touched.
     """
-    found = [encode(part) for part in windows.signals.split(batch_size)]
+    found = [encode(part) for part in torch.split(windows.signals, batch_size)]
     embedding = torch.cat([features.embedding.float() for features in found])
     record = torch.cat([features.record.float() for features in found])
     if crops is None:

@@ -22,9 +22,7 @@ app = typer.Typer(help="Fetch, prepare, list, show and verify datasets.", no_arg
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset, or the folder name of a store (see data list).")]
 Options = Annotated[
     list[str] | None,
-    typer.Option(
-        "--option", "-o", metavar="NAME=VALUE", help="An option of the dataset; may be repeated."
-    ),
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the dataset; may be repeated."),
 ]
 
 

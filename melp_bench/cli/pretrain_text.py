@@ -87,12 +87,13 @@ def _reports(source: str, field: str | None, screen: Screen, workers: int) -> Re
     from melp_bench.protocol import DatasetUse
     from melp_bench.runs.stores import open_one
     from melp_bench.runs.text_training import Reports
+    from melp_bench.splits import holdout
 
     datasets = discover().datasets
     if source in datasets and not Path(source).exists():
         store = open_one(datasets[source], DatasetUse(dataset=source), screen, workers)
         told = np.array([bool(report.strip()) for report in store.reports])
-        parts = (np.flatnonzero(told & (store.folds <= 8)), np.flatnonzero(told & (store.folds == 9)))
-        return Reports(store.reports, *parts, corpus=source)
+        (part,) = holdout(store.folds)
+        return Reports(store.reports, part.train[told[part.train]], part.validation[told[part.validation]], corpus=source)
     texts = read_reports(Path(source), field)
     return Reports(texts, *split_by_text(texts), corpus=Path(source).stem or "reports")

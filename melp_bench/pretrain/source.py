@@ -15,6 +15,7 @@ from melp_bench.errors import UserError
 from melp_bench.pretrain.sampler import shard_bounds
 from melp_bench.pretrain.step import Batch
 from melp_bench.signal import SignalSpec
+from melp_bench.splits import holdout
 from melp_bench.store import Store
 
 MEMORY_LIMIT_BYTES = 2 * 1024**3
@@ -25,7 +26,7 @@ BLOCK = 16
 
 
 class PretrainSource:
-    """Records, reports and labels of a store, as one model wants them; folds 1-8 train, 9 validation, 10 never read.
+    """Records, reports and labels of a store, as one model wants them: those that train and validate in a holdout.
 
     Raises:
         UserError: no record is in fold 9, so that nothing could choose among checkpoints.
@@ -35,8 +36,8 @@ class PretrainSource:
         self, store: Store, spec: SignalSpec, text: TextEncoder | None, labels: NDArray[np.bool_] | None = None
     ) -> None:
         self.store, self.spec, self.text, self.labels = store, spec, text, labels
-        self.train = np.flatnonzero(store.folds <= 8)
-        self.validation = np.flatnonzero(store.folds == 9)
+        (part,) = holdout(store.folds)
+        self.train, self.validation = part.train, part.validation
         self.bounds = shard_bounds(store.shards[self.train])
         if not len(self.validation):
             raise UserError(

@@ -18,8 +18,9 @@ from melp_bench.leakage import Seen, Watch, refuse_shared_patients, seen_in_pret
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.protocol import Protocol
 from melp_bench.runs.plan import Row
+from melp_bench.splits import TEST_FOLD
 from melp_bench.store import Store, open_store
-from melp_bench.store.layout import FOLDS, read_manifest
+from melp_bench.store.layout import read_manifest
 
 
 def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mapping[str, Store]) -> None:
@@ -33,7 +34,7 @@ def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mappin
     trained = [row for row in rows if row.method.recipe.objectives and "budget" in row.method.identity]
     for alias in sorted({row.cell.scored_alias for row in trained}):
         store, whole = stores[alias], protocol.datasets[alias].split != "holdout"
-        tested = np.flatnonzero((store.folds == FOLDS) | whole)
+        tested = np.flatnonzero((store.folds == TEST_FOLD) | whole)
         refuse_shared_patients(stores[protocol.pretrain.dataset], store, tested)
 
 

@@ -22,6 +22,7 @@ from melp_bench.pretrain.step import Step
 from melp_bench.progress import Listener
 from melp_bench.protocol import Pretrain
 from melp_bench.runs.methods import Method, build_model, build_objectives
+from melp_bench.splits import holdout
 from melp_bench.store import Store
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def obtain(
         return
     if budget is None or store is None:
         raise UserError(f"{method.label!r} has no checkpoint, and the protocol says nothing of pretraining")
-    reports = [store.reports[i] for i in np.flatnonzero(store.folds <= 8)] if method.recipe.text else []
+    reports = [store.reports[i] for i in holdout(store.folds)[0].train] if method.recipe.text else []
     model = build_model(method.recipe, catalogue, TextSource(reports=reports), budget.seed)
     named = "labels" in budget.model_fields_set or budget.labels in store.tasks
     labels = store.labels(budget.labels) if named else None

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from melp_bench.records import BadRecord, Dataset, RecordInfo
-from melp_bench.store.layout import hash_fold
+from melp_bench.splits import hash_fold
 from melp_bench.store.pack import Packed
 from melp_bench.store.shard import read_record
 

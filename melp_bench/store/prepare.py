@@ -8,18 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from melp_bench.canonical import canonical_json
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, make_folder
 from melp_bench.records import Dataset, RecordInfo
+from melp_bench.splits import FOLDS, hash_fold
 from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
 from melp_bench.store.layout import (
-    FOLDS,
     FORMAT,
     Manifest,
     Options,
     Shard,
-    canonical,
-    hash_fold,
     part_path,
     read_manifest,
     store_path,
@@ -70,7 +69,7 @@ def prepare(
     count = -(-len(infos) // size)
     if fresh or not _continues(folder, plan):
         _clear(folder)
-        atomic_write(folder / "plan.json", canonical({"plan": plan}))
+        atomic_write(folder / "plan.json", canonical_json({"plan": plan}))
     for inner in ("shards", "parts"):
         make_folder(folder / inner)
     if _finished(folder) is None:
@@ -95,8 +94,8 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
         if info.record_id in seen:
             raise UserError(f"dataset {name!r} lists the record {info.record_id!r} twice; record ids must differ")
         seen.add(info.record_id)
-        if info.fold is not None and info.fold not in range(1, FOLDS + 1):
-            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted 1 to {FOLDS}")
+        if info.fold is not None and info.fold not in FOLDS:
+            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted {FOLDS[0]} to {FOLDS[-1]}")
         patient = info.patient_id or info.record_id
         fold = hash_fold(patient) if info.fold is None else info.fold
         if fold_of.setdefault(patient, fold) != fold:
@@ -105,9 +104,10 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
 
 def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int) -> str:
     """Return the digest of everything that decides the shards, besides the native files."""
-    sha = hashlib.sha256(canonical([FORMAT, name, dataset.version, dict(options), size]))
+    sha = hashlib.sha256(canonical_json([FORMAT, name, dataset.version, dict(options), size]).encode())
     for info in infos:
-        sha.update(canonical({**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}))
+        stated = {**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}
+        sha.update(canonical_json(stated).encode())
     return sha.hexdigest()
 
 
@@ -118,7 +118,7 @@ def _continues(folder: Path, plan: str) -> bool:
         return finished.plan == plan
     path = folder / "plan.json"
     if path.exists():
-        return path.read_bytes() == canonical({"plan": plan})
+        return path.read_text(encoding="utf-8") == canonical_json({"plan": plan})
     strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith(TEMPORARY) and p.name not in ("shards", "parts"))
     if strange and not (folder / "store.json").exists():
         raise UserError(f"{str(folder)!r} holds {strange[0]!r} and no store; give a new or empty folder")

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from melp_bench.canonical import digest
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.records import Signal, Task
 from melp_bench.registry import nearest
 from melp_bench.signal import SignalSpec, conform, native_window
-from melp_bench.store.layout import Manifest, digest, read_manifest, shard_path, tasks_from_json, tasks_to_json
+from melp_bench.store.layout import Manifest, read_manifest, shard_path, tasks_from_json, tasks_to_json
 from melp_bench.windows import Windows, conform_windows, joined
 
 Positions = Sequence[int] | NDArray[np.int64]
@@ -51,7 +52,7 @@ class Store:
         statements: N sets of labels, by name.
         rates_hz: (N,) float.
         num_samples: (N,) int.
-        leads: N tuples of lead names, in the source's order.
+        leads: N tuples of lead names, in the source's order; a record may have any of the standard ones.
         verdicts: N of "ok" and "repaired".
         shards: (N,) int, the shard that holds the record; ascending.
         quality_flags: N tuples of reason codes of what looks wrong and was left as it is.
@@ -172,7 +173,7 @@ class Store:
         """Return the records at `positions` as `spec` asks for them, (B, len(spec.leads), spec.samples), on `device`.
 
         `part` is the share of each record that is read, and conformed as if it were a record of its own: (0.5, 1.0) is its
-        second half. Records of one rate and lead order are conformed together; only the samples that decide the result are read.
+        second half. Records of one rate and lead order are conformed together; only samples that decide the result are read.
 
         Raises:
             UserError: a record has not the leads that `spec` wants; the record is named.

@@ -13,10 +13,12 @@ from uuid import uuid4
 
 import numpy as np
 
+from melp_bench.canonical import canonical_json
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, commit
 from melp_bench.records import BadRecord, Dataset, RecordInfo
-from melp_bench.store.layout import canonical, hash_fold, part_path, shard_path
+from melp_bench.splits import hash_fold
+from melp_bench.store.layout import part_path, shard_path
 from melp_bench.store.pack import Packed, pack
 
 NO_SOURCE = Path("/nonexistent")
@@ -62,7 +64,7 @@ def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> 
     finally:
         temporary.unlink(missing_ok=True)
     part = {"values": offset, "digest": sha.hexdigest(), "records": rows, "quarantine": bad}
-    atomic_write(part_path(root, job.number), canonical(part))
+    atomic_write(part_path(root, job.number), canonical_json(part))
     return len(job.infos)
 
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
-    "errors canonical home signal features predictions splits results metrics progress layers info_nce leads lead_identity",
+    "errors canonical home signal filtering resampling windows features predictions splits results metrics progress layers "
+    "info_nce leads lead_identity",
     "components records evaluations",
     "registry schema recipe recipes protocol protocols label_files store fetch leakage ecg_plot",
     "model embedding checkpoint published pretrain throughput",
@@ -26,7 +27,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.spl
 NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "layers", "info_nce", "published", "ecg_plot",
-    "store", "leads", "records", "lead_identity",
+    "store", "leads", "records", "lead_identity", "splits",
 }  # fmt: skip
 
 
