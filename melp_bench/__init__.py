@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from melp_bench.components import ECGEncoder, Heads, Objective, Sizes, TextBatch, TextEncoder, TextSource, View, Widths
     from melp_bench.errors import NotApplicable, UnknownName, UserError
-    from melp_bench.evaluations import Evaluation, Measurement
+    from melp_bench.evaluations import Context, Evaluation, Measurement, ModelTraits, TaskRecords
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
     from melp_bench.leads import LEADS
@@ -25,7 +25,7 @@ _HOME = {
     "published.family": "Family",
     "components": "ECGEncoder Heads Objective Sizes TextBatch TextEncoder TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
-    "evaluations": "Evaluation Measurement",
+    "evaluations": "Context Evaluation Measurement ModelTraits TaskRecords",
     "features": "Features",
     "hookspecs": "hookimpl",
     "leads": "LEADS",
@@ -40,6 +40,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.
 __all__ = [
     "LEADS",
     "BadRecord",
+    "Context",
     "Crops",
     "Dataset",
     "Download",
@@ -52,6 +53,7 @@ __all__ = [
     "Heads",
     "Measurement",
     "Metric",
+    "ModelTraits",
     "NotApplicable",
     "Objective",
     "Predictions",
@@ -61,6 +63,7 @@ __all__ = [
     "SignalSpec",
     "Sizes",
     "Task",
+    "TaskRecords",
     "TextBatch",
     "TextEncoder",
     "TextSource",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from melp_bench.board.sections import Cell, Column, Method, Table
 from melp_bench.errors import UserError
-from melp_bench.evaluations.scoring import difference
+from melp_bench.measure import difference
 from melp_bench.metrics.paired import Difference
 
 LEVEL = 0.95

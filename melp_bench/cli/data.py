@@ -64,6 +64,7 @@ def prepare(
             workers=num_workers(workers),
             progress=lambda done, total: advance(done, total, ""),
             fresh=fresh,
+            tell=screen.say,
         )
     bad = store.manifest.quarantined
     reasons = f" ({', '.join(f'{code} {count:,}' for code, count in bad.items())})" if bad else ""

@@ -64,6 +64,7 @@ def run(
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol
     from melp_bench.results import read_results
+    from melp_bench.runs.kept import code_changes, take_over
     from melp_bench.runs.label_views import open_views
     from melp_bench.runs.methods import find_method
     from melp_bench.runs.plan import make_plan
@@ -89,21 +90,22 @@ def run(
     methods = [
         find_method(name, catalogue, settings=settings, pretrain=pretrain, stores=stores, checkpoints=folder) for name in names
     ]
-    plan = make_plan(rule, methods, stores, board / "results", views)
+    plan = make_plan(rule, methods, catalogue, stores, board / "results", views)
     if not dry_run:
         make_folder(plan.results)
     rows = list(read_results(plan.results))  # a damaged one is told before any work
+    _show_changes(console, code_changes(plan, rows))
     _show_plan(console, plan, each=dry_run)
     if dry_run:
         return
     if plan.missing():
-        from melp_bench.runs.execute import Bench, execute
+        from melp_bench.runs.execute import execute
 
         fabric = fabric or make_fabric(device, precision)
-        execute(plan, Bench(catalogue, stores, fabric, screen, home() / "features", views))
-        rows = list(read_results(plan.results))
+        execute(plan, catalogue, fabric=fabric, listener=screen, features=home() / "features")
     if fabric is None or fabric.global_rank == 0:
-        _finish(console, plan, rows, board)
+        take_over(plan, rows)
+        _finish(console, plan, list(read_results(plan.results)), board)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -142,6 +144,13 @@ def _show_views(console: Console, views: Views) -> None:
         _printer(console)(f"labels {name}: label files with {told}")
 
 
+def _show_changes(console: Console, changes: dict[str, int]) -> None:
+    """Say of which models rows are made anew because code changed."""
+    for label, count in changes.items():
+        rows = "1 row was made; it is" if count == 1 else f"{count} rows were made; they are"
+        _printer(console)(f"{label}: code changed since {rows} kept, and made anew")
+
+
 def _show_plan(console: Console, plan: Plan, *, each: bool) -> None:
     """Say how many rows are to be computed and for which models there is nothing to do; with `each`, show every row."""
     from melp_bench.checkpoint import is_checkpoint
@@ -158,7 +167,8 @@ def _show_plan(console: Console, plan: Plan, *, each: bool) -> None:
             if not is_checkpoint(rows[0].method.folder):
                 say(f"{'to pretrain' if rows[0].method.recipe.objectives else 'to build':<14} {method}")
             for row in rows:
-                say(f"{'to compute' if row.inputs.key in missing else 'nothing to do':<14} {method}  {row.cell}")
+                unfit = f": {row.reason}" if row.reason else ""
+                say(f"{'to compute' if row.inputs.key in missing else 'nothing to do':<14} {method}  {row}{unfit}")
         elif not any(row.inputs.key in missing for row in rows):
             say(f"nothing to do  {method}  {len(rows)} rows")
 
@@ -173,11 +183,11 @@ def _show_sketch(
 ) -> None:
     """Show the plan of a protocol some of whose data is not there, so that nothing of it can have been computed."""
     from melp_bench.checkpoint import is_checkpoint, read_manifest
-    from melp_bench.evaluations.cells import cells
+    from melp_bench.runs.measurements import measurements
     from melp_bench.runs.methods import find_recipe, published_file, resolve
 
     say = _printer(console)
-    planned = cells(rule)
+    planned = measurements(rule, catalogue)
     for alias, what in absent.items():
         say(f"corpus {alias} is not there; {what}")
     labels = [
@@ -190,8 +200,8 @@ def _show_sketch(
     ]
     say(f"plan   {len(labels) * len(planned)} rows to compute")
     for label in labels:
-        for cell in planned:
-            say(f"{'to compute':<14} {label}  {cell}")
+        for row in planned:
+            say(f"{'to compute':<14} {label}  {row}")
 
 
 def _finish(console: Console, plan: Plan, rows: Sequence[ResultRecord], board: Path) -> None:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from melp_bench.embedding import Embedded
 from melp_bench.errors import UnknownName, UserError
-from melp_bench.evaluations.subject import Published, TaskData
+from melp_bench.evaluations import Published, TaskRecords
 from melp_bench.label_files import PARTS, LabelFiles, layouts, read_files
-from melp_bench.protocol import Protocol, tasks_of
+from melp_bench.protocol import Protocol
 from melp_bench.registry import nearest
 from melp_bench.store import Store
 
@@ -46,7 +45,7 @@ def open_views(protocol: Protocol, folder: Path | None) -> Views:
     if not published:
         raise UserError(f"protocol {protocol.name!r} has no dataset with view = 'published'; leave out --published-splits")
     views = {}
-    for name in sorted({task for e in protocol.evaluations for task in tasks_of(e) if task.partition("/")[0] in published}):
+    for name in sorted({t for use in protocol.evaluations for t in use.single_tasks if t.partition("/")[0] in published}):
         alias, _, task = name.partition("/")
         wanted = f"{published[alias].dataset}/{task}"
         if wanted not in layouts():
@@ -61,22 +60,21 @@ def open_views(protocol: Protocol, folder: Path | None) -> Views:
     return views
 
 
-def describe(files: LabelFiles, task: TaskData) -> dict[str, Any]:
+def describe(files: LabelFiles, task: TaskRecords) -> dict[str, Any]:
     """Return what a row says of the label files it was scored with, and how many of their records were here: plain JSON."""
+    (part,) = task.parts
+    here = {"train": len(part.train), "val": len(part.validation), "test": len(part.test)}
     listed = {
-        file.path: {
-            "sha256": file.sha256,
-            "verified": file.verified,
-            "rows": len(file),
-            "records": int((task.folds == FOLDS[part]).sum()),
-        }
-        for part, file in files.parts.items()
+        file.path: {"sha256": file.sha256, "verified": file.verified, "rows": len(file), "records": here[name]}
+        for name, file in files.parts.items()
     }
     return {"view": "published", "files": listed}
 
 
-def published_task(name: str, store: Store, embedded: Embedded, files: LabelFiles) -> TaskData:
-    """Return the records of the label files that `store` has, with their features.
+def published_records(
+    name: str, store: Store, files: LabelFiles
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], Published]:
+    """Return the records of the label files that `store` has: positions in it, labels (N, C), folds, and rows of the files.
 
     Raises:
         UserError: the store has none of them, or a patient is in several files.
@@ -91,23 +89,9 @@ def published_task(name: str, store: Store, embedded: Embedded, files: LabelFile
         first = files.parts["train"].record_ids[0]
         raise UserError(f"the store of {store.name!r} has no record of {files.parts['train'].path!r}, such as {first!r}")
     folds = np.repeat([FOLDS[part] for part in PARTS], [len(found[part]) for part in PARTS])
-    patients = store.patient_ids[chosen]
-    _refuse_shared_patients(name, patients.tolist(), folds.tolist())
-    index = torch.from_numpy(chosen)
-    return TaskData(
-        name=name,
-        classes=files.parts["test"].classes,
-        labels=np.concatenate([files.parts[part].labels[[row for row, _ in found[part]]] for part in PARTS]),
-        record_ids=store.record_ids[chosen],
-        patients=patients,
-        folds=folds,
-        split="holdout",
-        embedding=embedded.embedding[index],
-        record=embedded.record[index],
-        prompts=store.task(name.partition("/")[2]).prompts,
-        published=Published(rows, len(files.parts["train"]), files.misnamed),
-        dataset=store.name,
-    )
+    _refuse_shared_patients(name, store.patient_ids[chosen].tolist(), folds.tolist())
+    labels = np.concatenate([files.parts[part].labels[[row for row, _ in found[part]]] for part in PARTS])
+    return chosen, labels, folds, Published(rows, len(files.parts["train"]), files.misnamed)
 
 
 def _refuse_shared_patients(name: str, patients: list[str], folds: list[int]) -> None:

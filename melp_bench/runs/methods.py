@@ -13,15 +13,17 @@ from pydantic import ValidationError
 
 from melp_bench.canonical import digest
 from melp_bench.checkpoint import Manifest, is_checkpoint, load_weights, read_assets, read_manifest
+from melp_bench.code_digest import code_digest
 from melp_bench.components import ECGEncoder, Objective, TextSource
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
-from melp_bench.pretrain import loop
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import obtain_import
 from melp_bench.recipe import Part, Recipe, load_recipe, recipe_names
 from melp_bench.registry import Entry, nearest
+from melp_bench.runs.components import build_component
+from melp_bench.runs.versions import FEATURES, WEIGHTS
 from melp_bench.schema import first_problem
 from melp_bench.store import Store
 
@@ -72,13 +74,14 @@ def find_method(
             raise UserError(f"{text!r} is a checkpoint, whose recipe is settled; leave out --set, or name a recipe")
         manifest = read_manifest(folder)
         identity = {"weights": manifest.weights_sha256, "recipe": _content(manifest.recipe)}
+        identity["code"] = use_code(manifest.recipe, catalogue)
         return Method(manifest.recipe.name, manifest.recipe, identity, folder)
     recipe = resolve(find_recipe(text, catalogue), catalogue, settings)
     if pretrain is None:
         raise UserError(
             f"the protocol has no [pretrain], so {text!r} has no weights; give a checkpoint folder or ENCODER@FILE as --model"
         )
-    identity = _identity(recipe, pretrain, stores[pretrain.dataset])
+    identity = _identity(recipe, pretrain, stores[pretrain.dataset], training_code(recipe, catalogue))
     return Method(recipe.name, recipe, identity, checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}")
 
 
@@ -94,14 +97,14 @@ def published_file(text: str, catalogue: Catalogue) -> tuple[Entry[ECGEncoder], 
     return catalogue.ecg_encoders[name], where
 
 
-def _identity(recipe: Recipe, pretrain: Pretrain, store: Store) -> dict[str, Any]:
+def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, code: Mapping[str, str]) -> dict[str, Any]:
     """Return everything that the weights of a recipe pretrained on `store` depend on."""
-    identity: dict[str, Any] = {"recipe": _content(recipe), "seed": pretrain.seed}
+    identity: dict[str, Any] = {"recipe": _content(recipe), "seed": pretrain.seed, "code": dict(code)}
     if recipe.text is not None:
         identity["data"] = store.fingerprint  # its vocabulary is learned from the reports
     if recipe.objectives:
         budget = pretrain.model_dump(mode="json", exclude={"dataset"})
-        identity |= {"budget": budget, "data": store.fingerprint, "version": loop.VERSION}
+        identity |= {"budget": budget, "data": store.fingerprint, "versions": WEIGHTS}
         if pretrain.labels in store.tasks:
             identity["labels"] = store.task_digest(pretrain.labels)
     return identity
@@ -186,9 +189,28 @@ def _content(recipe: Recipe) -> dict[str, Any]:
 
 
 def use_digest(manifest: Manifest) -> str:
-    """Return the digest of all that a checkpoint's features depend on: its weights, and the options they are used with."""
+    """Return the digest of a checkpoint's weights and of the options they are used with."""
     recipe = _content(manifest.recipe)
     return digest({"weights": manifest.weights_sha256} | {k: recipe[k] for k in ("encoder", "shared_width", "segment_queries")})
+
+
+def features_digest(manifest: Manifest, catalogue: Catalogue) -> str:
+    """Return the digest of all that a checkpoint's features depend on besides the records they are of."""
+    return digest({"use": use_digest(manifest), "code": use_code(manifest.recipe, catalogue), "versions": FEATURES})
+
+
+def use_code(recipe: Recipe, catalogue: Catalogue) -> dict[str, str]:
+    """Return the digests of the code that a recipe's weights are used with, by component."""
+    code = {f"ECG encoder {recipe.encoder.name}": code_digest(catalogue.ecg_encoders[recipe.encoder.name])}
+    if recipe.text is not None:
+        code[f"text encoder {recipe.text.name}"] = code_digest(catalogue.text_encoders[recipe.text.name])
+    return code
+
+
+def training_code(recipe: Recipe, catalogue: Catalogue) -> dict[str, str]:
+    """Return the digests of the code that makes a recipe's weights, by component."""
+    parts = {part.name: catalogue.objectives[part.name] for part in recipe.objectives}
+    return use_code(recipe, catalogue) | {f"objective {name}": code_digest(entry) for name, entry in parts.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- building
@@ -211,19 +233,8 @@ def build_objectives(recipe: Recipe, catalogue: Catalogue, model: Model, classes
 
 
 def _build(entry: Entry[T], part: Part, *given: object) -> T:
-    """Return the component, built from what is `given` and the options of `part`.
-
-    Raises:
-        UserError: an option is unknown, or the component cannot be built with these options.
-    """
-    options = entry.resolve(part.options)
-    try:
-        return entry.build(*given, **options)
-    except UserError:
-        raise
-    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError) as error:  # a stranger's code
-        shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        raise UserError(f"{entry.name!r} cannot be built with {shown}: {type(error).__name__}: {error}") from error
+    """Return the component of a recipe's `part`."""
+    return build_component(entry, part.options, *given)
 
 
 def load_model(folder: Path, catalogue: Catalogue) -> tuple[Model, Manifest]:

@@ -8,87 +8,99 @@ from pathlib import Path
 from typing import Any
 
 from melp_bench.errors import UserError
-from melp_bench.evaluations.cells import Cell, cells
-from melp_bench.protocol import Protocol, ZeroShot
+from melp_bench.evaluations import ModelTraits
+from melp_bench.plugins import Catalogue
+from melp_bench.protocol import Protocol
 from melp_bench.results import Inputs
 from melp_bench.runs.label_views import Views
+from melp_bench.runs.measurements import Planned, measurements
 from melp_bench.runs.methods import Method
+from melp_bench.runs.tasks import task_key
+from melp_bench.runs.versions import ROWS
 from melp_bench.store import Store
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row to be: a method, a cell, and all it depends on."""
+    """One row to be: a method, what is measured, all it depends on, and why it does not fit, if it does not."""
 
     method: Method
-    cell: Cell
+    planned: Planned
     inputs: Inputs
+    reason: str | None = None
 
     def path(self, results: Path, protocol: Protocol) -> Path:
         """Return where the row's file is, or will be."""
         return results / protocol.name / f"{self.inputs.key}.json"
 
+    def __str__(self) -> str:
+        return str(self.planned)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All rows of a run."""
+    """All rows of a run, and the data they are measured on."""
 
     protocol: Protocol
     rows: tuple[Row, ...]
     results: Path
+    stores: Mapping[str, Store]
+    views: Views
 
     def missing(self) -> list[Row]:
-        """Return the rows that are not there yet."""
-        return [row for row in self.rows if not row.path(self.results, self.protocol).is_file()]
+        """Return the rows that are not there yet, under this protocol or any other."""
+        there = {path.stem for path in self.results.glob("*/*.json")}
+        return [row for row in self.rows if row.inputs.key not in there]
 
 
 def make_plan(
-    protocol: Protocol, methods: Sequence[Method], stores: Mapping[str, Store], results: Path, views: Views | None = None
+    protocol: Protocol,
+    methods: Sequence[Method],
+    catalogue: Catalogue,
+    stores: Mapping[str, Store],
+    results: Path,
+    views: Views | None = None,
 ) -> Plan:
     """Return the plan of `protocol` for `methods`; `views` are the label files of tasks with the published view.
 
     Raises:
-        UserError: two methods have one name, so that their rows could not be told apart.
-        UnknownName: a task is not among its dataset's.
+        UserError: two methods have one name, so that their rows could not be told apart; or an evaluation's options do not fit.
+        UnknownName: a task is not among its dataset's, or there is no such evaluation or metric.
     """
     labels = [method.label for method in methods]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"models {twice} are given twice; give each once, or name them apart in their recipes")
-    planned = cells(protocol)
-    for cell in planned:
-        for task in cell.tasks:
-            alias, _, name = task.partition("/")
-            stores[alias].task(name)
-    rows = [
-        Row(
-            method,
-            cell,
-            Inputs(
-                protocol=protocol.hash,
-                model=method.identity,
-                evaluation={**cell.key_inputs, "tasks": _task_digests(cell, stores, views or {})},
-                datasets={alias: stores[alias].fingerprint for alias in cell.aliases},
-                task=cell.task,
-            ),
-        )
-        for method in methods
-        for cell in planned
-    ]
-    return Plan(protocol, tuple(rows), results)
+    views, rows = views or {}, list[Row]()
+    asked = [(planned, _data(planned, protocol, stores, views)) for planned in measurements(protocol, catalogue)]
+    for method in methods:
+        model, code, made_by = _model(method)
+        for planned, data in asked:
+            inputs = Inputs(
+                model=model,
+                evaluation=planned.key_inputs,
+                task=planned.measurement.task,
+                interval=protocol.interval.model_dump(mode="json"),
+                code={**code, **planned.code},
+                versions={**made_by, **ROWS, f"evaluation {planned.name}": planned.evaluation.version},
+                **data,
+            )
+            rows.append(Row(method, planned, inputs, planned.evaluation.fits(traits(method))))
+    return Plan(protocol, tuple(rows), results, stores, views)
 
 
-def _task_digests(cell: Cell, stores: Mapping[str, Store], views: Views) -> dict[str, Any]:
-    """Return the digests of the tasks that a cell reads; their prompts count only where they are read.
+def traits(method: Method) -> ModelTraits:
+    """Return what is known of a method's model before it has weights."""
+    return ModelTraits(method.label, method.recipe.text is not None, "weights" in method.identity)
 
-    A task with the published view is told by the digests of its label files, which decide its records and labels.
-    """
-    prompts = isinstance(cell.spec, ZeroShot) and cell.spec.prompts == "ours"
-    digests: dict[str, Any] = {}
-    for task in cell.tasks:
-        alias, _, name = task.partition("/")
-        if task in views:
-            digests[task] = {"view": "published", "sha256": views[task].sha256}
-            digests[task] |= {"prompts": stores[alias].task_digest(name, prompts=True)} if prompts else {}
-        else:
-            digests[task] = stores[alias].task_digest(name, prompts=prompts)
-    return digests
+
+def _model(method: Method) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
+    """Return what a method's weights depend on, the code and the versions of what makes and uses them apart."""
+    identity = dict(method.identity)
+    return identity, dict(identity.pop("code", {})), dict(identity.pop("versions", {}))
+
+
+def _data(planned: Planned, protocol: Protocol, stores: Mapping[str, Store], views: Views) -> dict[str, Any]:
+    """Return the digests of the tasks that a row reads, and of their records."""
+    prompts = planned.evaluation.reads_prompts
+    tasks = {task: task_key(task, protocol, stores, views, prompts=prompts) for task in planned.measurement.tasks}
+    return {"tasks": tasks, "datasets": {alias: stores[alias].fingerprint for alias in planned.aliases}}

@@ -57,6 +57,7 @@ def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers
             options=options,
             workers=workers,
             progress=lambda done, total: advance(done, total, ""),
+            tell=listener.say,
         )
 
 

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from melp_bench.canonical import canonical_json
 from melp_bench.errors import UserError
-from melp_bench.home import TEMPORARY, atomic_write, commit
+from melp_bench.home import atomic_write, commit, temporary_path
 from melp_bench.records import BadRecord, Dataset, RecordInfo
 from melp_bench.splits import hash_fold
 from melp_bench.store.layout import part_path, shard_path
@@ -40,7 +39,7 @@ def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> 
         UserError: the store cannot be written.
     """
     path = shard_path(root, job.number)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid4().hex}")
+    temporary = temporary_path(path)
     rows: list[dict[str, Any]] = []
     bad: list[dict[str, str]] = []
     sha, offset = hashlib.sha256(), 0

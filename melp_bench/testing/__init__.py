@@ -17,6 +17,8 @@ from melp_bench.errors import UnknownName
 from melp_bench.registry import Entry
 from melp_bench.testing.datasets import DATASET_CHECKS, dataset_subject
 from melp_bench.testing.ecg import ECG_CHECKS, ecg_subject
+from melp_bench.testing.evaluations import EVALUATION_CHECKS, evaluation_trial
+from melp_bench.testing.metrics import METRIC_CHECKS, metric_subject
 from melp_bench.testing.objectives import OBJECTIVE_CHECKS, objective_subject
 from melp_bench.testing.text import TEXT_CHECKS, text_subject
 from melp_bench.testing.verdict import Verdict, examine
@@ -31,7 +33,8 @@ def check_component(
 ) -> list[Verdict]:
     """Return a verdict per property of the component, "it builds" first and alone if it does not.
 
-    `kind` is "ECG encoder", "text encoder", "objective" or "dataset"; `source` is the folder of a dataset's native files.
+    `kind` is "ECG encoder", "text encoder", "objective", "evaluation", "metric" or "dataset"; `source` is the folder of a
+    dataset's native files.
 
     Raises:
         UserError: an option is unknown or of the wrong type.
@@ -48,9 +51,14 @@ def check_component(
         return _judge(lambda: text_subject(build), TEXT_CHECKS)
     if kind == "objective":
         return _judge(lambda: objective_subject(build), OBJECTIVE_CHECKS)
+    if kind == "evaluation":
+        return _judge(lambda: evaluation_trial(build), EVALUATION_CHECKS)
+    if kind == "metric":
+        return _judge(lambda: metric_subject(build, entry.name), METRIC_CHECKS)
     if kind == "dataset":
         return _judge(lambda: dataset_subject(build, source), DATASET_CHECKS)
-    raise UnknownName(f"no kind of component named {kind!r}; known: ECG encoder, text encoder, objective, dataset")
+    known = "ECG encoder, text encoder, objective, evaluation, metric, dataset"
+    raise UnknownName(f"no kind of component named {kind!r}; known: {known}")
 
 
 def _judge(make: Callable[[], Any], checks: Mapping[str, Callable[[Any], str]]) -> list[Verdict]:

@@ -14,16 +14,19 @@ pytestmark = pytest.mark.skipif(
     find_spec("melp_bench_external") is None, reason="tests/external is not installed (pip install --no-deps tests/external)"
 )
 NAME = "external-convnet"
+METRIC = "external-log-score"
 
 
 def test_it_is_listed_with_the_package_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list") == 0
     told = capsys.readouterr().out
     assert NAME in told
+    assert METRIC in told
 
 
-def test_it_passes_every_check(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("check", NAME) == 0
+@pytest.mark.parametrize("name", [NAME, METRIC])
+def test_it_passes_every_check(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("check", name) == 0
     assert "✗" not in capsys.readouterr().out
 
 

@@ -122,7 +122,7 @@ def test_ctrl_c_between_rows_keeps_the_rows_that_are_there(
     made: tuple[Path, str], corpus_only: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(made[0] / "checkpoints", corpus_only / "checkpoints")
-    long = write_protocol(corpus_only, PROTOCOL.replace("epochs = 3", "epochs = 3000\npatience = 3000"))
+    long = write_protocol(corpus_only, PROTOCOL.replace("options.epochs = 3", "options.epochs = 3000\noptions.patience = 3000"))
     rows = corpus_only / "leaderboard" / "results"
     command = ["run", long, "-m", "melp", *SMALL]
     ended = stopped(command, corpus_only, lambda: bool(list(rows.glob("*/*.json"))), signal.SIGINT)

@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[2]
 HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
-    "errors canonical home signal filtering resampling windows features predictions splits results metrics progress layers "
-    "info_nce leads lead_identity",
-    "components records evaluations",
+    "errors canonical home signal filtering resampling windows features predictions splits results metrics measure progress layers info_nce leads "
+    "lead_identity",
+    "components records",
     "registry schema recipe recipes protocol protocols label_files store fetch leakage ecg_plot",
-    "model embedding checkpoint published pretrain throughput",
+    "model embedding evaluations checkpoint published pretrain throughput",
     "hookspecs plugins",
     "runs board testing scaffold",
     "cli",
@@ -27,7 +27,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.spl
 NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "layers", "info_nce", "published", "ecg_plot",
-    "store", "leads", "records", "lead_identity", "splits",
+    "store", "leads", "records", "lead_identity", "metrics", "predictions",
+    "evaluations", "splits",
 }  # fmt: skip
 
 

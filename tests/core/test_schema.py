@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
-from melp_bench.protocol import Protocol, load_protocol, protocol_names, tasks_of
+from melp_bench.protocol import EvaluationUse, Protocol, load_protocol, protocol_names
 from melp_bench.recipe import Recipe, load_recipe, recipe_names
 from melp_bench.runs.methods import find_recipe, resolve
 from melp_bench.schema import first_problem
@@ -68,9 +68,21 @@ def test_every_alias_that_is_read_must_be_declared() -> None:
 
 
 def test_a_transfer_reads_both_tasks_of_every_pair() -> None:
-    from melp_bench.protocol import Transfer
+    use = EvaluationUse(name="transfer", tasks=["a/x->b/y", "b/y->c/z"])
+    assert use.single_tasks == ["a/x", "b/y", "c/z"]
+    assert use.aliases == ["a", "b", "c"]
 
-    assert tasks_of(Transfer(name="transfer", pairs=[("a/x", "b/y"), ("b/y", "c/z")])) == ["a/x", "b/y", "b/y", "c/z"]
+
+def test_a_metric_is_used_by_its_name_or_with_options() -> None:
+    use = EvaluationUse.model_validate(
+        {"name": "e", "tasks": ["a/x"], "metrics": ["auroc", {"name": "x", "options": {"k": 1}}]}
+    )
+    assert [(one.name, one.options) for one in use.metrics] == [("auroc", {}), ("x", {"k": 1})]
+    for wrong in ("auroc", [3], [{"nam": "x"}]):
+        with pytest.raises(ValidationError):
+            EvaluationUse.model_validate({"name": "e", "tasks": ["a/x"], "metrics": wrong})
+    with pytest.raises(ValidationError, match="at least 1"):
+        EvaluationUse(name="e", tasks=[])
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "a b", "/abs"])

@@ -327,3 +327,66 @@ def test_a_measured_dataset_without_its_files_is_skipped_and_says_what_it_needs(
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(mb.UnknownName, match="'organ'"):
         check_component("organ", mb.Entry("sound", SmallEncoder, ""))
+
+
+# ------------------------------------------------------------------------------------------------------------ metrics
+
+
+def metric(function: Any, **change: Any) -> Any:
+    return lambda: mb.Metric(**{"name": "faulty", "label": "faulty", "function": function, **change})
+
+
+def hit_rate(scores: Any, labels: Any, weights: Any) -> Any:
+    """Return the share of records on the right side of zero, a sound metric."""
+    return ((scores >= 0) == labels).T @ weights / weights.sum(axis=0)
+
+
+def by_place(scores: Any, labels: Any, weights: Any) -> Any:
+    return ((scores >= 0) == labels).T @ (weights * np.linspace(0, 1, len(scores))[:, None]) / weights.sum(axis=0)
+
+
+def unweighted(scores: Any, labels: Any, weights: Any) -> Any:
+    return hit_rate(scores, labels, np.ones_like(weights))
+
+
+def among_sets(scores: Any, labels: Any, weights: Any) -> Any:
+    return hit_rate(scores, labels, weights) - 0.01 * hit_rate(scores, labels, weights).std()
+
+
+def writing(scores: Any, labels: Any, weights: Any) -> Any:
+    scores[0] = 0.0
+    return hit_rate(scores, labels, weights)
+
+
+def odds(scores: Any, labels: Any, weights: Any) -> Any:
+    positive = labels.T @ weights
+    with np.errstate(divide="ignore"):
+        return hit_rate(scores, labels, weights) * (1 + 1e-9 / positive)
+
+
+SOUND = {"needs": "thresholds", "choose": lambda scores, labels: np.zeros(scores.shape[1])}
+
+
+@pytest.mark.parametrize(
+    ("build", "fault"),
+    [
+        (metric(hit_rate, label=" ", **SOUND), "it declares what it is"),
+        (metric(hit_rate, name="other", **SOUND), "it declares what it is"),
+        (metric(hit_rate, needs="thresholds"), "it declares what it is"),
+        (metric(lambda s, y, w: hit_rate(s, y, w)[:2], **SOUND), "it has a number per class, or one over all"),
+        (metric(unweighted, **SOUND), "weights are repeated records"),
+        (metric(by_place, **SOUND), "the order of the records does not matter"),
+        (metric(among_sets, **SOUND), "a set of weights does not depend on others"),
+        (metric(lambda s, y, w: 100 * hit_rate(s, y, w), **SOUND), "its values lie within its bounds"),
+        (metric(hit_rate, higher_is_better=False, **SOUND), "perfect scores are better than random ones"),
+        (metric(odds, bounds=(0.0, 2.0), **SOUND), "a resample may lose a class"),
+        (metric(writing, **SOUND), "its values lie within its bounds"),
+        (lambda: hit_rate, "it builds"),
+    ],
+)
+def test_a_faulty_metric_is_found_out(build: Any, fault: str) -> None:
+    assert fault in broken("metric", build)
+
+
+def test_a_sound_metric_breaks_nothing() -> None:
+    assert broken("metric", metric(hit_rate, **SOUND)) == {}

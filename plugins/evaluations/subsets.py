@@ -23,6 +23,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+SubsetRule = Literal["nested", "melp", "merl"]
+"""How a fraction of the labels is drawn: nested is ours, a set per seed; the others are the published ones, one set for all."""
+
 
 def label_subset(record_ids: NDArray[np.str_], labels: NDArray[Any], fraction: float, seed: int) -> NDArray[np.int64]:
     """Return the positions of the subset among `record_ids` (N,) with `labels` (N, C), in the subset's own order.

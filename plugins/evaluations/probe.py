@@ -30,11 +30,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from melp_bench.evaluations.subject import Positions
 from melp_bench.metrics.ranking import auroc
-from melp_bench.protocol import LinearProbe, Transfer
+from melp_bench.splits import Positions
 
 MIN_STEPS = 10  # optimiser steps per epoch
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How probes are fitted: AdamW on batches, and when it ends."""
+
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    weight_decay: float = 1e-4
+    batch_size: int = 128
+    epochs: int = 100
+    patience: int = 5  # epochs without a better validation AUROC
+
+
+USUAL = Fitting()
 
 
 @dataclass(frozen=True)
@@ -65,20 +79,18 @@ class Probe:
         return np.asarray((standard @ self.weight + self.bias).cpu().numpy(), dtype=np.float32)
 
 
-def fit(
-    features: Tensor, labels: NDArray[np.bool_], problems: Sequence[Problem], options: LinearProbe | Transfer
-) -> list[Probe]:
+def fit(features: Tensor, labels: NDArray[np.bool_], problems: Sequence[Problem], fitting: Fitting) -> list[Probe]:
     """Return a probe per problem, from `features` (N, P) and `labels` (N, C).
 
     Problems with equally many steps per epoch (all seeds of a cell, and most often all folds) are fitted together.
     """
     together: dict[int, list[int]] = {}
     for i, problem in enumerate(problems):
-        together.setdefault(_steps(len(problem.labelled), options.batch_size), []).append(i)
+        together.setdefault(_steps(len(problem.labelled), fitting.batch_size), []).append(i)
     probes: dict[int, Probe] = {}
     target = torch.from_numpy(labels.astype(np.float32)).to(features.device)
     for members in together.values():
-        batch = _Batch(features.float(), target, [problems[i] for i in members], options)
+        batch = _Batch(features.float(), target, [problems[i] for i in members], fitting)
         probes.update(zip(members, batch.fit(), strict=True))
     return [probes[i] for i in range(len(problems))]
 
@@ -94,8 +106,8 @@ def standardise(features: Tensor) -> tuple[Tensor, Tensor]:
 class _Batch:
     """Problems that step together. Weights are (M, P, C); AdamW works entry by entry, so the problems never mix."""
 
-    def __init__(self, features: Tensor, target: Tensor, problems: list[Problem], options: LinearProbe | Transfer) -> None:
-        self.features, self.target, self.problems, self.options = features, target, problems, options
+    def __init__(self, features: Tensor, target: Tensor, problems: list[Problem], fitting: Fitting) -> None:
+        self.features, self.target, self.problems, self.fitting = features, target, problems, fitting
         self.parts = {problem.part: problem for problem in problems}
         moments = {part: standardise(features[problem.train]) for part, problem in self.parts.items()}
         self.mean = torch.stack([moments[p.part][0] for p in problems])[:, None].float()  # (M, 1, P)
@@ -110,22 +122,22 @@ class _Batch:
 
     def fit(self) -> list[Probe]:
         """Return the best epoch of each problem."""
-        options = self.options
+        fitting = self.fitting
         generators = [np.random.default_rng([problem.seed, problem.part]) for problem in self.problems]
-        optimizer = torch.optim.AdamW([self.weight, self.bias], lr=options.learning_rate, weight_decay=options.weight_decay)
+        optimizer = torch.optim.AdamW([self.weight, self.bias], lr=fitting.learning_rate, weight_decay=fitting.weight_decay)
         count = len(self.problems)
         best, chosen, stale = np.full(count, -np.inf), np.zeros(count, dtype=int), np.zeros(count, dtype=int)
         kept = self.weight.clone(), self.bias.clone()
-        for epoch in range(options.epochs):
-            optimizer.param_groups[0]["lr"] = _cosine(options, epoch)
+        for epoch in range(fitting.epochs):
+            optimizer.param_groups[0]["lr"] = _cosine(fitting, epoch)
             self._epoch(optimizer, generators)
             quality = self._quality()
-            better = (stale < options.patience) & (quality > best)
+            better = (stale < fitting.patience) & (quality > best)
             best[better], chosen[better] = quality[better], epoch + 1
             stale = np.where(better, 0, stale + 1)
             rows = torch.from_numpy(np.flatnonzero(better))
             kept[0][rows], kept[1][rows] = self.weight[rows], self.bias[rows]
-            if (stale >= options.patience).all():
+            if (stale >= fitting.patience).all():
                 break
         return [
             Probe(kept[0][m], kept[1][m, 0], self.mean[m, 0], self.scale[m, 0], int(chosen[m]), float(best[m]))
@@ -133,7 +145,7 @@ class _Batch:
         ]
 
     def _epoch(self, optimizer: torch.optim.Optimizer, generators: list[np.random.Generator]) -> None:
-        size = self.options.batch_size
+        size = self.fitting.batch_size
         orders = [_order(g, p.labelled, size) for g, p in zip(generators, self.problems, strict=True)]
         width = max(order.shape[1] for order in orders)
         padded = [np.pad(order, ((0, 0), (0, width - order.shape[1])), constant_values=-1) for order in orders]
@@ -172,10 +184,10 @@ class _Batch:
         return [m for m, problem in enumerate(self.problems) if problem.part == part]
 
 
-def _cosine(options: LinearProbe | Transfer, epoch: int) -> float:
+def _cosine(fitting: Fitting, epoch: int) -> float:
     """Return the learning rate of an epoch, counted from 0."""
-    low, high = options.final_learning_rate, options.learning_rate
-    return low + (high - low) * (1 + math.cos(math.pi * epoch / options.epochs)) / 2
+    low, high = fitting.final_learning_rate, fitting.learning_rate
+    return low + (high - low) * (1 + math.cos(math.pi * epoch / fitting.epochs)) / 2
 
 
 def _passes(num_records: int, batch_size: int) -> int:
