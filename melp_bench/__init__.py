@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
-    from melp_bench.signal import Scaling, SignalSpec
+    from melp_bench.signal import Crops, Filter, Scaling, SignalSpec
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ _HOME = {
     "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
-    "signal": "Scaling SignalSpec",
+    "signal": "Crops Filter Scaling SignalSpec",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -55,6 +55,7 @@ __all__ = [
     "LEADS",
     "BadRecord",
     "Context",
+    "Crops",
     "Dataset",
     "Download",
     "ECGEncoder",
@@ -62,6 +63,7 @@ __all__ = [
     "Evaluation",
     "Family",
     "Features",
+    "Filter",
     "GuessesWords",
     "Heads",
     "MaskedEncoding",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from melp_bench.cli import options
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(
     from melp_bench.runs.stores import open_stores, unprepared
     from melp_bench.runs.training import choose_device, make_fabric
 
-    console, rule, settings = quiet_console(), load_protocol(protocol), parse_settings(setting)
+    console, rule, settings = quiet_console(), load_protocol(protocol), options.settings(setting)
     names = model or rule.models
     if not names:
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
@@ -85,7 +86,7 @@ def run(
     precision = rule.pretrain.precision if rule.pretrain else "32"
     fabric = make_fabric(device, precision) if num_ranks() > 1 else None
     with fabric.rank_zero_first() if fabric else nullcontext():
-        stores = open_stores(rule, catalogue, screen, num_workers(workers))
+        stores = open_stores(rule, catalogue, screen, options.num_workers(workers))
     pretrain, folder = rule.pretrain, home() / "checkpoints"
     methods = [
         find_method(name, catalogue, settings=settings, pretrain=pretrain, stores=stores, checkpoints=folder) for name in names
@@ -118,29 +119,6 @@ def quiet_console() -> Console:
     from rich.console import Console
 
     return Console(quiet=os.environ.get("RANK", "0") != "0")
-
-
-def num_workers(asked: int) -> int:
-    """Return how many processes make or read records: what was asked for, or one per core."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked or cores
-
-
-def parse_settings(settings: list[str] | None) -> dict[str, str]:
-    """Return "part.option" -> value.
-
-    Raises:
-        UserError: a setting is not PART.OPTION=VALUE.
-    """
-    parsed: dict[str, str] = {}
-    for setting in settings or []:
-        name, sign, value = setting.partition("=")
-        if not sign or not name:
-            raise UserError(f"--set {setting!r} is not PART.OPTION=VALUE, as encoder.layers=6")
-        parsed[name] = value
-    return parsed
 
 
 def _head(console: Console, rule: Protocol, device: str) -> None:

@@ -34,6 +34,7 @@ from melp_bench.runs.building import build_model, build_step, num_classes, pretr
 from melp_bench.runs.methods import Method
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.starts import corpora_of_starts, load_start, put
+from melp_bench.splits import holdout
 from melp_bench.store import Store
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _vocabulary_reports(training: _Training) -> list[str]:
     store, recipe = training.store, training.method.recipe
     if recipe.text is None:
         return []
-    reports = [store.reports[i] for i in np.flatnonzero(store.folds <= 8)]
+    reports = [store.reports[i] for i in holdout(store.folds)[0].train]
     for stage in recipe.stages:
         if stage.reports is not None:
             own = read_reports(Path(stage.reports))
@@ -220,9 +221,8 @@ def _source(training: _Training, stage: Stage, step: Step) -> Source:
         reports = read_reports(Path(stage.reports))
         return ReportSource(text, reports, *split_by_text(reports))
     told = np.array([bool(report.strip()) for report in store.reports])
-    return ReportSource(
-        text, store.reports, np.flatnonzero(told & (store.folds <= 8)), np.flatnonzero(told & (store.folds == 9))
-    )
+    (part,) = holdout(store.folds)
+    return ReportSource(text, store.reports, part.train[told[part.train]], part.validation[told[part.validation]])
 
 
 def _export(step: Step) -> None:
