@@ -41,7 +41,7 @@ def test_the_hash_moves_with_what_can_move_a_score_and_with_nothing_else() -> No
 
     assert changed(summary="other words") == changed(models=["melp"]) == DEMO.hash
     moved = [
-        changed(revision=2),
+        changed(revision=DEMO.revision + 1),
         changed(name="other"),
         changed(interval=DEMO.interval.model_copy(update={"seed": 1})),
         changed(evaluations=list(reversed(DEMO.evaluations))),
@@ -128,7 +128,6 @@ def test_the_first_problem_names_the_place_and_the_key_that_is_meant(change: dic
 
 
 def test_an_encoder_alone_or_beside_a_recipe_takes_the_place_of_the_recipes_own() -> None:
-    catalogue = discover()
     melp, alone, beside = (
         load_recipe("melp"),
         recipe_of(RecipeReference("melp", "resnet1d-18", alone=True)),
