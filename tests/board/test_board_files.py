@@ -172,7 +172,7 @@ def test_what_cannot_be_scored_is_shown_with_its_reason(files: dict[str, bytes])
 
 def evil_rows() -> list[ResultRecord]:
     classes = (
-        ClassScore(name=EVIL, positives=40, records=90, auroc=score(0.8, 0.1), auprc=score(0.5, 0.1)),
+        ClassScore(name=EVIL, positives=40, records=90, scores={"auroc": score(0.8, 0.1), "auprc": score(0.5, 0.1)}),
         ClassScore(name=f"none {EVIL}", positives=0, records=90),
     )
     facts = {"corpora": [EVIL], EVIL: EVIL, "records_per_second": 10, "nested": {EVIL: [EVIL]}}
@@ -229,7 +229,9 @@ def test_the_terminal_fits_80_columns_and_shows_ranks_marks_and_reasons() -> Non
 
 def test_the_weakest_class_comes_first_and_rare_and_excluded_classes_are_named() -> None:
     classes = tuple(
-        ClassScore(name=name, positives=positives, records=100, auroc=score(value, 0.02), auprc=score(value, 0.02))
+        ClassScore(
+            name=name, positives=positives, records=100, scores={"auroc": score(value, 0.02), "auprc": score(value, 0.02)}
+        )
         for name, positives, value in (("STRONG", 50, 0.95), ("WEAK", 4, 0.55), ("MIDDLE", 20, 0.75))
     )
     gone = ClassScore(name="ABSENT", positives=0, records=100)
