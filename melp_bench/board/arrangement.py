@@ -121,7 +121,7 @@ def _column_order(members: list[ResultRecord]) -> tuple[object, ...]:
 
 def _column_labels(ordered: list[list[ResultRecord]]) -> list[str]:
     """Return what tells the columns apart, each once."""
-    primaries = [label.label if (label := _primary(members)[1]) else "" for members in ordered]
+    primaries = [metric.label if (metric := _primary(members)[1]) else "" for members in ordered]
     told = len({name for name in primaries if name}) > 1  # then a column says what ranks it
     labels: list[str] = []
     for members, primary in zip(ordered, primaries, strict=True):

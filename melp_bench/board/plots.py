@@ -209,7 +209,8 @@ def pareto(table: Table) -> Pareto | None:
         metric=metric_text(label),
         better="up" if label.higher_is_better else "down",
         marks=tuple(
-            Mark(xs[m], *ys[m], f"{m.label}: {spoken(scores[m], label)} at {speeds[m]:,.0f} records/s") for m in points
+            Mark(xs[m], ys[m][0], ys[m][1], ys[m][2], f"{m.label}: {spoken(scores[m], label)} at {speeds[m]:,.0f} records/s")
+            for m in points
         ),
         on_front=on_front,
         labels=tuple(Tick(label_ys[m.anchor], m.label) for m in points),
