@@ -69,9 +69,9 @@ def choices(sections: Sequence[Section]) -> dict[str, str]:
     primaries = dict.fromkeys(column.primary for column in columns if column.primary is not None)
     metrics = {name: metric_text(label) for name, label in merged(column.metrics for column in columns).items()}
     if len(primaries) != 1:
-        return {AS_RANKED: "as ranked", **metrics} if metrics else {}
+        return {AS_RANKED: "as ranked", **{plain(name): text for name, text in metrics.items()}} if metrics else {}
     (first,) = primaries
-    return {first: metrics[first], **metrics}
+    return {plain(name): metrics[name] for name in (first, *metrics)}
 
 
 def scales(table: Table) -> dict[str, tuple[tuple[float, float], tuple[str, str]]]:

@@ -72,7 +72,8 @@ def _section(section: Section) -> list[str]:
 def _metrics(table: Table) -> str:
     """Return what the table shows, and what else its rows hold."""
     shown = {column.primary for column in table.columns}
-    others = [markdown(metric_text(label)) for name, label in table.metrics.items() if name not in shown]
+    scored = {name for column in table.columns for cell in column.cells.values() for name in cell.standings}
+    others = [markdown(metric_text(m)) for name, m in table.metrics.items() if name in scored and name not in shown]
     also = f" In index.html and board.csv also: {'; '.join(others)}." if others else ""
     return f"Ranked by {markdown(table.ranked_by)}.{also}"
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
 from melp_bench.board.sections import GENERATED_NOTE
 from melp_bench.errors import UserError
-from melp_bench.results import ClassScore, ResultRecord, write_result
+from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, write_result
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 EVIL = "<script>alert('x')</script>|`*_=1+1&\"\\{$%#~^"
@@ -178,6 +178,9 @@ def evil_rows() -> list[ResultRecord]:
     facts = {"corpora": [EVIL], EVIL: EVIL, "records_per_second": 10, "nested": {EVIL: [EVIL]}}
     kept = {"facts": facts, "classes": classes, "excluded": (f"none {EVIL}",)}
     rows = [row(EVIL, task=f"{EVIL}/x", setting=EVIL, auroc=score(0.9, 0.02), name=EVIL, **kept)]  # type: ignore[arg-type]
+    named = {EVIL: MetricLabel(label=EVIL, bounds=(None, None)), "\x1b[31m": MetricLabel(label="-\u202e\x1b[31m")}
+    told = Outcome(scores={EVIL: score(0.9, 0.02)}, metrics=named, primary=EVIL, not_measured={"\x1b[31m": EVIL}, classes=[])
+    rows += [row("evil", EVIL, task=f"{EVIL}/x", setting=EVIL, outcome=told, label=EVIL, name=EVIL, code={EVIL: EVIL})]
     rows += [row("=cmd|' /C calc'!A0", task=f"{EVIL}/x", setting=EVIL, reason=EVIL, name=EVIL, facts=facts)]
     for fraction in ("1 %", "100 %"):  # the plots write names too
         common = {"task": f"{EVIL}/x", "setting": fraction, "name": EVIL}
