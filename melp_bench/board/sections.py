@@ -76,6 +76,7 @@ class Column:
     """One measurement of one task; cells by method anchor."""
 
     label: str
+    measurement: str  # the label without the metric that ranks, which the label names where columns of a table differ in it
     evaluation: str  # as a reader says it
     setting: str
     task: str
@@ -150,7 +151,7 @@ class Table:
         for method in self.methods:
             for column in self.columns:
                 if (cell := column.cells.get(method.anchor)) and cell.record.status == "scored":
-                    said.setdefault(method.label, {}).setdefault(cell.overlap, []).append(column.label)
+                    said.setdefault(method.label, {}).setdefault(cell.overlap, []).append(column.measurement)
         found: dict[str, list[str]] = {}
         for label, texts in said.items():
             for text, columns in texts.items():
@@ -164,10 +165,10 @@ class Table:
         fewer: dict[tuple[str, str], list[str]] = {}
         for column in self.columns:
             if column.excluded:
-                same.setdefault((", ".join(column.excluded), column.uneven), []).append(column.label)
+                same.setdefault((", ".join(column.excluded), column.uneven), []).append(column.measurement)
             for name, label in column.metrics.items():
                 if names := column.without(name):
-                    fewer.setdefault((plain(label.label), ", ".join(names)), []).append(column.label)
+                    fewer.setdefault((plain(label.label), ", ".join(names)), []).append(column.measurement)
         return [
             f"{', '.join(labels)}: not in the macro mean for want of a positive or a negative: {names}"
             + ("; rows differ in this, so their means are over different classes" if uneven else "")
@@ -186,7 +187,7 @@ class Table:
                 for cell in column.cells.values():
                     outcome = scored_outcome(cell.record)
                     if outcome is not None and name in outcome.not_measured:
-                        found.setdefault((plain(label.label), cell.missing(name)), {})[column.label] = None
+                        found.setdefault((plain(label.label), cell.missing(name)), {})[column.measurement] = None
         return [f"{', '.join(labels)}: no {metric}: it {reason}" for (metric, reason), labels in found.items()]
 
 
