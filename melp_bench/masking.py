@@ -45,7 +45,7 @@ class MaskedEncoding(Protocol):
 
 def in_rows(tokens: Tensor, encoder: MaskedEncoding) -> Tensor:
     """Return `tokens` (B, N, C), or a context with its separators, as rows (B, R, N / R, C)."""
-    return tokens.unflatten(1, (encoder.token_rows, -1))
+    return tokens.reshape(len(tokens), encoder.token_rows, -1, tokens.shape[-1])
 
 
 def without_separators(context: Tensor, encoder: MaskedEncoding) -> Tensor:

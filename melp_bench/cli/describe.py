@@ -30,7 +30,7 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
     """
     from melp_bench.components import TextSource
     from melp_bench.testing.heads import WIDTHS
-    from melp_bench.testing.inputs import SIZES
+    from melp_bench.testing.small import SIZES
     from melp_bench.testing.text import REPORTS
 
     given: dict[str, tuple[object, ...]] = {"text encoder": (TextSource(reports=REPORTS),), "objective": (SIZES,)}
@@ -117,7 +117,7 @@ def _text(encoder: TextEncoder) -> Facts:
 
 
 def _objective(objective: Objective) -> Facts:
-    from melp_bench.testing.inputs import wanted_inputs
+    from melp_bench.pretrain.step import wanted_inputs
 
     return [
         ("scale", objective.scale),

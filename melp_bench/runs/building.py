@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from melp_bench.errors import UserError
 from melp_bench.model import Model, widths_of
 from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.step import Step
+from melp_bench.pretrain.views import Views
 from melp_bench.protocol import Pretrain
 from melp_bench.recipe import Part, Recipe, Stage
 from melp_bench.registry import Entry
@@ -57,7 +59,17 @@ def build_step(stage: Stage, catalogue: Catalogue, model: Model, classes: int) -
     Raises:
         UserError: an objective reads what the recipe has not, such as reports without a text encoder.
     """
-    return Step(model, build_objectives(stage, catalogue, model, classes))
+    views = {part.term: build_views(part.views, catalogue) for part in stage.objectives}
+    return Step(model, build_objectives(stage, catalogue, model, classes), views)
+
+
+def build_views(named: Mapping[str, Sequence[Part]], catalogue: Catalogue) -> Views:
+    """Return what each view that a recipe names is made of.
+
+    Raises:
+        UserError: an option is unknown or out of its range.
+    """
+    return {name: [_build(catalogue.views[part.name], part) for part in made] for name, made in named.items()}
 
 
 def check_recipe(recipe: Recipe, catalogue: Catalogue, classes: int) -> None:
@@ -70,8 +82,6 @@ def check_recipe(recipe: Recipe, catalogue: Catalogue, classes: int) -> None:
         model = build_model(recipe, catalogue, TextSource(reports=["normal ecg."]), seed=0)
         for stage in recipe.stages:
             step = build_step(stage, catalogue, model, classes)
-            for objective in step.objectives.values():
-                cast("Objective", objective).attach(model)
             model.freeze(stage.untrained(recipe.present()))()
             if stage.reports is not None and step.reads_signals:
                 raise UserError(f"stage {stage.name!r} has reports of its own, and an objective of it reads records")

@@ -214,7 +214,8 @@ def _source(training: _Training, stage: Stage, step: Step) -> Source:
     """Return what a stage learns from: records with what its objectives read beside them, or reports alone."""
     store, text = training.store, step.model.text_encoder if step.reads_reports else None
     if step.reads_signals or text is None:
-        return PretrainSource(store, step.model.encoder.spec, text, pretraining_labels(training.budget, store))
+        labels = pretraining_labels(training.budget, store)
+        return PretrainSource(store, step.model.encoder.spec, text, labels, step.parts)
     if stage.reports is not None:
         reports = read_reports(Path(stage.reports))
         return ReportSource(text, reports, *split_by_text(reports))

@@ -140,21 +140,27 @@ class Store:
         return Signal(millivolts, float(self.rates_hz[position]), self.leads[position], steps)
 
     def batch(
-        self, positions: Sequence[int] | NDArray[np.int64], spec: SignalSpec, device: str | torch.device = "cpu"
+        self,
+        positions: Positions,
+        spec: SignalSpec,
+        device: str | torch.device = "cpu",
+        *,
+        part: tuple[float, float] = (0.0, 1.0),
     ) -> Tensor:
         """Return the records at `positions` as `spec` asks for them, (B, len(spec.leads), spec.samples), on `device`.
 
+        `part` is the share of each record that is read, and conformed as if it were a record: (0.5, 1.0) is its second half.
         Records of one rate and lead order are conformed together; only the samples that decide the result are read.
         """
         wanted = np.asarray(positions, dtype=np.int64)
         kinds = self._kinds[wanted]
         groups = np.unique(kinds).tolist()
         if len(groups) == 1:
-            return self._group(wanted, spec, device)
+            return self._group(wanted, spec, device, part)
         out = torch.empty(len(wanted), len(spec.leads), spec.samples, device=device)
         for kind in groups:
             (rows,) = np.nonzero(kinds == kind)
-            out[torch.from_numpy(rows).to(device)] = self._group(wanted[rows], spec, device)
+            out[torch.from_numpy(rows).to(device)] = self._group(wanted[rows], spec, device, part)
         return out
 
     @cached_property
@@ -164,16 +170,21 @@ class Store:
         pairs = zip(self.rates_hz.tolist(), self.leads, strict=True)
         return np.array([known.setdefault(pair, len(known)) for pair in pairs], dtype=np.int64)
 
-    def _group(self, positions: NDArray[np.int64], spec: SignalSpec, device: str | torch.device) -> Tensor:
+    def _group(
+        self, positions: NDArray[np.int64], spec: SignalSpec, device: str | torch.device, part: tuple[float, float]
+    ) -> Tensor:
         """Return records of one rate and lead order, conformed."""
         first = int(positions[0])
         rate_hz, leads = float(self.rates_hz[first]), self.leads[first]
-        lengths = np.minimum(self.num_samples[positions], native_window(rate_hz, spec))  # (B,)
+        begins, ends = (np.rint(share * self.num_samples[positions]).astype(np.int64) for share in part)
+        lengths = np.minimum(ends - begins, native_window(rate_hz, spec))  # (B,)
         longest = int(lengths.max())
         ragged = bool((lengths != longest).any())
         block = (np.zeros if ragged else np.empty)((len(positions), len(leads), longest), dtype=np.int16)
-        for row, (position, length) in enumerate(zip(positions.tolist(), lengths.tolist(), strict=True)):
-            block[row, :, :length] = self._values(position)[:, :length]
+        for row, (position, begin, length) in enumerate(
+            zip(positions.tolist(), begins.tolist(), lengths.tolist(), strict=True)
+        ):
+            block[row, :, :length] = self._values(position)[:, begin : begin + length]
         gains = torch.from_numpy(np.stack([self._gains[p] for p in positions.tolist()])).to(device)  # (B, L)
         millivolts = torch.from_numpy(block).to(device).float().mul_(gains[:, :, None])  # (B, L, T)
         real = torch.from_numpy(lengths) if ragged else None

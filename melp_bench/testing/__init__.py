@@ -18,9 +18,11 @@ from melp_bench.registry import Entry
 from melp_bench.testing.datasets import DATASET_CHECKS, dataset_subject
 from melp_bench.testing.ecg import ECG_CHECKS, ecg_subject
 from melp_bench.testing.heads import HEADS_CHECKS, heads_subject
-from melp_bench.testing.objectives import OBJECTIVE_CHECKS, objective_subject
+from melp_bench.testing.objective_subject import objective_subject
+from melp_bench.testing.objectives import OBJECTIVE_CHECKS
 from melp_bench.testing.text import TEXT_CHECKS, text_subject
 from melp_bench.testing.verdict import Verdict, examine
+from melp_bench.testing.views import VIEW_CHECKS, view_subject
 
 __all__ = ["Verdict", "check_component"]
 
@@ -32,7 +34,8 @@ def check_component(
 ) -> list[Verdict]:
     """Return a verdict per property of the component, "it builds" first and alone if it does not.
 
-    `kind` is "ECG encoder", "text encoder", "heads", "objective" or "dataset"; `source` is a dataset's folder of native files.
+    `kind` is "ECG encoder", "text encoder", "heads", "objective", "view" or "dataset"; `source` is the folder of a dataset's
+    native files.
 
     Raises:
         UserError: an option is unknown or of the wrong type.
@@ -51,9 +54,12 @@ def check_component(
         return _judge(lambda: heads_subject(build), HEADS_CHECKS)
     if kind == "objective":
         return _judge(lambda: objective_subject(build), OBJECTIVE_CHECKS)
+    if kind == "view":
+        return _judge(lambda: view_subject(build), VIEW_CHECKS)
     if kind == "dataset":
         return _judge(lambda: dataset_subject(build, source), DATASET_CHECKS)
-    raise UnknownName(f"no kind of component named {kind!r}; known: ECG encoder, text encoder, heads, objective, dataset")
+    known = "ECG encoder, text encoder, heads, objective, view, dataset"
+    raise UnknownName(f"no kind of component named {kind!r}; known: {known}")
 
 
 def _judge(make: Callable[[], Any], checks: Mapping[str, Callable[[Any], str]]) -> list[Verdict]:
