@@ -37,7 +37,7 @@ def test_the_hash_moves_with_what_can_move_a_score_and_with_nothing_else() -> No
 
     assert changed(summary="other words") == changed(models=["melp"]) == DEMO.hash
     moved = [
-        changed(revision=2),
+        changed(revision=DEMO.revision + 1),
         changed(name="other"),
         changed(interval=DEMO.interval.model_copy(update={"seed": 1})),
         changed(evaluations=list(reversed(DEMO.evaluations))),
