@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from melp_bench.cli.run import Device, Settings, Workers, num_workers, parse_settings, quiet_console
+from melp_bench.cli import options
+from melp_bench.cli.run import Device, Settings, Workers, quiet_console
 from melp_bench.errors import UserError
 
 
@@ -32,7 +33,7 @@ def pretrain(
     from melp_bench.runs.stores import open_one
     from melp_bench.runs.training import has_begun, make_fabric, obtain
 
-    rule, settings = load_protocol(protocol), parse_settings(setting)
+    rule, settings = load_protocol(protocol), options.settings(setting)
     budget = rule.pretrain
     if budget is None:
         raise UserError(f"protocol {rule.name!r} has no [pretrain]; name one that has with --protocol")
@@ -40,7 +41,7 @@ def pretrain(
     use = rule.datasets[budget.dataset]
     fabric = make_fabric(device, budget.precision)
     with fabric.rank_zero_first():
-        store = open_one(catalogue.datasets[use.dataset], use, screen, num_workers(workers))
+        store = open_one(catalogue.datasets[use.dataset], use, screen, options.num_workers(workers))
     stores, folder = {budget.dataset: store}, home() / "checkpoints"
     method = find_method(recipe, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder)
     if not resume and fabric.global_rank == 0 and method.folder.is_relative_to(folder):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from melp_bench.cli import options
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,10 +68,11 @@ def run(
     from melp_bench.runs.label_views import open_views
     from melp_bench.runs.methods import find_method
     from melp_bench.runs.plan import make_plan
+    from melp_bench.runs.ranks import num_ranks
     from melp_bench.runs.stores import open_stores, unprepared
-    from melp_bench.runs.training import choose_device, make_fabric, num_ranks
+    from melp_bench.runs.training import choose_device, make_fabric
 
-    console, rule, settings = quiet_console(), load_protocol(protocol), parse_settings(setting)
+    console, rule, settings = quiet_console(), load_protocol(protocol), options.settings(setting)
     names = model or rule.models
     if not names:
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
@@ -84,7 +86,7 @@ def run(
     precision = rule.pretrain.precision if rule.pretrain else "32"
     fabric = make_fabric(device, precision) if num_ranks() > 1 else None
     with fabric.rank_zero_first() if fabric else nullcontext():
-        stores = open_stores(rule, catalogue, screen, num_workers(workers))
+        stores = open_stores(rule, catalogue, screen, options.num_workers(workers))
     pretrain, folder = rule.pretrain, home() / "checkpoints"
     methods = [
         find_method(name, catalogue, settings=settings, pretrain=pretrain, stores=stores, checkpoints=folder) for name in names
@@ -117,29 +119,6 @@ def quiet_console() -> Console:
     from rich.console import Console
 
     return Console(quiet=os.environ.get("RANK", "0") != "0")
-
-
-def num_workers(asked: int) -> int:
-    """Return how many processes make or read records: what was asked for, or one per core."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked or cores
-
-
-def parse_settings(settings: list[str] | None) -> dict[str, str]:
-    """Return "part.option" -> value.
-
-    Raises:
-        UserError: a setting is not PART.OPTION=VALUE.
-    """
-    parsed: dict[str, str] = {}
-    for setting in settings or []:
-        name, sign, value = setting.partition("=")
-        if not sign or not name:
-            raise UserError(f"--set {setting!r} is not PART.OPTION=VALUE, as encoder.layers=6")
-        parsed[name] = value
-    return parsed
 
 
 def _head(console: Console, rule: Protocol, device: str) -> None:
@@ -187,7 +166,7 @@ def _show_plan(console: Console, plan: Plan, *, each: bool) -> None:
         rows = [row for row in plan.rows if row.method.label == method]
         if each:
             if not is_checkpoint(rows[0].method.folder):
-                say(f"{'to pretrain' if rows[0].method.recipe.objectives else 'to build':<14} {method}")
+                say(f"{'to pretrain' if rows[0].method.recipe.stages else 'to build':<14} {method}")
             for row in rows:
                 unfit = f": {row.reason}" if row.reason else ""
                 say(f"{'to compute' if row.inputs.key in missing else 'nothing to do':<14} {method}  {row}{unfit}")
@@ -206,7 +185,9 @@ def _show_sketch(
     """Show the plan of a protocol some of whose data is not there, so that nothing of it can have been computed."""
     from melp_bench.checkpoint import is_checkpoint, read_manifest
     from melp_bench.runs.measurements import measurements
-    from melp_bench.runs.methods import find_recipe, published_file, resolve
+    from melp_bench.runs.methods import find_recipe
+    from melp_bench.runs.resolution import resolve
+    from melp_bench.runs.starts import published_file
 
     say = _printer(console)
     planned = measurements(rule, catalogue)
@@ -217,7 +198,7 @@ def _show_sketch(
         if is_checkpoint(Path(name))
         else name
         if published_file(name, catalogue)
-        else resolve(find_recipe(name, catalogue), catalogue, settings).name
+        else resolve(find_recipe(name, catalogue, rule.pretrain.recipe if rule.pretrain else None), catalogue, settings).name
         for name in names
     ]
     say(f"plan   {len(labels) * len(planned)} rows to compute")
