@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
+    from melp_bench.runs.run import RunResult, run
     from melp_bench.signal import Crops, Filter, Scaling, SignalSpec
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOME = {
     "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
+    "runs.run": "RunResult run",
     "signal": "Crops Filter Scaling SignalSpec",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -75,6 +77,7 @@ __all__ = [
     "Predictions",
     "PretrainingModel",
     "RecordInfo",
+    "RunResult",
     "Scaling",
     "Signal",
     "SignalSpec",
@@ -89,6 +92,7 @@ __all__ = [
     "View",
     "Widths",
     "hookimpl",
+    "run",
 ]
 
 

@@ -1,10 +1,36 @@
-"""KEY=VALUE on the command line, read in one place."""
+"""Options that several commands have, and KEY=VALUE, read in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from melp_bench.errors import UserError
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="M",
+        help="A recipe, RECIPE+ENCODER, ENCODER, .toml file, checkpoint folder or ENCODER@FILE (published); may be repeated.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PART.OPTION=VALUE", help="Change the recipe: encoder.layers=6, rhythm.weight=2, ..."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+PublishedSplits = Annotated[
+    Path | None,
+    typer.Option(
+        "--published-splits", metavar="DIR", help="The folder data_split of the label files that published views read."
+    ),
+]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that make or read records; 0: one per core.")]
 
 
 def key_values(

@@ -12,9 +12,9 @@ from melp_bench.evaluations import ModelTraits
 from melp_bench.plugins import Catalogue
 from melp_bench.protocol import Protocol
 from melp_bench.results import Inputs
+from melp_bench.runs.candidates import Candidate
 from melp_bench.runs.label_views import Views
 from melp_bench.runs.measurements import Planned, measurements
-from melp_bench.runs.methods import Method
 from melp_bench.runs.tasks import task_key
 from melp_bench.runs.versions import ROWS
 from melp_bench.store import Store
@@ -22,9 +22,9 @@ from melp_bench.store import Store
 
 @dataclass(frozen=True)
 class Row:
-    """One row to be: a method, what is measured, all it depends on, and why it does not fit, if it does not."""
+    """One row to be: a candidate, what is measured, all it depends on, and why it does not fit, if it does not."""
 
-    method: Method
+    candidate: Candidate
     planned: Planned
     inputs: Inputs
     reason: str | None = None
@@ -55,25 +55,25 @@ class Plan:
 
 def make_plan(
     protocol: Protocol,
-    methods: Sequence[Method],
+    candidates: Sequence[Candidate],
     catalogue: Catalogue,
     stores: Mapping[str, Store],
     results: Path,
     views: Views | None = None,
 ) -> Plan:
-    """Return the plan of `protocol` for `methods`; `views` are the label files of tasks with the published view.
+    """Return the plan of `protocol` for `candidates`; `views` are the label files of tasks with the published view.
 
     Raises:
-        UserError: two methods have one name, so that their rows could not be told apart; or an evaluation's options do not fit.
+        UserError: two candidates have one name, so that their rows could not be told apart; or options do not fit.
         UnknownName: a task is not among its dataset's, or there is no such evaluation or metric.
     """
-    labels = [method.label for method in methods]
+    labels = [candidate.label for candidate in candidates]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"models {twice} are given twice; give each once, or name them apart in their recipes")
     views, rows = views or {}, list[Row]()
     asked = [(planned, _data(planned, protocol, stores, views)) for planned in measurements(protocol, catalogue)]
-    for method in methods:
-        model, code, made_by = _model(method)
+    for candidate in candidates:
+        model, code, made_by = _model(candidate)
         for planned, data in asked:
             inputs = Inputs(
                 model=model,
@@ -84,18 +84,18 @@ def make_plan(
                 versions={**made_by, **ROWS, f"evaluation {planned.name}": planned.evaluation.version},
                 **data,
             )
-            rows.append(Row(method, planned, inputs, planned.evaluation.fits(traits(method))))
+            rows.append(Row(candidate, planned, inputs, planned.evaluation.fits(traits(candidate))))
     return Plan(protocol, tuple(rows), results, stores, views)
 
 
-def traits(method: Method) -> ModelTraits:
-    """Return what is known of a method's model before it has weights."""
-    return ModelTraits(method.label, method.recipe.text is not None, "weights" in method.identity)
+def traits(candidate: Candidate) -> ModelTraits:
+    """Return what is known of a candidate's model before it has weights."""
+    return ModelTraits(candidate.label, candidate.recipe.text is not None, "budget" not in candidate.identity)
 
 
-def _model(method: Method) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
-    """Return what a method's weights depend on, the code and the versions of what makes and uses them apart."""
-    identity = dict(method.identity)
+def _model(candidate: Candidate) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
+    """Return what a candidate's weights depend on, the code and the versions of what makes and uses them apart."""
+    identity = dict(candidate.identity)
     return identity, dict(identity.pop("code", {})), dict(identity.pop("versions", {}))
 
 

@@ -23,6 +23,7 @@ class RecipeReference:
 
     recipe: str
     encoder: str = ""
+    alone: bool = False  # only the encoder was named, and the recipe is the protocol's for such
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,33 @@ def parse(text: str, catalogue: Catalogue, *, bare_recipe: str | None = None) ->
     """
     if is_checkpoint(Path(text)):
         return CheckpointReference(Path(text))
-    encoder, at, file = text.partition("@")
-    if at and "/" not in encoder and not encoder.endswith(".toml"):
-        return PublishedReference(catalogue.ecg_encoders[encoder], file)
+    if (published := published_reference(text, catalogue)) is not None:
+        return published
     recipe, plus, encoder = text.partition("+")
     if plus and encoder:
         return RecipeReference(recipe, catalogue.ecg_encoders[encoder].name)
     if recipe.endswith(".toml") or recipe in recipe_names():
         return RecipeReference(recipe)
     if text in catalogue.ecg_encoders:
-        return RecipeReference(_recipe_of(text, bare_recipe), text)
+        return RecipeReference(_recipe_of(text, bare_recipe), text, alone=True)
     if Path(text).is_dir():
         raise UserError(f"{text!r} is a folder without a checkpoint in it; `melp-bench pretrain` makes one")
     known = [*recipe_names(), *(entry.name for entry in catalogue.ecg_encoders)]
     raise UnknownName(
         f"no recipe, ECG encoder or checkpoint folder named {text!r}{nearest(text, known)} Known: {', '.join(known)}"
     )
+
+
+def published_reference(text: str, catalogue: Catalogue) -> PublishedReference | None:
+    """Return what ENCODER@FILE stands for; None where `text` is of another form.
+
+    Raises:
+        UnknownName: no encoder has the name before the @.
+    """
+    encoder, at, file = text.partition("@")
+    if not at or "/" in encoder or encoder.endswith(".toml"):
+        return None
+    return PublishedReference(catalogue.ecg_encoders[encoder], file)
 
 
 def _recipe_of(encoder: str, bare_recipe: str | None) -> str:

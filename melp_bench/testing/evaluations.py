@@ -26,12 +26,13 @@ from melp_bench.model import Model
 from melp_bench.predictions import Predictions
 from melp_bench.signal import SignalSpec, conform
 from melp_bench.splits import Positions, cross_validation, holdout
-from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.testing.small import SIZES, SmallEncoder
 from melp_bench.testing.verdict import demand
+from melp_bench.windows import Windows, conform_windows
 
 CLASSES = ("slow", "fast", "strong")
 RATE_HZ = 100.0
-WIDTH = 16
+WIDTH = SIZES.ecg_tokens
 TASKS = ("made/first", "other/second")
 
 
@@ -48,6 +49,10 @@ class MadeRecords:
     def batch(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Tensor:
         """Return the records at `positions` as `spec` asks for them."""
         return conform(self.millivolts[positions].to(device), rate_hz=RATE_HZ, leads=LEADS, spec=spec)
+
+    def windows(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Windows:
+        """Return the windows by which an encoder of `spec` reads the records at `positions`."""
+        return conform_windows(self.millivolts[positions].to(device), rate_hz=RATE_HZ, leads=LEADS, spec=spec)
 
 
 class Letters(TextEncoder):
@@ -77,7 +82,7 @@ def made_model(*, text: bool = True) -> Model:
     """Return a small model with fixed random weights, which the caller's random numbers do not notice."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Model(SmallEncoder(), Letters() if text else None, shared=WIDTH)
+        return Model(SmallEncoder(), Letters() if text else None)
 
 
 def made_task(name: str, *, records: int = 120, split: str = "holdout", seed: int = 0) -> tuple[TaskRecords, Tensor]:

@@ -12,7 +12,8 @@ from melp_bench.plugins import discover
 from melp_bench.protocol import EvaluationUse, Protocol, load_protocol, protocol_names
 from melp_bench.recipe import Recipe, load_recipe, recipe_names, stage_steps
 from melp_bench.runs.building import check_recipe
-from melp_bench.runs.methods import find_recipe
+from melp_bench.runs.candidates import recipe_of
+from melp_bench.runs.references import RecipeReference
 from melp_bench.runs.resolution import resolve
 from melp_bench.schema import first_problem
 
@@ -130,8 +131,8 @@ def test_an_encoder_alone_or_beside_a_recipe_takes_the_place_of_the_recipes_own(
     catalogue = discover()
     melp, alone, beside = (
         load_recipe("melp"),
-        find_recipe("resnet1d-18", catalogue, "melp"),
-        find_recipe("simclr+resnet1d-18", catalogue),
+        recipe_of(RecipeReference("melp", "resnet1d-18", alone=True)),
+        recipe_of(RecipeReference("simclr", "resnet1d-18")),
     )
     assert (alone.name, alone.encoder.name) == ("resnet1d-18", "resnet1d-18")
     assert alone.stages == melp.stages
@@ -153,11 +154,6 @@ def test_settings_reach_their_place_and_show_in_the_name(tmp_path: Path) -> None
     assert changed.text is not None
     assert changed.text.options["causal"] is True
     assert changed.name.startswith("melp (encoder.layers=6, rhythm.weight=2, ")
-
-
-def test_an_encoder_alone_is_refused_with_the_choice_of_recipes_where_the_protocol_names_none() -> None:
-    with pytest.raises(UserError, match=r"'resnet1d-18' is an encoder.* choose: .*melp\+resnet1d-18, merl\+resnet1d-18"):
-        find_recipe("resnet1d-18", discover())
 
 
 def test_a_recipe_of_one_stage_may_be_written_without_it() -> None:

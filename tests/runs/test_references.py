@@ -21,7 +21,7 @@ CATALOGUE = discover()
         ("mine.toml", RecipeReference("mine.toml")),
         ("simclr+resnet1d-18", RecipeReference("simclr", "resnet1d-18")),
         ("folder/mine.toml+resnet1d-18", RecipeReference("folder/mine.toml", "resnet1d-18")),
-        ("resnet1d-18", RecipeReference("merl", "resnet1d-18")),
+        ("resnet1d-18", RecipeReference("merl", "resnet1d-18", alone=True)),
     ],
 )
 def test_a_recipe_is_named_alone_with_an_encoder_or_by_the_protocol(text: str, meant: RecipeReference) -> None:

@@ -19,11 +19,16 @@ from melp_bench.plugins import discover
 from melp_bench.progress import Advance
 from melp_bench.protocol import Pretrain, Protocol
 from melp_bench.results import read_result
+from melp_bench.runs.candidates import Candidate, _file_name, candidate
 from melp_bench.runs.execute import execute, records_per_second
-from melp_bench.runs.methods import _file_name, find_method
 from melp_bench.runs.plan import make_plan
+from melp_bench.runs.references import parse
 from melp_bench.runs.stores import open_stores
 from melp_bench.runs.training import make_fabric
+
+
+def named(text: str, catalogue: Catalogue, **asked: Any) -> Candidate:
+    return candidate(parse(text, catalogue), catalogue, **asked)
 
 
 class Notes:
@@ -65,7 +70,7 @@ def test_every_stage_reaches_its_end_and_a_second_run_begins_none(tmp_path: Path
     stores = open_stores(PROTOCOL, catalogue, notes, workers=1)
     small = {"encoder.layers": "1"}
     methods = [
-        find_method(m, catalogue, settings=small, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path / "c")
+        named(m, catalogue, settings=small, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path / "c")
         for m in ("simclr", "random-init")
     ]
     plan = make_plan(PROTOCOL, methods, catalogue, stores, tmp_path / "results")
@@ -167,9 +172,7 @@ def test_weights_are_known_by_what_they_depend_on(tmp_path: Path, monkeypatch: p
 
     def identity(name: str, settings: dict[str, str] | None = None, **changes: object) -> dict[str, object]:
         budget = Pretrain.model_validate(PROTOCOL.pretrain.model_dump() | changes)  # type: ignore[union-attr]
-        return find_method(
-            name, catalogue, settings=settings or {}, pretrain=budget, stores=stores, checkpoints=tmp_path
-        ).identity
+        return named(name, catalogue, settings=settings or {}, pretrain=budget, stores=stores, checkpoints=tmp_path).identity
 
     plain = identity("simclr")
     assert identity("simclr") == plain
@@ -195,7 +198,7 @@ def test_prompts_count_only_where_they_are_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path))
     catalogue = discover()
     stores = open_stores(PROTOCOL, catalogue, Notes(), workers=1)
-    method = find_method("simclr", catalogue, settings={}, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path)
+    method = named("simclr", catalogue, settings={}, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path)
 
     def keys() -> dict[str, str]:
         plan = make_plan(PROTOCOL, [method], catalogue, stores, tmp_path / "results")
