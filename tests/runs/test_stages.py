@@ -54,7 +54,7 @@ PROTOCOL = Protocol.model_validate(
         "name": "tiny",
         "revision": 1,
         "summary": "for tests",
-        "datasets": {"s": {"dataset": "synthetic", "options": {"num_records": 60, "seed": 2}}},
+        "datasets": {"s": {"dataset": "synthetic", "options": {"num_records": 120, "seed": 2}}},
         "pretrain": {"dataset": "s", "steps": 2, "batch_size": 8},
         "interval": {"resamples": 10},
         "evaluations": [
