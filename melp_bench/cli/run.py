@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from melp_bench.plugins import Catalogue
     from melp_bench.protocol import Protocol
     from melp_bench.results import ResultRecord
-    from melp_bench.runs.label_views import Views
     from melp_bench.runs.plan import Plan
+    from melp_bench.runs.published_files import PublishedFiles
 
 Models = Annotated[
     list[str] | None,
@@ -38,7 +38,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 PublishedSplits = Annotated[
     Path | None,
     typer.Option(
-        "--published-splits", metavar="DIR", help="The folder data_split of the label files that published views read."
+        "--published-splits", metavar="DIR", help="The folder data_split of the label files that published splits are of."
     ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that make or read records; 0: one per core.")]
@@ -65,9 +65,9 @@ def run(
     from melp_bench.protocol import load_protocol
     from melp_bench.results import read_results
     from melp_bench.runs.kept import code_changes, take_over
-    from melp_bench.runs.label_views import open_views
     from melp_bench.runs.methods import find_method
     from melp_bench.runs.plan import make_plan
+    from melp_bench.runs.published_files import open_label_files
     from melp_bench.runs.stores import open_stores, unprepared
     from melp_bench.runs.training import choose_device, make_fabric, num_ranks
 
@@ -77,8 +77,8 @@ def run(
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
     _head(console, rule, choose_device(device))
     catalogue, screen, board = discover(), Screen(console), out or home() / "leaderboard"
-    views = open_views(rule, published_splits)
-    _show_views(console, views)
+    files = open_label_files(rule, published_splits)
+    _show_label_files(console, files)
     if dry_run and (absent := unprepared(rule, catalogue)):
         _show_sketch(console, rule, names, settings, catalogue, absent)
         return
@@ -90,7 +90,7 @@ def run(
     methods = [
         find_method(name, catalogue, settings=settings, pretrain=pretrain, stores=stores, checkpoints=folder) for name in names
     ]
-    plan = make_plan(rule, methods, catalogue, stores, board / "results", views)
+    plan = make_plan(rule, methods, catalogue, stores, board / "results", files)
     if not dry_run:
         make_folder(plan.results)
     rows = list(read_results(plan.results))  # a damaged one is told before any work
@@ -132,9 +132,9 @@ def _head(console: Console, rule: Protocol, device: str) -> None:
     console.print(f"melp-bench {__version__} · {named} · {device}{threads}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _show_views(console: Console, views: Views) -> None:
-    """Say of every task with the published view whether its label files are those that somebody vouches for."""
-    for name, files in views.items():
+def _show_label_files(console: Console, published: PublishedFiles) -> None:
+    """Say of every task with the published split whether its label files are those that somebody vouches for."""
+    for name, files in published.items():
         unknown = sum(file.verified == "unknown" for file in files.parts.values())
         told = (
             f"SHA-256 of {unknown} of {len(files.parts)} unknown; the rows record it"

@@ -45,7 +45,7 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     """
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
-    tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, views=plan.views))
+    tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
     methods = list({row.method.label: row.method for row in fitting}.values())
     _obtain_all(plan, fitting, methods, catalogue, tasks, fabric, listener)
     written: list[Path] = []

@@ -12,9 +12,9 @@ from melp_bench.evaluations import ModelTraits
 from melp_bench.plugins import Catalogue
 from melp_bench.protocol import Protocol
 from melp_bench.results import Inputs
-from melp_bench.runs.label_views import Views
 from melp_bench.runs.measurements import Planned, measurements
 from melp_bench.runs.methods import Method
+from melp_bench.runs.published_files import PublishedFiles
 from melp_bench.runs.tasks import task_key
 from melp_bench.runs.versions import ROWS
 from melp_bench.store import Store
@@ -45,7 +45,7 @@ class Plan:
     rows: tuple[Row, ...]
     results: Path
     stores: Mapping[str, Store]
-    views: Views
+    files: PublishedFiles
 
     def missing(self) -> list[Row]:
         """Return the rows that are not there yet, under this protocol or any other."""
@@ -59,9 +59,9 @@ def make_plan(
     catalogue: Catalogue,
     stores: Mapping[str, Store],
     results: Path,
-    views: Views | None = None,
+    files: PublishedFiles | None = None,
 ) -> Plan:
-    """Return the plan of `protocol` for `methods`; `views` are the label files of tasks with the published view.
+    """Return the plan of `protocol` for `methods`; `files` are the label files of tasks with the published split.
 
     Raises:
         UserError: two methods have one name, so that their rows could not be told apart; or an evaluation's options do not fit.
@@ -70,8 +70,8 @@ def make_plan(
     labels = [method.label for method in methods]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"models {twice} are given twice; give each once, or name them apart in their recipes")
-    views, rows = views or {}, list[Row]()
-    asked = [(planned, _data(planned, protocol, stores, views)) for planned in measurements(protocol, catalogue)]
+    files, rows = files or {}, list[Row]()
+    asked = [(planned, _data(planned, protocol, stores, files)) for planned in measurements(protocol, catalogue)]
     for method in methods:
         model, code, made_by = _model(method)
         for planned, data in asked:
@@ -85,7 +85,7 @@ def make_plan(
                 **data,
             )
             rows.append(Row(method, planned, inputs, planned.evaluation.fits(traits(method))))
-    return Plan(protocol, tuple(rows), results, stores, views)
+    return Plan(protocol, tuple(rows), results, stores, files)
 
 
 def traits(method: Method) -> ModelTraits:
@@ -99,8 +99,8 @@ def _model(method: Method) -> tuple[dict[str, Any], dict[str, str], dict[str, in
     return identity, dict(identity.pop("code", {})), dict(identity.pop("versions", {}))
 
 
-def _data(planned: Planned, protocol: Protocol, stores: Mapping[str, Store], views: Views) -> dict[str, Any]:
+def _data(planned: Planned, protocol: Protocol, stores: Mapping[str, Store], files: PublishedFiles) -> dict[str, Any]:
     """Return the digests of the tasks that a row reads, and of their records."""
     prompts = planned.evaluation.reads_prompts
-    tasks = {task: task_key(task, protocol, stores, views, prompts=prompts) for task in planned.measurement.tasks}
+    tasks = {task: task_key(task, protocol, stores, files, prompts=prompts) for task in planned.measurement.tasks}
     return {"tasks": tasks, "datasets": {alias: stores[alias].fingerprint for alias in planned.aliases}}

@@ -56,7 +56,7 @@ def prepare(
     what it makes is byte for byte what an undisturbed run makes, with any number of workers. A finished store of the same
     records is returned as it is; `fresh` makes it again (native files have changed or were added). A store that is there stays
     until another one is whole. One process at a time makes a store; a second one waits, tells so, and takes what the first has
-    made. Metadata is held in memory, about 1 kB per record; signals are not. 
+    made. Metadata is held in memory, about 1 kB per record; signals are not.
 
     Raises:
         UserError: the source lacks something, records are not told apart, a patient is in two folds, no record can be used,

@@ -28,6 +28,7 @@ from melp_bench.signal import SignalSpec, conform
 from melp_bench.splits import Positions, cross_validation, holdout
 from melp_bench.testing.inputs import SmallEncoder
 from melp_bench.testing.verdict import demand
+from melp_bench.windows import Windows, one_each
 
 CLASSES = ("slow", "fast", "strong")
 RATE_HZ = 100.0
@@ -48,6 +49,10 @@ class MadeRecords:
     def batch(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Tensor:
         """Return the records at `positions` as `spec` asks for them."""
         return conform(self.millivolts[positions].to(device), rate_hz=RATE_HZ, leads=LEADS, spec=spec)
+
+    def windows(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Windows:
+        """Return the records at `positions`, a window each."""
+        return one_each(self.batch(positions, spec, device))
 
 
 class Letters(TextEncoder):

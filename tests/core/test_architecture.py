@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
-    "errors canonical home signal filtering resampling windows features predictions splits results metrics measure progress layers info_nce leads "
-    "lead_identity",
+    "errors canonical home signal filtering resampling windows features predictions splits results metrics measure progress "
+    "layers info_nce leads lead_identity",
     "components records",
     "registry schema recipe recipes protocol protocols label_files store fetch leakage ecg_plot",
     "model embedding evaluations checkpoint published pretrain throughput",
