@@ -30,7 +30,10 @@ def list_components() -> None:
     catalogue, console = discover(), Console()
     for registry in catalogue.registries():
         console.print(
-            kind_table(f"{registry.kind}s", [(e.name, e.summary, e.plugin.partition(":")[0], e.license) for e in registry])
+            kind_table(
+                registry.kind if registry.kind.endswith("s") else f"{registry.kind}s",
+                [(e.name, e.summary, e.plugin.partition(":")[0], e.license) for e in registry],
+            )
         )
     if catalogue.broken:
         console.print(broken_table([(b.name, b.distribution, b.reason) for b in catalogue.broken]))

@@ -22,7 +22,7 @@ from melp_plugins.ecg.wav2vec2 import (
     MIMIC_LEADS,
     SIZES,
     UNUSED,
-    MaskedEncoding,
+    BackboneMasking,
     Wav2Vec2,
     mean_of_nonzero,
     size_of,
@@ -31,7 +31,7 @@ from melp_plugins.ecg.wav2vec2 import (
 ANCHOR = "encoder.layers.0.self_attn.k_proj.weight"
 
 
-class Wav2Vec2CMSC(MaskedEncoding, mb.ECGEncoder):
+class Wav2Vec2CMSC(BackboneMasking, mb.ECGEncoder):
     """The bare backbone; a record is the mean of its tokens."""
 
     spec = mb.SignalSpec(rate_hz=500.0, seconds=10.0, leads=MIMIC_LEADS, scaling=mb.Scaling.MINMAX_RECORD)

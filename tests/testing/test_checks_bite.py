@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_bench.testing import Verdict, check_component
-from melp_bench.testing.inputs import SIZES, SmallEncoder
+from melp_bench.testing.small import SIZES, SmallEncoder
 
 
 def broken(kind: str, build: Any, source: Path | None = None) -> dict[str, str]:
