@@ -64,7 +64,8 @@ def _by_bin(places: NDArray[np.int64], gaps: Floats, bins: int) -> Any:
 def _mean(sums: Floats, weights: Floats) -> Floats:
     """Return the sums (C, R) by the records drawn; NaN where none was."""
     drawn = np.broadcast_to(weights.sum(axis=0), sums.shape)
-    return np.divide(sums, drawn, out=np.full(sums.shape, np.nan), where=drawn > 0)
+    mean: Floats = np.divide(sums, drawn, out=np.full(sums.shape, np.nan), where=drawn > 0)
+    return mean
 
 
 @mb.hookimpl

@@ -95,7 +95,8 @@ def _where_both(thresholds: Floats, labels: NDArray[Any]) -> Floats:
 
 
 def _share(part: Floats, whole: Floats, known: NDArray[np.bool_]) -> Floats:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=known)
+    share: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=known)
+    return share
 
 
 @mb.hookimpl
