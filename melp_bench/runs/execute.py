@@ -173,7 +173,7 @@ def model_facts(method: Method, model: Model, manifest: Manifest) -> dict[str, A
         "corpora": list(manifest.corpora),
         "recipe": method.recipe.model_dump(mode="json"),
         "weights_sha256": manifest.weights_sha256,
-        "signal": f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads, {spec.scaling}",
+        "signal": str(spec),
         "pretraining": dict(manifest.pretraining),
     }
 

@@ -12,6 +12,7 @@ from melp_bench.evaluations import ModelTraits
 from melp_bench.plugins import Catalogue
 from melp_bench.protocol import Protocol
 from melp_bench.results import Inputs
+from melp_bench.runs.components import signal_spec
 from melp_bench.runs.measurements import Planned, measurements
 from melp_bench.runs.methods import Method
 from melp_bench.runs.published_files import PublishedFiles
@@ -74,6 +75,7 @@ def make_plan(
     asked = [(planned, _data(planned, protocol, stores, files)) for planned in measurements(protocol, catalogue)]
     for method in methods:
         model, code, made_by = _model(method)
+        unfed = _unfed(method, catalogue, stores)
         for planned, data in asked:
             inputs = Inputs(
                 model=model,
@@ -84,8 +86,20 @@ def make_plan(
                 versions={**made_by, **ROWS, f"evaluation {planned.name}": planned.evaluation.version},
                 **data,
             )
-            rows.append(Row(method, planned, inputs, planned.evaluation.fits(traits(method))))
+            unfit = [unfed[alias] for alias in planned.aliases if alias in unfed]
+            reason = planned.evaluation.fits(traits(method)) or (unfit[0] if unfit else None)
+            rows.append(Row(method, planned, inputs, reason))
     return Plan(protocol, tuple(rows), results, stores, files)
+
+
+def _unfed(method: Method, catalogue: Catalogue, stores: Mapping[str, Store]) -> dict[str, str]:
+    """Return why the method's encoder cannot read a dataset, by alias, of those that it cannot."""
+    part = method.recipe.encoder
+    spec = signal_spec(catalogue.ecg_encoders[part.name], part.options)
+    if spec is None:
+        return {}
+    found = {alias: store.refusal(spec) for alias, store in stores.items()}
+    return {alias: reason for alias, reason in found.items() if reason is not None}
 
 
 def traits(method: Method) -> ModelTraits:
