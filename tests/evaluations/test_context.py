@@ -17,6 +17,7 @@ from melp_bench.evaluations.frozen import changes, freeze
 from melp_bench.model import Model
 from melp_bench.testing.evaluations import MadeRecords, made_model, made_task
 from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.windows import Windows, one_each
 
 
 class Counted:
@@ -38,6 +39,9 @@ class Counted:
     def batch(self, positions: Any, spec: mb.SignalSpec, device: Any = "cpu") -> Tensor:
         self.read += len(positions)
         return self.records.batch(positions, spec, device)
+
+    def windows(self, positions: Any, spec: mb.SignalSpec, device: Any = "cpu") -> Windows:
+        return one_each(self.batch(positions, spec, device))
 
 
 def test_nothing_is_loaded_or_read_before_it_is_asked_for_and_once_then(tmp_path: Path) -> None:
