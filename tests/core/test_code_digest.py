@@ -334,7 +334,8 @@ def test_a_component_of_the_package_follows_its_family_and_the_shared_arithmetic
     assert not [name for name in followed if name.startswith("melp_bench.") and name not in SHARED]
 
 
-CONTRACT = {"registry", "components", "records", "errors", "features", "signal", "hookspecs", "published", "ecg_plot", "store"} | {
+CONTRACT = {
+    "registry", "components", "records", "errors", "features", "signal", "hookspecs", "published", "ecg_plot", "store",
     "evaluations", "masking", "metrics", "predictions", "splits",
 }  # fmt: skip
 """What plugins may import of the host and what is versioned there, or moves no number."""

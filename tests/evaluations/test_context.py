@@ -119,21 +119,23 @@ def test_an_evaluation_that_touches_the_model_is_named_and_the_model_is_loaded_a
     made.context._loaded = model, freeze(model)
     with made.context.guarding("good"):
         made.context.features(made.task)
-    with (
-        pytest.raises(UserError, match="evaluation 'bad' changed 1 parts of model 'm', the first is") as caught,
-        made.context.guarding("bad"),
-    ):
+
+    def touch() -> None:
         touched = made.context.model.encoder
-        if kind == "weight":
-            touched.layers[0].bias.data[3] += 1e-7
-        elif kind == "buffer":
-            touched.count.fill_(1.0)
-        elif kind == "train":
-            touched.layers[1].train()
-        elif kind == "gradient":
-            touched.layers[0].bias.requires_grad_(True)
-        else:
-            touched.register_buffer("another", torch.zeros(1))
+        with made.context.guarding("bad"):
+            if kind == "weight":
+                touched.layers[0].bias.data[3] += 1e-7
+            elif kind == "buffer":
+                touched.count.fill_(1.0)
+            elif kind == "train":
+                touched.layers[1].train()
+            elif kind == "gradient":
+                touched.layers[0].bias.requires_grad_(True)
+            else:
+                touched.register_buffer("another", torch.zeros(1))
+
+    with pytest.raises(UserError, match="evaluation 'bad' changed 1 parts of model 'm', the first is") as caught:
+        touch()
     assert "copy.deepcopy" in str(caught.value)
     assert made.loads == 1
     assert changes(made.context.model, freeze(made_model())) == []

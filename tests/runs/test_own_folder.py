@@ -62,7 +62,7 @@ class OneLead(mb.ECGEncoder):
 
 
 class Hospital:
-    """A folder of native records with the leads `leads`, a protocol that names it, and the command line in a home of its own."""
+    """A folder of native records with the leads `leads`, a protocol that names it, and a command line with its own home."""
 
     def __init__(self, folder: Path, leads: tuple[str, ...], records: int = 40) -> None:
         self.folder, self.source, made = folder, folder / "records", Synthetic(num_records=records, seed=3)
