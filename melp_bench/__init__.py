@@ -6,34 +6,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from melp_bench.components import ECGEncoder, Heads, Objective, Sizes, TextBatch, TextEncoder, TextSource, View, Widths
+    from melp_bench.components import (
+        ECGEncoder,
+        GuessesWords,
+        Heads,
+        Objective,
+        PretrainingModel,
+        Sizes,
+        TextBatch,
+        TextEncoder,
+        TextSource,
+        View,
+        Widths,
+    )
     from melp_bench.errors import NotApplicable, UnknownName, UserError
     from melp_bench.evaluations import Context, Evaluation, Measurement, ModelTraits, TaskRecords
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
     from melp_bench.leads import LEADS
+    from melp_bench.masking import MaskedEncoding
     from melp_bench.metrics import Metric
     from melp_bench.predictions import Predictions
     from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
-    from melp_bench.signal import Scaling, SignalSpec
+    from melp_bench.runs.run import RunResult, run
+    from melp_bench.signal import Crops, Filter, Scaling, SignalSpec
 
 __version__ = "0.1.0"
 
 _HOME = {
     "published.family": "Family",
-    "components": "ECGEncoder Heads Objective Sizes TextBatch TextEncoder TextSource View Widths",
+    "components": "ECGEncoder GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Context Evaluation Measurement ModelTraits TaskRecords",
     "features": "Features",
     "hookspecs": "hookimpl",
     "leads": "LEADS",
+    "masking": "MaskedEncoding",
     "metrics": "Metric",
     "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
-    "signal": "Scaling SignalSpec",
+    "runs.run": "RunResult run",
+    "signal": "Crops Filter Scaling SignalSpec",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -41,6 +57,7 @@ __all__ = [
     "LEADS",
     "BadRecord",
     "Context",
+    "Crops",
     "Dataset",
     "Download",
     "ECGEncoder",
@@ -48,14 +65,19 @@ __all__ = [
     "Evaluation",
     "Family",
     "Features",
+    "Filter",
+    "GuessesWords",
     "Heads",
+    "MaskedEncoding",
     "Measurement",
     "Metric",
     "ModelTraits",
     "NotApplicable",
     "Objective",
     "Predictions",
+    "PretrainingModel",
     "RecordInfo",
+    "RunResult",
     "Scaling",
     "Signal",
     "SignalSpec",
@@ -70,6 +92,7 @@ __all__ = [
     "View",
     "Widths",
     "hookimpl",
+    "run",
 ]
 
 

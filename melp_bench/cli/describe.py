@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+    from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder
     from melp_bench.evaluations import Evaluation
     from melp_bench.metrics import Metric
     from melp_bench.protocol import Protocol
-    from melp_bench.recipe import Part, Recipe
+    from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
 
 Facts = list[tuple[str, str]]
@@ -31,10 +31,12 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
         UserError: an option is unknown, of the wrong type, or missing beside others.
     """
     from melp_bench.components import TextSource
-    from melp_bench.testing.inputs import SIZES
+    from melp_bench.testing.heads import WIDTHS
+    from melp_bench.testing.small import SIZES
     from melp_bench.testing.text import REPORTS
 
     given: dict[str, tuple[object, ...]] = {"text encoder": (TextSource(reports=REPORTS),), "objective": (SIZES,)}
+    given["heads"] = (WIDTHS,)
     facts: Facts = [("summary", entry.summary)]
     needed = [name for name, p in entry.options().items() if p.default is inspect.Parameter.empty and name not in options]
     if needed and not options:
@@ -98,7 +100,7 @@ def _ecg(encoder: ECGEncoder) -> Facts:
     spec = encoder.spec
     widths = f"tokens {encoder.width}, rhythm {encoder.record_width}, embedding {encoder.embedding_width}"
     return [
-        ("wants", f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads: {' '.join(spec.leads)}; {spec.scaling}"),
+        ("wants", f"{spec}; {' '.join(spec.leads)}"),
         ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),
         ("parameters", f"{num_parameters(encoder):,}"),
         ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),
@@ -117,12 +119,20 @@ def _text(encoder: TextEncoder) -> Facts:
 
 
 def _objective(objective: Objective) -> Facts:
-    from melp_bench.testing.inputs import wanted_inputs
+    from melp_bench.pretrain.step import wanted_inputs
 
     return [
         ("scale", objective.scale),
         ("wants", ", ".join(wanted_inputs(objective))),
         ("batch", "the global one, gathered" if objective.needs_global_batch else "each rank's own"),
+    ]
+
+
+def _heads(heads: Heads) -> Facts:
+    return [
+        ("shared width", str(heads.width)),
+        ("tokens", f"narrowed to {heads.ecg_tokens} channels" if heads.ecg_tokens else "as the encoder makes them"),
+        ("parameters", f"{sum(p.numel() for p in heads.parameters()):,} beside small encoders"),
     ]
 
 
@@ -159,6 +169,7 @@ def _evaluated(evaluation: Evaluation) -> Facts:
 DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "ECG encoder": _ecg,
     "text encoder": _text,
+    "heads": _heads,
     "objective": _objective,
     "evaluation": _evaluated,
     "metric": _metric,
@@ -168,20 +179,33 @@ DESCRIBE: dict[str, Callable[[Any], Facts]] = {
 
 def describe_recipe(recipe: Recipe) -> Facts:
     """Return the facts of a method."""
-    optimiser = ", ".join(f"{n} {v}" for n, v in recipe.optimiser.model_dump().items())
     return [
         ("summary", recipe.summary),
         ("encoder", _part(recipe.encoder)),
         ("text encoder", _part(recipe.text) if recipe.text else "none"),
-        ("objectives", "\n".join(f"{o.weight:g} x {_part(o)}" for o in recipe.objectives) or "none: nothing is trained"),
-        ("shared width", str(recipe.shared_width)),
-        ("optimiser", f"AdamW: {optimiser}"),
+        ("heads", _part(recipe.heads) if recipe.heads else "none"),
+        *((f"stage {stage.name}", _stage(stage)) for stage in recipe.stages),
+        *([] if recipe.stages else [("stages", "none: nothing is trained")]),
         ("source", recipe.source),
     ]
 
 
+def _stage(stage: Stage) -> str:
+    """Return what a stage trains by, and how, a line each."""
+    lines = [f"{stage.share:.0%} of the steps"] if stage.share < 1 else []
+    lines += [f"{o.weight:g} x {o.term}{'' if o.term == o.name else ' = ' + o.name}{_options(o)}" for o in stage.objectives]
+    lines += [f"{part} starts from {source}" for part, source in stage.start.items()]
+    lines += [f"not trained: {', '.join(frozen)}"] if (frozen := stage.untrained()) else []
+    lines += [f"reports of {stage.reports}"] if stage.reports else []
+    return "\n".join([*lines, "AdamW: " + ", ".join(f"{n} {v}" for n, v in stage.optimiser.model_dump().items())])
+
+
 def _part(part: Part) -> str:
-    return part.name + "".join(f" {key}={value}" for key, value in part.options.items())
+    return part.name + _options(part)
+
+
+def _options(part: Part) -> str:
+    return "".join(f" {key}={value}" for key, value in part.options.items())
 
 
 def describe_protocol(protocol: Protocol) -> Facts:

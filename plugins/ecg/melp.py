@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.published.family import Shapes, TextTower
-from melp_plugins.ecg.wav2vec2 import MELP_UNUSED, MIMIC_LEADS, SIZES, MaskedEncoding, Wav2Vec2, size_of
+from melp_plugins.ecg.wav2vec2 import MELP_UNUSED, MIMIC_LEADS, SIZES, BackboneMasking, Wav2Vec2, size_of
 
 SHARED = 256
 CAPTION = 768  # in every published size, for the text decoder
@@ -45,7 +45,7 @@ class AttentionPooler(nn.Module):
         return pooled
 
 
-class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
+class MELPEncoder(BackboneMasking, mb.ECGEncoder):
     """Beats are the contrast queries, tokens the caption queries that the text decoder reads."""
 
     spec = mb.SignalSpec(rate_hz=500.0, seconds=10.0, leads=MIMIC_LEADS, scaling=mb.Scaling.MINMAX_RECORD)
@@ -112,13 +112,15 @@ TEXT = TextTower(
     component="hf",
     options={"causal": True, "frozen_layers": 6},
     model="hf:fuyingw/heart_bert",
+    heads="melp",
+    head_options={"width": SHARED, "queries": 0},
     keys=mb.Family(
         name="melp-text",
         anchor="lm_model.bert.embeddings.word_embeddings.weight",
         renames=(
             ("lm_model.bert.*", "text_encoder.body.*"),
-            ("proj_t.*", "report_head.*"),
-            ("sent_proj.*", "sentence_head.*"),
+            ("proj_t.*", "heads.report.*"),
+            ("sent_proj.*", "heads.sentences.*"),
         ),
         tied=(
             ("lm_model.cls.predictions.decoder.weight", "lm_model.bert.embeddings.word_embeddings.weight"),

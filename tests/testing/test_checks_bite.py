@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_bench.testing import Verdict, check_component
-from melp_bench.testing.inputs import SIZES, SmallEncoder
+from melp_bench.testing.small import SIZES, SmallEncoder
 
 
 def broken(kind: str, build: Any, source: Path | None = None) -> dict[str, str]:
@@ -390,3 +390,114 @@ def test_a_faulty_metric_is_found_out(build: Any, fault: str) -> None:
 
 def test_a_sound_metric_breaks_nothing() -> None:
     assert broken("metric", metric(hit_rate, **SOUND)) == {}
+
+
+# -------------------------------------------------------------------------------------------------------- evaluations
+
+
+class Sound(mb.Evaluation):
+    """The mean of an embedding, whatever the class."""
+
+    version, label = 1, "sound"
+
+    def expand(self, tasks: Any) -> Any:
+        return [mb.Measurement(task, (task,)) for task in tasks]
+
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        task = context.task(measurement.task)
+        return self.told(task, task.scored, context.features(task).embedding.mean(dim=1).numpy())
+
+    def told(self, task: mb.TaskRecords, where: Any, means: Any) -> mb.Predictions:
+        scores = np.repeat(means[where][None, :, None], len(task.classes), axis=2)
+        return mb.Predictions(scores, task.labels[where], task.record_ids[where], task.patients[where], task.classes)
+
+
+class NoRows(Sound):
+    def expand(self, tasks: Any) -> Any:
+        return []
+
+
+class OptionsThatAreNoJSON(Sound):
+    def expand(self, tasks: Any) -> Any:
+        return [mb.Measurement(task, (task,), options={"path": Path("x")}) for task in tasks]
+
+
+class RowsThatKnowTheirNeighbours(Sound):
+    def expand(self, tasks: Any) -> Any:
+        return [mb.Measurement(task, (task,), options={"of": len(tasks)}) for task in tasks]
+
+
+class ScoresTwice(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        task = context.task(measurement.task)
+        return self.told(task, np.append(task.scored, task.scored[:1]), context.features(task).embedding.mean(dim=1).numpy())
+
+
+class ScoresTraining(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        task = context.task(measurement.task)
+        return self.told(task, task.parts[0].train, context.features(task).embedding.mean(dim=1).numpy())
+
+
+class TrainsTheModel(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        predictions = super().run(context, measurement)
+        next(context.model.parameters()).data.add_(1e-6)
+        return predictions
+
+
+class UsesSharedRandomNumbers(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        predictions = super().run(context, measurement)
+        return replace(predictions, scores=predictions.scores + torch.randn(1).numpy())
+
+
+class SeedsForEveryone(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        torch.manual_seed(0)
+        return super().run(context, measurement)
+
+
+class ReadsThePlaceInTheStore(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        task = context.task(measurement.task)
+        return self.told(task, task.scored, task.positions.astype(float))
+
+
+class PeeksAtTestLabels(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        predictions = super().run(context, measurement)
+        return replace(predictions, scores=predictions.scores + 0.1 * predictions.labels)
+
+
+class FindsOutTooLate(Sound):
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        context.encode_prompts(["x"])
+        return super().run(context, measurement)
+
+
+class RefusesWhatItCanScore(Sound):
+    def fits(self, model: mb.ModelTraits) -> str | None:
+        return None if model.reads_text else "needs a text encoder"
+
+
+@pytest.mark.parametrize(
+    ("build", "property"),
+    [
+        (NoRows, "it expands into rows of plain JSON"),
+        (OptionsThatAreNoJSON, "it expands into rows of plain JSON"),
+        (RowsThatKnowTheirNeighbours, "its rows do not depend on their neighbours"),
+        (ScoresTwice, "every test record is scored once, and the model stays as it was"),
+        (ScoresTraining, "every test record is scored once, and the model stays as it was"),
+        (TrainsTheModel, "every test record is scored once, and the model stays as it was"),
+        (UsesSharedRandomNumbers, "two runs are equal, and nobody else's random numbers are moved"),
+        (SeedsForEveryone, "two runs are equal, and nobody else's random numbers are moved"),
+        (ReadsThePlaceInTheStore, "the order of records does not matter"),
+        (PeeksAtTestLabels, "labels of test records reach no score"),
+        (FindsOutTooLate, "it says of a model beforehand whether it fits"),
+        (RefusesWhatItCanScore, "it says of a model beforehand whether it fits"),
+    ],
+)
+def test_a_fault_of_an_evaluation_is_found(build: Any, property: str) -> None:
+    assert broken("evaluation", Sound) == {}
+    assert property in broken("evaluation", build)

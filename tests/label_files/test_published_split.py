@@ -1,4 +1,4 @@
-"""The published view: records, labels and split of the label files, from the protocol to the row."""
+"""The published split: records, labels and parts of the label files, from the protocol to the row."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import torch
 from label_csv import CODES, PARTS, TEST_ORDER, TRAIN_ORDER, ptb_xl_source, sub_parts, write_ptb_xl, write_sub
 from pydantic import ValidationError
 
-from melp_bench.canonical import digest
 from melp_bench.cli import _run
-from melp_bench.embedding import Embedded
 from melp_bench.errors import NotApplicable, UserError
-from melp_bench.evaluations import linear_probe, transfer
-from melp_bench.evaluations.subject import Subject, TaskData
-from melp_bench.evaluations.subsets import published_subset
-from melp_bench.label_files import layouts, read_files
-from melp_bench.protocol import Interval, LinearProbe, Protocol, Transfer
+from melp_bench.evaluations import TaskRecords
+from melp_bench.label_files import LabelFiles, layouts, read_files
+from melp_bench.metrics import auroc
+from melp_bench.protocol import Protocol
 from melp_bench.results import ResultRecord, read_results
-from melp_bench.runs.label_views import published_task
+from melp_bench.runs.tasks import task_records
 from melp_bench.store import Store, prepare
 from melp_plugins.datasets.ptb_xl import PTBXL
+from melp_plugins.evaluations.probe import Fitting, fit
+from melp_plugins.evaluations.probing import problems_of
+from melp_plugins.evaluations.subsets import published_subset
 
 REAL = os.environ.get("MELP_BENCH_REAL_ECG")
 PLAIN: dict[str, Any] = {
@@ -44,7 +44,7 @@ models = ["random-init"]
 [datasets.p]
 dataset = "ptb-xl"
 options = { rate = RATE }
-view = "published"
+split = "published"
 PINS
 
 [datasets.own]
@@ -66,17 +66,12 @@ resamples = 10
 [[evaluations]]
 name = "linear_probe"
 tasks = ["p/sub"]
-fractions = [0.5, 1.0]
-seeds = [0]
-epochs = 2
-subset = "melp"
+options = { fractions = [0.5, 1.0], seeds = [0], epochs = 2, subset = "melp" }
 
 [[evaluations]]
 name = "linear_probe"
 tasks = ["p/sub", "own/sub"]
-fractions = [1.0]
-seeds = [0]
-epochs = 2
+options = { fractions = [1.0], seeds = [0], epochs = 2 }
 
 [[evaluations]]
 name = "zero_shot"
@@ -92,86 +87,96 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return prepare(PTBXL(rate=100), name="ptb-xl", source=source, root=folder / "store", workers=1)
 
 
-def by_position(store: Store) -> Embedded:
+def by_position(store: Store, task: TaskRecords) -> torch.Tensor:
     """Return features that are a record's sub-classes, in the order of the training file's columns."""
     had = {record: names for rows in sub_parts().values() for record, names in rows}
-    marks = [[float(name in had[record]) for name in TRAIN_ORDER] for record in store.record_ids.tolist()]
-    return Embedded(torch.tensor(marks), torch.tensor(marks))
+    return torch.tensor([[float(name in had[record]) for name in TRAIN_ORDER] for record in task.record_ids.tolist()])
 
 
-def view(store: Store, folder: Path, *, order: dict[str, list[str]] | None = None) -> TaskData:
+PUBLISHED = Protocol.model_validate(
+    {**PLAIN, "datasets": {"p": {"dataset": "ptb-xl", "split": "published"}}, "evaluations": []}
+)
+
+
+def of_files(store: Store, files: LabelFiles) -> TaskRecords:
+    return task_records("p/sub", PUBLISHED, {"p": store}, {"p/sub": files})
+
+
+def split_by_files(store: Store, folder: Path, *, order: dict[str, list[str]] | None = None) -> TaskRecords:
     if order is None:
         write_sub(folder, sub_parts())
     else:
         write_ptb_xl(folder, "sub_class", sub_parts(), order)
-    return published_task("p/sub", store, by_position(store), read_files(folder, layouts()["ptb-xl/sub"]))
+    return of_files(store, read_files(folder, layouts()["ptb-xl/sub"]))
 
 
 def test_records_split_and_labels_are_the_files_and_not_the_stores(store: Store, tmp_path: Path) -> None:
-    task = view(store, tmp_path).in_record_order()
-    where = {
-        record: (fold, labels) for record, fold, labels in zip(task.record_ids, task.folds, task.labels.tolist(), strict=True)
-    }
-    expected = {}
-    for part, fold, order in (("train", 1, TRAIN_ORDER), ("val", 9, TEST_ORDER), ("test", 10, TEST_ORDER)):
-        expected |= {r: (fold, [name in had for name in order]) for r, had in sub_parts()[part][:-1]}
-    assert where == expected
+    task = split_by_files(store, tmp_path)
+    assert task.record_ids.tolist() == sorted(task.record_ids.tolist())
+    (part,) = task.parts
+    assert [len(some) for some in (part.train, part.validation, part.test)] == [23, 7, 7]
     assert task.classes == tuple(TEST_ORDER)
-    assert [len(part) for part in task.parts()[0]] == [23, 7, 7]
     assert task.published is not None
     assert task.published.train_rows == 24
-    ids = {part: [record for record, _ in rows] for part, rows in sub_parts().items()}
-    part_of = {1: "train", 9: "val", 10: "test"}
-    rows = zip(task.record_ids.tolist(), task.folds.tolist(), task.published.rows.tolist(), strict=True)
-    assert all(ids[part_of[fold]][row] == record for record, fold, row in rows)
+    for name, positions, order in (
+        ("train", part.train, TRAIN_ORDER),
+        ("val", part.validation, TEST_ORDER),
+        ("test", part.test, TEST_ORDER),
+    ):
+        rows = sub_parts()[name]
+        expected = {record: [one in had for one in order] for record, had in rows[:-1]}
+        found = dict(zip(task.record_ids[positions].tolist(), task.labels[positions].tolist(), strict=True))
+        assert found == expected
+        ids = [record for record, _ in rows]
+        assert [ids[row] for row in task.published.rows[positions]] == task.record_ids[positions].tolist()
+    assert store.record_ids[task.positions].tolist() == task.record_ids.tolist()
 
 
 def test_columns_that_changed_places_ruin_their_classes_and_no_other(store: Store, tmp_path: Path) -> None:
     """The features hold the answer: a probe by position is right on the test file's columns only where they did not move."""
-    options = LinearProbe(name="linear_probe", tasks=[], seeds=[0], learning_rate=0.1, epochs=40, patience=40)
+    fitting = Fitting(learning_rate=0.1, epochs=40, patience=40)
 
-    def auroc(task: TaskData) -> dict[str, float]:
-        outcome = linear_probe.run(Subject("m", None), task, fraction=1.0, options=options, interval=Interval(resamples=10))
-        assert outcome.details.get("misnamed_columns", []) == list(task.published.misnamed if task.published else ())
-        return {row.name: row.scores["auroc"].value for row in outcome.classes if row.scores}
+    def areas(task: TaskRecords) -> dict[str, float]:
+        features, test = by_position(store, task), task.scored
+        (probe,) = fit(features, task.labels, problems_of(task, 1.0, [0]), fitting)
+        found = dict(zip(task.classes, auroc(probe.logits(features[test]), task.labels[test]).tolist(), strict=True))
+        return {name: value for name, value in found.items() if value == value}
 
-    moved = auroc(view(store, tmp_path / "moved"))
-    same = auroc(view(store, tmp_path / "same", order=dict.fromkeys(PARTS, TRAIN_ORDER)))
-    assert same == dict.fromkeys(TRAIN_ORDER, 1.0)
+    there = split_by_files(store, tmp_path / "moved")
+    same = split_by_files(store, tmp_path / "same", order=dict.fromkeys(PARTS, TRAIN_ORDER))
+    assert there.published is not None
+    assert there.published.misnamed == ("ISC", "AVB", "RAO/RAE")
+    assert same.published is not None
+    assert same.published.misnamed == ()
+    moved = areas(there)
+    assert areas(same) == dict.fromkeys(TRAIN_ORDER, 1.0)
     assert moved["NORM"] == 1.0
     assert max(value for name, value in moved.items() if name != "NORM") < 1.0
 
 
 @pytest.mark.parametrize("rule", ["melp", "merl"])
 def test_a_published_subset_is_drawn_over_all_rows_of_the_file(store: Store, tmp_path: Path, rule: Any) -> None:
-    task = view(store, tmp_path).in_record_order()
-    (problem,) = linear_probe.problems_of(task, 0.5, [0], rule)
+    task = split_by_files(store, tmp_path)
+    (problem,) = problems_of(task, 0.5, [0], rule)
     ids = [record for record, _ in sub_parts()["train"]]
     wanted = [ids[row] for row in published_subset(24, 0.5, rule)]
     assert task.record_ids[problem.labelled].tolist() == [record for record in wanted if record != ids[-1]]
     with pytest.raises(NotApplicable, match="none of them among the records"):
-        linear_probe.problems_of(task, 0.001, [0], rule)
-    with pytest.raises(NotApplicable, match="does not have their view"):
-        linear_probe.problems_of(replace(task, published=None), 0.5, [0], rule)
-
-
-def test_a_transfer_from_columns_that_changed_places_is_not_applicable(store: Store, tmp_path: Path) -> None:
-    task = view(store, tmp_path)
-    options = Transfer(name="transfer", pairs=[], seeds=[0])
-    with pytest.raises(NotApplicable, match="changed places"):
-        transfer.run(Subject("m", None), task, replace(task, name="q/x"), class_map=None, options=options, interval=Interval())
+        problems_of(task, 0.001, [0], rule)
+    with pytest.raises(NotApplicable, match="is not split by them"):
+        problems_of(replace(task, published=None), 0.5, [0], rule)
 
 
 def test_files_of_other_records_or_with_a_patient_on_both_sides_are_refused(store: Store, tmp_path: Path) -> None:
     files = read_files(write_sub(tmp_path, sub_parts()), layouts()["ptb-xl/sub"])
     elsewhere = {part: replace(file, record_ids=tuple("x" + r for r in file.record_ids)) for part, file in files.parts.items()}
     with pytest.raises(UserError, match=r"has no record of 'ptbxl/sub_class/ptbxl_sub_class_train.csv', such as 'x1'"):
-        published_task("p/sub", store, by_position(store), replace(files, parts=elsewhere))
+        of_files(store, replace(files, parts=elsewhere))
     patients = store.patient_ids.copy()
     try:
         store.patient_ids[store.record_ids == "33"] = "1"
-        with pytest.raises(UserError, match="1 patients are in several files, such as '1'"):
-            published_task("p/sub", store, by_position(store), files)
+        with pytest.raises(UserError, match="task 'p/sub': 1 patients are in several parts of the split, such as '1'"):
+            of_files(store, files)
     finally:
         store.patient_ids[:] = patients
 
@@ -179,48 +184,26 @@ def test_files_of_other_records_or_with_a_patient_on_both_sides_are_refused(stor
 # ------------------------------------------------------------------------------------------------------- protocol, keys
 
 
-def test_a_protocol_without_a_view_has_the_hash_and_the_keys_it_had_before_there_were_views() -> None:
+def test_a_split_moves_a_protocols_hash_and_the_digests_it_states_do_not() -> None:
     rule = Protocol.model_validate(PLAIN)
-    before = {
-        "name": "plan",
-        "revision": 1,
-        "datasets": {"s": {"dataset": "synthetic", "options": {}, "split": "holdout"}},
-        "pretrain": None,
-        "interval": {"level": 0.95, "resamples": 1000, "seed": 0},
-        "evaluations": [
-            {
-                "name": "linear_probe",
-                "tasks": ["s/x"],
-                "fractions": [0.01, 0.1, 1.0],
-                "seeds": [0, 1, 2],
-                "learning_rate": 0.001,
-                "final_learning_rate": 1e-05,
-                "weight_decay": 0.0001,
-                "batch_size": 128,
-                "epochs": 100,
-                "patience": 5,
-            }
-        ],
-    }
-    assert rule.hash == digest(before)
-    stated = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "view": "corrected"}}}
+    stated = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "split": "holdout"}}}
     assert Protocol.model_validate(stated).hash == rule.hash
-    published = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "view": "published"}}}
+    published = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "split": "published"}}}
     assert Protocol.model_validate(published).hash != rule.hash
-    pinned = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "view": "published", "sha256": {"a.csv": "0"}}}}
+    pinned = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "split": "published", "sha256": {"a.csv": "0"}}}}
     assert Protocol.model_validate(pinned).hash == Protocol.model_validate(published).hash  # the rows hold the digests found
 
 
 @pytest.mark.parametrize(
     ("dataset", "more", "told"),
     [
-        ({"view": "published", "split": "cross-validate"}, {}, "whose files are a holdout"),
-        ({"sha256": {"a.csv": "0"}}, {}, "which view = 'published' reads"),
-        ({"view": "published"}, {"pretrain": {"dataset": "s", "steps": 1}}, "pretrains on 's'"),
-        ({}, {"evaluations": [{"name": "linear_probe", "tasks": ["s/x"], "subset": "melp"}]}, "have not view = 'published'"),
+        ({"view": "published"}, {}, "Extra inputs are not permitted"),
+        ({"split": "random"}, {}, "Input should be 'holdout', 'cross-validate' or 'published'"),
+        ({"sha256": {"a.csv": "0"}}, {}, "which split = 'published' reads"),
+        ({"split": "published"}, {"pretrain": {"dataset": "s", "steps": 1}}, "pretrains on 's'"),
     ],
 )
-def test_a_protocol_whose_views_contradict_it_is_refused(dataset: dict[str, Any], more: dict[str, Any], told: str) -> None:
+def test_a_protocol_whose_splits_contradict_it_is_refused(dataset: dict[str, Any], more: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Protocol.model_validate({**PLAIN, "datasets": {"s": {"dataset": "synthetic", **dataset}}, **more})
 
@@ -284,16 +267,14 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
         positives = {name: sum(name in had for _, had in parts["test"]) for name in TEST_ORDER}
         assert {c.name: c.positives for c in row.outcome.classes} == positives
         assert {c.records for c in row.outcome.classes} == {len(parts["test"])}
-        key = row.inputs.evaluation["tasks"]["p/sub"]
-        assert key["view"] == "published"
-        assert set(key["sha256"]) == digests
+        assert set(row.inputs.tasks["p/sub"]["split"]["published"]) == digests
         listed = row.outcome.details["label_files"]["p/sub"]["files"]
         assert {path: (f["rows"], f["records"]) for path, f in listed.items()} == {
             layouts()["ptb-xl/sub"].file(part): (len(parts[part]), len(parts[part])) for part in PARTS
         }
     assert ("linear_probe", "p/sub", "100 %") in rows
     own = rows["linear_probe", "own/sub", "100 %"]
-    assert isinstance(own.inputs.evaluation["tasks"]["own/sub"], str)  # as before there were views
+    assert own.inputs.tasks["own/sub"]["split"] == "holdout"
     assert "label_files" not in (own.outcome.details if own.outcome else {})
     assert home.run(*where) == 0
     assert "0 rows to compute" in capsys.readouterr().out
@@ -312,7 +293,7 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
 
 def test_label_files_for_a_protocol_that_reads_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["run", "demo", "--published-splits", str(tmp_path), "--dry-run"], verbose=False) == 2
-    assert "has no dataset with view = 'published'; leave out --published-splits" in capsys.readouterr().err
+    assert "has no dataset with split = 'published'; leave out --published-splits" in capsys.readouterr().err
     assert _run(["run", "published", "--published-splits", str(tmp_path / "none"), "--dry-run"], verbose=False) == 2
     assert "no folder" in capsys.readouterr().err
 
