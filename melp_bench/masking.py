@@ -16,18 +16,23 @@ class MaskedEncoding(Protocol):
 
     Its N tokens are `token_rows` rows of P = N / token_rows, row by row: 12 rows where each lead is cut by itself, one where a
     token sees all leads. `separators` states that stand for no signal surround every row of the context.
-
-    Attributes:
-        local_width: channels of local features.
-        context_width: channels of the context, and of what stands in for a masked token.
-        token_rows: rows of tokens.
-        separators: states at each end of a row of the context.
     """
 
-    local_width: int
-    context_width: int
-    token_rows: int
-    separators: int
+    @property
+    def local_width(self) -> int:
+        """Channels of local features."""
+
+    @property
+    def context_width(self) -> int:
+        """Channels of the context, and of what stands in for a masked token."""
+
+    @property
+    def token_rows(self) -> int:
+        """Rows of tokens."""
+
+    @property
+    def separators(self) -> int:
+        """States at each end of a row of the context."""
 
     def local(self, signal: Tensor) -> Tensor:
         """Return local features (B, N, C) of `signal` (B, L, T): each token's own, as they come out of the signal."""
