@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Widths,
     )
     from melp_bench.errors import NotApplicable, UnknownName, UserError
-    from melp_bench.evaluations import Evaluation, Measurement
+    from melp_bench.evaluations import Context, Evaluation, Measurement, ModelTraits, TaskRecords
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
     from melp_bench.leads import LEADS
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
-    from melp_bench.signal import Scaling, SignalSpec
+    from melp_bench.runs.run import RunResult, run
+    from melp_bench.signal import Crops, Filter, Scaling, SignalSpec
 
 __version__ = "0.1.0"
 
@@ -38,7 +39,7 @@ _HOME = {
     "published.family": "Family",
     "components": "ECGEncoder GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
-    "evaluations": "Evaluation Measurement",
+    "evaluations": "Context Evaluation Measurement ModelTraits TaskRecords",
     "features": "Features",
     "hookspecs": "hookimpl",
     "leads": "LEADS",
@@ -47,13 +48,16 @@ _HOME = {
     "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
-    "signal": "Scaling SignalSpec",
+    "runs.run": "RunResult run",
+    "signal": "Crops Filter Scaling SignalSpec",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = [
     "LEADS",
     "BadRecord",
+    "Context",
+    "Crops",
     "Dataset",
     "Download",
     "ECGEncoder",
@@ -61,21 +65,25 @@ __all__ = [
     "Evaluation",
     "Family",
     "Features",
+    "Filter",
     "GuessesWords",
     "Heads",
     "MaskedEncoding",
     "Measurement",
     "Metric",
+    "ModelTraits",
     "NotApplicable",
     "Objective",
     "Predictions",
     "PretrainingModel",
     "RecordInfo",
+    "RunResult",
     "Scaling",
     "Signal",
     "SignalSpec",
     "Sizes",
     "Task",
+    "TaskRecords",
     "TextBatch",
     "TextEncoder",
     "TextSource",
@@ -84,6 +92,7 @@ __all__ = [
     "View",
     "Widths",
     "hookimpl",
+    "run",
 ]
 
 

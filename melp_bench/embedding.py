@@ -1,13 +1,15 @@
-"""Embedding: one pass of a model over a store, kept, so that every task, fraction and seed reads the same features.
+"""Embedding: one pass of a model over a dataset, kept, so that every task, fraction and seed reads the same features.
 
-Shapes: N records, P embedding channels, D channels of the space shared with reports.
+Shapes: N records, B records of a batch, L leads, T samples, P embedding channels, D channels of the space shared with reports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,54 +19,78 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from melp_bench.canonical import digest
+from melp_bench.features import Features
 from melp_bench.home import atomic_write, make_folder
 from melp_bench.model import Model
-from melp_bench.store import Store
+from melp_bench.signal import SignalSpec
+from melp_bench.splits import Positions
+from melp_bench.windows import Windows, embed_windows
 
-VERSION = 1
+VERSION = 2
 """Raise with any change that can move a feature."""
 
-Advance = Callable[[int, int], None]
+
+class Recording(Protocol):
+    """Records that can be embedded: a store, or what a test puts in its place."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of the records."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Tensor:
+        """Return the records at `positions` as `spec` asks for them, (B, L, T), on `device`."""
+
+    def windows(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Windows:
+        """Return the windows by which an encoder of `spec` reads the records at `positions`."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Features of every record of a store, in its order."""
+    """Features of every record of a dataset, in its order."""
 
     embedding: Tensor  # (N, P) what probes read
     record: Tensor  # (N, D) in the shared space
 
 
 def embed(
-    model: Model,
+    load: Callable[[], Model],
     identity: str,
-    store: Store,
+    records: Recording,
     cache: Path,
     *,
     device: torch.device,
     batch_size: int = 64,
-    advance: Advance = lambda done, total: None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Embedded:
-    """Return the features of every record of `store`, read from `cache` if an equal pass was made before.
+    """Return the features of every one of `records`, read from `cache` if an equal pass was made before.
 
-    `identity` is the digest of all that the features depend on besides the records: the weights, and how they are used.
+    `load` gives the model, in eval mode on `device`; it is called only if there is something to embed. `identity` is the digest
+    of all that the features depend on besides the records: weights, how they are used, and the code that uses them.
     """
-    key = digest({"model": identity, "data": store.fingerprint, "version": VERSION, "device": device.type})
+    key = digest({"model": identity, "data": records.fingerprint, "version": VERSION, "device": device.type})
     path = make_folder(cache) / f"{key}.safetensors"
-    if (kept := _read(path, len(store))) is not None:
+    if (kept := _read(path, len(records))) is not None:
         return kept
-    model = model.to(device).eval()
-    parts: list[tuple[Tensor, Tensor]] = []
-    advance(0, len(store))
+    model, parts = load(), list[tuple[Tensor, Tensor]]()
+    advance(0, len(records))
     with torch.inference_mode():
-        for start in range(0, len(store), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(store)))
-            features = model.ecg(store.batch(positions, model.encoder.spec, device=device))
-            parts.append((features.embedding.float().cpu(), features.record.float().cpu()))
-            advance(int(positions[-1]) + 1, len(store))
+        for start in range(0, len(records), batch_size):
+            positions = np.arange(start, min(start + batch_size, len(records)))
+            windows = records.windows(positions, model.encoder.spec, device=device)
+            embedding, record = embed_windows(partial(features_of, model), windows, model.encoder.spec.crops)
+            parts.append((embedding.cpu(), record.cpu()))
+            advance(int(positions[-1]) + 1, len(records))
     tensors = {"embedding": torch.cat([e for e, _ in parts]), "record": torch.cat([r for _, r in parts])}
     atomic_write(path, save(tensors))
     return Embedded(**tensors)
+
+
+def features_of(model: Model, signal: Tensor) -> Features:
+    """Return the features of conformed `signal` (B, L, T): the one place where records are embedded to be scored."""
+    features: Features = model.ecg(signal)
+    return features
 
 
 def _read(path: Path, num_records: int) -> Embedded | None:

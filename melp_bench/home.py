@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import socket
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +14,7 @@ from melp_bench.errors import UserError
 
 TEMPORARY = ".tmp-"
 """Prefix of a file that is still being written; one that is left over comes from a killed process."""
+A_DAY = 86_400.0  # seconds
 
 
 def home() -> Path:
@@ -43,7 +47,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid4().hex}")
+    temporary = temporary_path(path)
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -54,13 +58,51 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_path(path: Path) -> Path:
+    """Return a name beside `path` that nobody else uses; it tells machine and process, see `remove_leftovers`."""
+    return path.with_name(f"{TEMPORARY}{_machine()}-{os.getpid()}-{path.name[-80:]}-{uuid4().hex}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in `folder` of processes of this machine that are no more, and any that is a day old."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        machine, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
+        process = rest.partition("-")[0]
+        try:
+            old = time.time() - path.stat().st_mtime > A_DAY
+            if old or (machine == _machine() and process.isdigit() and not _lives(int(process))):
+                path.unlink(missing_ok=True)
+        except OSError:  # gone meanwhile, or not ours
+            continue
+
+
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def commit(descriptor: int, temporary: Path, path: Path) -> None:
     """Give the flushed file `temporary`, open as `descriptor`, its name `path`, durably."""
     os.fsync(descriptor)
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError:  # where a folder cannot be opened as a file, it cannot be synchronised either; the file is whole
+        return
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES):
+            raise
     finally:
         os.close(folder)
 

@@ -17,6 +17,9 @@ from melp_bench.features import Features
 PARTS = {"encoder": "encoder", "text": "text_encoder", "heads": "heads"}
 """The parts of a model as a recipe names them, and the modules that they are."""
 
+VERSION = 1
+"""Raise with any change that can move what heads make of features."""
+
 
 class Model(nn.Module):
     """Encoders and heads; without heads features are as the encoders make them.

@@ -96,8 +96,8 @@ def _as_type(value: Any, wanted: type, default: Any = None) -> Any:
             return tuple(_as_type(part.strip(), inner) for part in value.split(",") if part.strip())
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if wanted is tuple and isinstance(value, list):
-        return tuple(value)
+    if wanted is tuple and isinstance(value, list | tuple):
+        return tuple(_as_type(part, type(default[0])) for part in value) if default else tuple(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise ValueError(f"{value!r} is no {wanted.__name__}")
     if isinstance(value, float) and not math.isfinite(value):

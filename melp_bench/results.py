@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from melp_bench.canonical import digest
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
 
-SCHEMA = 1
+SCHEMA = 2
+
+
+class Interval(BaseModel):
+    """Percentile bootstrap over patients."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: float = Field(default=0.95, gt=0, lt=1)
+    resamples: int = Field(default=1000, ge=1)
+    seed: int = Field(default=0, ge=0)
 
 
 class Score(BaseModel):
@@ -25,45 +35,85 @@ class Score(BaseModel):
     high: float
 
 
+class MetricLabel(BaseModel):
+    """How a metric is read, so that a board needs to know none; a bound is None where there is no end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    label: str
+    higher_is_better: bool = True
+    bounds: tuple[float | None, float | None] = (0.0, 1.0)
+
+
 class ClassScore(BaseModel):
-    """One class of a task: its support and its scores; `auroc` is None where the class cannot be scored."""
+    """One class of a task: its support, and its scores by metric; a metric that cannot be measured of it is left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     positives: int
     records: int
-    auroc: Score | None = None
-    auprc: Score | None = None
+    scores: dict[str, Score] = Field(default_factory=dict)
 
 
-class Outcome(BaseModel):
-    """What an evaluation returns: macro scores, per-class scores, and what a reader may want to know beside them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    scores: dict[str, Score]  # "auroc", "auprc": macro means over the classes that can be scored
-    classes: list[ClassScore]
-    excluded: list[str] = Field(default_factory=list)  # classes without a positive (or a negative): not in the macro mean
-    rare: list[str] = Field(default_factory=list)  # classes with fewer than 10 positives: marked
-    details: dict[str, Any] = Field(default_factory=dict)  # plain JSON: subset sizes, seed spread, chosen epoch
-
-
-class Inputs(BaseModel):
-    """Everything a row depends on; its digest is the row's key."""
+class Resamples(BaseModel):
+    """The primary metric on every resample, for paired differences with rows of the same origin."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    protocol: str  # digest of the protocol's content
+    origin: str  # digest of the records, labels, classes and draws that were resampled, and of the metric
+    values: str  # base64 of little-endian float32; NaN where a resample does not define the metric
+
+
+class Outcome(BaseModel):
+    """The scores of a row: macro means and classes by metric, and what a reader may want to know beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    scores: dict[str, Score]  # by metric: macro means over the classes of which it can be measured
+    metrics: dict[str, MetricLabel]  # of every metric that was asked for, in order
+    primary: str  # the metric that ranks; always among the scores
+    classes: list[ClassScore] = Field(default_factory=list)
+    excluded: list[str] = Field(default_factory=list)  # classes without a positive (or a negative): in no macro mean
+    rare: list[str] = Field(default_factory=list)  # classes with fewer than 10 positives: marked
+    not_measured: dict[str, str] = Field(default_factory=dict)  # metric -> why it has no score here
+    resamples: Resamples | None = None
+    details: dict[str, Any] = Field(default_factory=dict)  # plain JSON: subset sizes, seed spread, chosen epoch
+
+    @model_validator(mode="after")
+    def _is_labelled(self) -> Outcome:
+        unknown = sorted({*self.scores, *self.not_measured, *(m for c in self.classes for m in c.scores)} - set(self.metrics))
+        if unknown or self.primary not in self.scores:
+            raise ValueError(
+                f"primary is {self.primary!r}, scores are {sorted(self.scores)}, and {unknown or 'none'} have no label; "
+                "wanted a score of the primary metric, and a label for every metric"
+            )
+        return self
+
+
+class Inputs(BaseModel):
+    """Everything a row's number depends on, and nothing of its neighbours; its digest is the row's key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     model: dict[str, Any]  # recipe, pretraining data and seed, or the digest of a checkpoint
-    evaluation: dict[str, Any]  # name, version, options; digests of the tasks it reads
-    datasets: dict[str, str]  # alias -> fingerprint
+    evaluation: dict[str, Any]  # name, options of this row, metrics with their options
     task: str  # "synthetic/super"
+    tasks: dict[str, Any]  # "alias/task" -> digests of its labels and its split, and of its prompts where they are read
+    datasets: dict[str, str]  # alias -> fingerprint
+    interval: dict[str, Any]
+    code: dict[str, str] = Field(default_factory=dict)  # component -> digest of its source
+    versions: dict[str, int] = Field(default_factory=dict)  # of the evaluation, and of the host's parts that move numbers
 
     @property
     def key(self) -> str:
         """The SHA-256 of the canonical inputs."""
         return digest(self.model_dump(mode="json"))
+
+    @property
+    def but_for_code(self) -> str:
+        """The SHA-256 of what was measured, whatever code measured it: equal for a row and what supersedes it."""
+        return digest(self.model_dump(mode="json", exclude={"code", "versions"}))
 
 
 class ResultRecord(BaseModel):
@@ -76,9 +126,12 @@ class ResultRecord(BaseModel):
     inputs: Inputs
     protocol: str  # name
     protocol_revision: int
+    protocol_hash: str  # decides the table; not in the key
     model: str  # the name a reader sees
     evaluation: str
+    evaluation_label: str = ""  # what boards call it
     evaluation_version: int
+    order: int = 0  # its place among the protocol's rows
     task: str
     setting: str = ""  # what tells rows of one evaluation apart, "1 %" for a probe
     generated: bool  # True for synthetic records: never ranked with real ones
@@ -88,7 +141,25 @@ class ResultRecord(BaseModel):
     facts: dict[str, Any] = Field(default_factory=dict)  # of the model: parameters, corpora, pretraining records ...
     environment: dict[str, str] = Field(default_factory=dict)
     created: str = ""  # ISO 8601, UTC
+    current_since: str = ""  # ISO 8601, UTC: of rows that differ by code alone, the latest is current
     seconds: float = 0.0
+
+
+def current(records: Iterable[ResultRecord]) -> tuple[list[ResultRecord], list[ResultRecord]]:
+    """Return the rows made by the code that was planned last, and those that it superseded, both in the order given.
+
+    Rows that measure the same and differ by code alone stand for one number: the one that was made, or planned again, last.
+    """
+    given = list(records)
+    latest: dict[str, tuple[str, str]] = {}
+    for record in given:
+        measured = record.inputs.but_for_code
+        latest[measured] = max(latest.get(measured, ("", "")), (record.current_since or record.created, record.key))
+    kept = [latest[record.inputs.but_for_code][1] == record.key for record in given]
+    return (
+        [record for record, is_current in zip(given, kept, strict=True) if is_current],
+        [record for record, is_current in zip(given, kept, strict=True) if not is_current],
+    )
 
 
 def write_result(record: ResultRecord, folder: Path) -> Path:

@@ -13,6 +13,8 @@ from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder
+    from melp_bench.evaluations import Evaluation
+    from melp_bench.metrics import Metric
     from melp_bench.protocol import Protocol
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
@@ -98,7 +100,7 @@ def _ecg(encoder: ECGEncoder) -> Facts:
     spec = encoder.spec
     widths = f"tokens {encoder.width}, rhythm {encoder.record_width}, embedding {encoder.embedding_width}"
     return [
-        ("wants", f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads: {' '.join(spec.leads)}; {spec.scaling}"),
+        ("wants", f"{spec}; {' '.join(spec.leads)}"),
         ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),
         ("parameters", f"{num_parameters(encoder):,}"),
         ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),
@@ -146,11 +148,31 @@ def _dataset(dataset: Dataset) -> Facts:
     ]
 
 
+def _metric(metric: Metric) -> Facts:
+    low, high = metric.bounds
+    return [
+        ("label", metric.label),
+        ("better", "higher" if metric.higher_is_better else "lower"),
+        ("bounds", f"{low:g} to {high:g}"),
+        ("needs", metric.needs + (" that validation chooses" if metric.needs == "thresholds" else "")),
+    ]
+
+
+def _evaluated(evaluation: Evaluation) -> Facts:
+    return [
+        ("label", f"{evaluation.label}, version {evaluation.version}"),
+        ("metrics", ", ".join(evaluation.metrics)),
+        ("rows", "\n".join(f"{row.task} {row.setting}".strip() for row in evaluation.expand(["DATASET/TASK"]))),
+    ]
+
+
 DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "ECG encoder": _ecg,
     "text encoder": _text,
     "heads": _heads,
     "objective": _objective,
+    "evaluation": _evaluated,
+    "metric": _metric,
     "dataset": _dataset,
 }
 
@@ -195,12 +217,7 @@ def describe_protocol(protocol: Protocol) -> Facts:
         ("revision", f"{protocol.revision}, {protocol.hash}"),
         ("datasets", "\n".join(f"{alias}: {use.dataset}, {use.split}" for alias, use in protocol.datasets.items())),
         ("pretraining", f"{budget.steps} steps of {budget.batch_size} from {budget.dataset}" if budget else "none"),
-        ("evaluations", "\n".join(_evaluation(e.model_dump(exclude={"name"}), e.name) for e in protocol.evaluations)),
+        ("evaluations", "\n".join(f"{use.name}: {', '.join(use.tasks)}" for use in protocol.evaluations)),
         ("interval", f"{interval.level:.0%} bootstrap over patients, {interval.resamples} resamples"),
         ("models", ", ".join(protocol.models)),
     ]
-
-
-def _evaluation(options: Mapping[str, Any], name: str) -> str:
-    subject = options.get("tasks") or [" -> ".join(pair) for pair in options.get("pairs", [])]
-    return f"{name}: {', '.join(subject)}"

@@ -1,5 +1,7 @@
 """Evaluations: the contract, and what every evaluation is handed. The evaluations themselves are plugins."""
 
+from melp_bench.evaluations.context import Context, ModelTraits, TaskFeatures
 from melp_bench.evaluations.evaluation import Evaluation, Measurement
+from melp_bench.evaluations.task_records import Published, TaskRecords
 
-__all__ = ["Evaluation", "Measurement"]
+__all__ = ["Context", "Evaluation", "Measurement", "ModelTraits", "Published", "TaskFeatures", "TaskRecords"]

@@ -1,14 +1,15 @@
 """Pure functions from scores and labels to numbers: ranking metrics, their bootstrap, paired differences, thresholds."""
 
-from melp_bench.metrics.bootstrap import Bootstrap, bootstrap
+from melp_bench.metrics.bootstrap import Bootstrap, Given, bootstrap
 from melp_bench.metrics.metric import Metric
 from melp_bench.metrics.paired import Difference, difference_of, paired_difference
-from melp_bench.metrics.ranking import auroc, average_precision, weighted_ranking
+from melp_bench.metrics.ranking import auroc, average_precision, weighted_auroc, weighted_precision, weighted_ranking
 from melp_bench.metrics.threshold import acc_as_published, accuracy_at, max_f1
 
 __all__ = [
     "Bootstrap",
     "Difference",
+    "Given",
     "Metric",
     "acc_as_published",
     "accuracy_at",
@@ -18,5 +19,7 @@ __all__ = [
     "difference_of",
     "max_f1",
     "paired_difference",
+    "weighted_auroc",
+    "weighted_precision",
     "weighted_ranking",
 ]

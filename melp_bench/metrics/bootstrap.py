@@ -1,18 +1,21 @@
-"""Percentile bootstrap of ranking metrics, resampled by patient.
+"""Percentile bootstrap of any metrics, resampled by patient.
 
 Whole patients are drawn with replacement, so that the several records of one patient stay together; a record's weight in
-a resample is the number of times its patient was drawn. Scores are sorted once per class, not once per resample.
+a resample is the number of times its patient was drawn. All metrics meet the same resamples, and those that read the same
+scores are given the same arrays, so that what sorts them can sort once (see `ranking`).
 Which patients are drawn depends on the patients' names and the seed alone, so that two models scored on the same records
 meet the same resamples (see `paired`), and the order of the records cannot matter.
 
-Rule: a resample can lose every positive (or every negative) of a class. Its macro mean is then taken over the classes that
-remain in that resample, and `lost` counts such resamples. A class's own interval is over the resamples that keep it.
+Rule: a resample may not define a metric of a class, as one that lost every positive does not define an AUROC. Its macro
+mean is then taken over the classes that remain in that resample, and `lost` counts such resamples. A class's own interval
+is over the resamples that define it.
 
-Shapes: S probe seeds, N records, C classes, R resamples.
+Shapes: S probe seeds, N records, C classes, K = C numbers of a metric per class, or 1 of a metric over all, R resamples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,59 +23,79 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.metrics.ranking import Floats, weighted_ranking
+from melp_bench.metrics.metric import Metric
+from melp_bench.metrics.ranking import Floats
+
+VERSION = 1
+"""Raise with any change that can move an interval."""
 
 CHUNK = 1 << 18  # weights held at once: resamples are worked through in blocks that stay near the cache
+Triple = tuple[float, float, float]
+"""A value, and the ends of its interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A metric, and what it is measured on: scores as it needs them."""
+
+    metric: Metric
+    scores: NDArray[np.floating[Any]]  # (S, N, C)
+    labels: NDArray[Any]  # (N, C)
+
+
+@dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """Metrics of every class on the records as they are and on every resample; means over the seeds.
+    """A metric of every class on the records as they are and on every resample.
 
-    A class without a positive or without a negative is NaN throughout and in no macro mean.
+    A class of which the records do not define the metric is NaN throughout and in no macro mean.
     """
 
-    auroc: Floats  # (C,)
-    auprc: Floats  # (C,)
-    seed_auroc: Floats  # (S,) macro AUROC of each seed
-    resampled_auroc: Floats  # (R, C), NaN where a resample lost the class
-    resampled_auprc: Floats  # (R, C)
+    metric: Metric
+    by_seed: Floats  # (S, K)
+    resampled: Floats  # (R, K) means over the seeds, NaN where a resample does not define it
     level: float
+    per_class: bool = True  # False of a metric that is one number over all classes
+
+    @cached_property
+    def point(self) -> Floats:
+        """The metric on the records as they are, the mean over the seeds, shape (K,)."""
+        mean: Floats = self.by_seed.mean(axis=0)
+        return mean
 
     @cached_property
     def scorable(self) -> NDArray[np.bool_]:
-        """Which classes have both answers among the records, shape (C,)."""
-        return ~np.isnan(self.auroc)
+        """Of which classes the records define it, shape (K,)."""
+        return ~np.isnan(self.point)
 
     @property
     def lost(self) -> int:
-        """Resamples in which at least one scorable class lost all its positives or all its negatives."""
-        return int(np.isnan(self.resampled_auroc[:, self.scorable]).any(axis=1).sum())
+        """Resamples that do not define it of at least one scorable class."""
+        return int(np.isnan(self.resampled[:, self.scorable]).any(axis=1).sum())
 
-    def macro(self, metric: str) -> tuple[float, float, float]:
-        """Return the macro mean of "auroc" or "auprc" over scorable classes, and its interval."""
-        return self._with_interval(float(self._point(metric)[self.scorable].mean()), self.resampled_macro(metric))
+    @property
+    def seed_macro(self) -> Floats:
+        """The macro mean of each seed, shape (S,)."""
+        means: Floats = self.by_seed[:, self.scorable].mean(axis=1)
+        return means
 
-    def of_class(self, metric: str, column: int) -> tuple[float, float, float]:
-        """Return "auroc" or "auprc" of one scorable class, and its interval."""
-        return self._with_interval(float(self._point(metric)[column]), self._resampled(metric)[:, column])
+    def macro(self) -> Triple:
+        """Return the macro mean over scorable classes, and its interval."""
+        return self._with_interval(float(self.point[self.scorable].mean()), self.resampled_macro())
 
-    def resampled_macro(self, metric: str) -> Floats:
+    def of_class(self, column: int) -> Triple:
+        """Return the metric of one scorable class, and its interval."""
+        return self._with_interval(float(self.point[column]), self.resampled[:, column])
+
+    def resampled_macro(self) -> Floats:
         """Return the macro mean of each resample over the classes that remain in it, shape (R,); NaN if none remains."""
-        values = self._resampled(metric)[:, self.scorable]
+        values = self.resampled[:, self.scorable]
         remaining = (~np.isnan(values)).sum(axis=1)
         sums = np.nansum(values, axis=1)
         means: Floats = np.divide(sums, remaining, out=np.full(len(values), np.nan), where=remaining > 0)
         return means
 
-    def _point(self, metric: str) -> Floats:
-        return {"auroc": self.auroc, "auprc": self.auprc}[metric]
-
-    def _resampled(self, metric: str) -> Floats:
-        return {"auroc": self.resampled_auroc, "auprc": self.resampled_auprc}[metric]
-
-    def _with_interval(self, value: float, resampled: Floats) -> tuple[float, float, float]:
-        return (value, *percentile_interval(resampled, self.level, empty=(0.0, 1.0)))
+    def _with_interval(self, value: float, resampled: Floats) -> Triple:
+        return (value, *percentile_interval(resampled, self.level, empty=self.metric.bounds))
 
 
 def percentile_interval(resampled: Floats, level: float, empty: tuple[float, float]) -> tuple[float, float]:
@@ -85,34 +108,58 @@ def percentile_interval(resampled: Floats, level: float, empty: tuple[float, flo
 
 
 def bootstrap(
-    scores: NDArray[np.floating[Any]],
-    labels: NDArray[Any],
+    given: Sequence[Given],
     patients: NDArray[Any],
     *,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> Bootstrap:
-    """Return the metrics of `scores` (S, N, C) or (N, C) against `labels` (N, C) with their resamples by `patients` (N,).
+) -> list[Bootstrap]:
+    """Return each metric on what it is given, with its resamples by `patients` (N,), in order.
 
     Raises:
         ValueError: shapes do not fit, a score is not finite, or `level` or `resamples` makes no interval.
     """
-    stack = scores[None] if scores.ndim == 2 else scores
-    _check(stack, labels, patients, level, resamples)
-    positive = labels.astype(bool)
+    for one in given:
+        _check(one, patients)
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"level {level!r} with {resamples!r} resamples; wanted 0 < level < 1 and at least one resample")
     names, patient = np.unique(patients, return_inverse=True)
     generator = np.random.default_rng(seed)
-    point = _measure(stack, positive, np.ones((len(patients), 1)))  # (2, S, C, 1)
-    blocks, step = [], max(1, CHUNK // max(1, len(patients)))
+    arrays = _Arrays()
+    once = _constant(np.ones((len(patients), 1)))
+    point = [_measure(one, arrays, once) for one in given]
+    blocks: list[list[Floats]] = [[] for _ in given]
+    step = max(1, CHUNK // max(1, len(patients)))
     for start in range(0, resamples, step):
         times = _draw(generator, len(names), min(step, resamples - start))  # (patients, r)
-        blocks.append(_measure(stack, positive, times[patient]).mean(axis=1))  # (2, C, r)
-    resampled = np.concatenate(blocks, axis=2).transpose(0, 2, 1)  # (2, R, C)
-    scorable = ~np.isnan(point[0, 0, :, 0])
-    seed_auroc = point[0, :, scorable, 0].mean(axis=0) if scorable.any() else np.full(len(stack), np.nan)
-    mean = point[..., 0].mean(axis=1)  # (2, C)
-    return Bootstrap(mean[0], mean[1], seed_auroc, resampled[0], resampled[1], level)
+        weights = _constant(times[patient])  # (N, r)
+        for one, found in zip(given, blocks, strict=True):
+            found.append(_measure(one, arrays, weights)[0].mean(axis=0).T)  # (r, K)
+    return [
+        Bootstrap(one.metric, by_seed[..., 0], np.concatenate(found), level, per_class)
+        for one, (by_seed, per_class), found in zip(given, point, blocks, strict=True)
+    ]
+
+
+class _Arrays:
+    """What metrics are handed: arrays that nobody can write to, the same ones for the same scores."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[object, list[NDArray[Any]]]] = {}  # with the original, whose identity is the key
+
+    def __call__(self, stack: NDArray[Any], parts: bool = True) -> list[NDArray[Any]]:
+        """Return the parts of `stack` along its first axis, or all of it as one."""
+        if id(stack) not in self._made:
+            made = [_constant(np.array(part, order="C")) for part in (stack if parts else [stack])]
+            self._made[id(stack)] = (stack, made)
+        return self._made[id(stack)][1]
+
+
+def _constant(array: NDArray[Any]) -> NDArray[Any]:
+    owned = array if array.flags.owndata else array.copy()
+    owned.flags.writeable = False
+    return owned
 
 
 def _draw(generator: np.random.Generator, num_patients: int, count: int) -> Floats:
@@ -123,24 +170,29 @@ def _draw(generator: np.random.Generator, num_patients: int, count: int) -> Floa
     return np.ascontiguousarray(times.T, dtype=np.float64)
 
 
-def _measure(stack: NDArray[np.floating[Any]], positive: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Return AUROC and average precision under each set of weights (N, r), shape (2, S, C, r)."""
-    return np.array(
-        [[weighted_ranking(one[:, c], positive[:, c], weights) for c in range(positive.shape[1])] for one in stack]
-    ).transpose(2, 0, 1, 3)
+def _measure(one: Given, arrays: _Arrays, weights: Floats) -> tuple[Floats, bool]:
+    """Return the metric under each set of weights (N, r), shape (S, K, r), and whether it has a number per class.
+
+    Raises:
+        ValueError: what its function returned has another shape.
+    """
+    labels = arrays(one.labels, parts=False)[0]
+    found = np.array([one.metric.function(scores, labels, weights) for scores in arrays(one.scores)])  # (S, r) or (S, C, r)
+    num_sets = weights.shape[1]
+    if found.shape[1:] not in ((num_sets,), (labels.shape[1], num_sets)):
+        wanted = f"wanted ({labels.shape[1]}, {num_sets}), or ({num_sets},) for one number over all classes"
+        raise ValueError(f"metric {one.metric.name!r} returned shape {found.shape[1:]}; {wanted}")
+    return (found, True) if found.ndim == 3 else (found[:, None], False)
 
 
-def _check(
-    stack: NDArray[np.floating[Any]], labels: NDArray[Any], patients: NDArray[Any], level: float, resamples: int
-) -> None:
-    if stack.ndim != 3 or stack.shape[1:] != labels.shape or patients.shape != labels.shape[:1]:
+def _check(one: Given, patients: NDArray[Any]) -> None:
+    scores, labels = one.scores, one.labels
+    if scores.ndim != 3 or scores.shape[1:] != labels.shape or patients.shape != labels.shape[:1]:
         raise ValueError(
-            f"scores {stack.shape}, labels {labels.shape} and patients {patients.shape} do not fit; "
+            f"scores {scores.shape}, labels {labels.shape} and patients {patients.shape} do not fit; "
             "wanted (seeds, records, classes), (records, classes) and (records,)"
         )
-    if stack.size == 0:
-        raise ValueError(f"scores {stack.shape} hold nothing to measure")
-    if not np.isfinite(stack).all():
-        raise ValueError(f"{int((~np.isfinite(stack)).sum())} of {stack.size} scores are not finite")
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level {level!r} with {resamples!r} resamples; wanted 0 < level < 1 and at least one resample")
+    if scores.size == 0:
+        raise ValueError(f"scores {scores.shape} hold nothing to measure")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite")

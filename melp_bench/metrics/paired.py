@@ -8,13 +8,15 @@ Shapes: S probe seeds (each model its own number), N records, C classes, R resam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.metrics.bootstrap import bootstrap, percentile_interval
+from melp_bench.metrics.bootstrap import Given, bootstrap, percentile_interval
+from melp_bench.metrics.metric import Metric
 from melp_bench.metrics.ranking import Floats
 
 
@@ -38,24 +40,24 @@ def paired_difference(
     labels: NDArray[Any],
     patients: NDArray[Any],
     *,
-    metric: str = "auroc",
+    metric: Metric,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Difference:
-    """Return the difference of macro `metric` ("auroc" or "auprc") of two models' scores on the same records.
+    """Return the difference of macro `metric` of two models' scores on the same records.
 
-    `first` and `second` are (S, N, C) or (N, C), `labels` (N, C), `patients` (N,).
+    `first` and `second` are (S, N, C) or (N, C) as the metric needs them, `labels` (N, C), `patients` (N,).
 
     Raises:
-        ValueError: shapes do not fit, a score is not finite, or no class has both answers.
+        ValueError: shapes do not fit, a score is not finite, or the metric is defined of no class.
     """
-    one = bootstrap(first, labels, patients, level=level, resamples=resamples, seed=seed)
-    two = bootstrap(second, labels, patients, level=level, resamples=resamples, seed=seed)
+    given = [Given(metric, scores[None] if scores.ndim == 2 else scores, labels) for scores in (first, second)]
+    one, two = bootstrap(given, patients, level=level, resamples=resamples, seed=seed)
     if not one.scorable.any():
-        raise ValueError("no class has a positive and a negative; there is nothing to compare")
-    value = one.macro(metric)[0] - two.macro(metric)[0]
-    return difference_of(value, one.resampled_macro(metric), two.resampled_macro(metric), level)
+        raise ValueError(f"{metric.label} is defined of no class; there is nothing to compare")
+    value = one.macro()[0] - two.macro()[0]
+    return difference_of(value, one.resampled_macro(), two.resampled_macro(), level)
 
 
 def difference_of(value: float, first: Floats, second: Floats, level: float) -> Difference:
@@ -66,4 +68,4 @@ def difference_of(value: float, first: Floats, second: Floats, level: float) -> 
     """
     if first.shape != second.shape:
         raise ValueError(f"{first.shape[0]} and {second.shape[0]} resamples cannot be paired")
-    return Difference(value, *percentile_interval(first - second, level, empty=(-1.0, 1.0)))
+    return Difference(value, *percentile_interval(first - second, level, empty=(-math.inf, math.inf)))

@@ -19,6 +19,7 @@ from melp_bench.pretrain.sampler import shard_bounds
 from melp_bench.pretrain.step import Batch
 from melp_bench.pretrain.views import WHOLE, Part
 from melp_bench.signal import SignalSpec
+from melp_bench.splits import holdout
 from melp_bench.store import Store
 
 MEMORY_LIMIT_BYTES = 2 * 1024**3
@@ -29,7 +30,7 @@ BLOCK = 16
 
 
 class PretrainSource:
-    """Records, reports and labels of a store, as one model wants them; folds 1-8 train, 9 validation, 10 never read.
+    """Records, reports and labels of a store, as one model wants them: those that train and validate in a holdout.
 
     `parts` are the shares of a record that views look at (`Step.parts`).
 
@@ -48,8 +49,8 @@ class PretrainSource:
         self.store, self.spec, self.labels = store, spec, labels
         self.parts = [part for part in parts if part != WHOLE]
         self.patients = np.unique(store.patient_ids, return_inverse=True)[1]  # (N,)
-        self.train = np.flatnonzero(store.folds <= 8)
-        self.validation = np.flatnonzero(store.folds == 9)
+        (part,) = holdout(store.folds)
+        self.train, self.validation = part.train, part.validation
         self.bounds = shard_bounds(store.shards[self.train])
         if not len(self.validation):
             raise UserError(

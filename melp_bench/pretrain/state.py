@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from melp_bench.errors import UserError
-from melp_bench.home import commit, make_folder
+from melp_bench.home import commit, make_folder, temporary_path
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -39,7 +39,7 @@ def save_state(
             "optimizer": optimizer.state_dict() if optimizer is not None else {},
             "trained": trained or {},
         }
-        partial = folder / f".{name}.writing"
+        partial = temporary_path(folder / f"{name}.pt")
         with partial.open("wb") as file:
             torch.save(state, file)
             file.flush()

@@ -109,18 +109,6 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
     return made
 
 
-def obtain_import(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
-    """Return the checkpoint folder of a published file under `folder`, imported unless an earlier command did.
-
-    Raises:
-        UserError: as for `import_checkpoint`.
-    """
-    path = import_path(where, entry, folder, text)
-    if not is_checkpoint(path):
-        import_checkpoint(where, entry, path, text)
-    return path
-
-
 def import_path(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
     """Return where under `folder` a published file is imported to: named by encoder and the file's SHA-256."""
     published_form(entry)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from melp_bench.components import ECGEncoder
 from melp_bench.errors import UserError
-from melp_bench.home import TEMPORARY, commit, make_folder
+from melp_bench.home import commit, make_folder, temporary_path
 
 INPUT = "signal"
 TRACED, CHECKED = 2, 3  # records
@@ -61,7 +60,7 @@ def export_onnx(encoder: ECGEncoder, file: Path) -> float:
         found = encoder(signal).present()
     names = tuple(name for name in SCALES if name in found)
     make_folder(file.parent)
-    partial = file.with_name(f"{TEMPORARY}{file.name}-{uuid4().hex}")
+    partial = temporary_path(file)
     try:
         _write(Named(encoder, names), signal[:TRACED], names, partial)
         worst = _check(_answers(partial, signal, names), found)

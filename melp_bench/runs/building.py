@@ -20,6 +20,7 @@ from melp_bench.pretrain.views import Views
 from melp_bench.protocol import Pretrain
 from melp_bench.recipe import Part, Recipe, Stage
 from melp_bench.registry import Entry
+from melp_bench.runs.components import build_component
 from melp_bench.store import Store
 
 T = TypeVar("T")
@@ -104,19 +105,8 @@ def num_classes(budget: Pretrain, store: Store) -> int:
 
 
 def _build(entry: Entry[T], part: Part, *given: object) -> T:
-    """Return the component, built from what is `given` and the options of `part`.
-
-    Raises:
-        UserError: an option is unknown, or the component cannot be built with these options.
-    """
-    options = entry.resolve(part.options)
-    try:
-        return entry.build(*given, **options)
-    except UserError:
-        raise
-    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError) as error:  # a stranger's code
-        shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        raise UserError(f"{entry.name!r} cannot be built with {shown}: {type(error).__name__}: {error}") from error
+    """Return the component of a recipe's `part`."""
+    return build_component(entry, part.options, *given)
 
 
 def load_model(folder: Path, catalogue: Catalogue) -> tuple[Model, Manifest]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from melp_bench.checkpoint import Manifest
 from melp_bench.errors import UserError
-from melp_bench.evaluations.subject import TaskData
+from melp_bench.evaluations import TaskRecords
 from melp_bench.home import home
 from melp_bench.leakage import Seen, Watch, refuse_shared_patients, seen_in_pretraining
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.protocol import Protocol
 from melp_bench.runs.plan import Row
 from melp_bench.store import Store, open_store
-from melp_bench.store.layout import FOLDS, read_manifest
+from melp_bench.store.layout import read_manifest
+
+FindTask = Callable[[str], TaskRecords]
 
 
-def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mapping[str, Store]) -> None:
+def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mapping[str, Store], tasks: FindTask) -> None:
     """Check, before any model is pretrained, that no row would score a patient of the pretraining records.
 
     Raises:
@@ -30,11 +31,10 @@ def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mappin
     """
     if protocol.pretrain is None:
         return
-    trained = [row for row in rows if row.method.recipe.stages and "budget" in row.method.identity]
-    for alias in sorted({row.cell.scored_alias for row in trained}):
-        store, whole = stores[alias], protocol.datasets[alias].split != "holdout"
-        tested = np.flatnonzero((store.folds == FOLDS) | whole)
-        refuse_shared_patients(stores[protocol.pretrain.dataset], store, tested)
+    trained = [row for row in rows if row.candidate.recipe.stages and "budget" in row.candidate.identity]
+    for name in sorted({row.planned.scored_task for row in trained}):
+        task = tasks(name)
+        refuse_shared_patients(stores[protocol.pretrain.dataset], stores[task.alias], np.sort(task.positions[task.scored]))
 
 
 @dataclass
@@ -45,7 +45,7 @@ class OverlapCheck:
     listener: Listener
     _seen: dict[tuple[str, str], Seen] = field(default_factory=dict)
 
-    def facts(self, manifest: Manifest, test: Store, task: TaskData) -> dict[str, Any]:
+    def facts(self, manifest: Manifest, test: Store, task: TaskRecords) -> dict[str, Any]:
         """Return the facts of a row whose model is `manifest`'s and whose records are `task`'s, of the store `test`.
 
         `corpus` and `checked` are always there; with `checked`, how many test `records` there are, how many were `found` in
@@ -61,7 +61,7 @@ class OverlapCheck:
         corpus = self._corpus(str(data))
         if corpus is None:
             return {"corpus": None, "checked": False, "reason": "the pretraining corpus is not prepared here"}
-        tested = _positions(test, task)
+        tested = np.sort(task.positions[task.scored])
         refuse_shared_patients(corpus, test, tested)
         seen = self._found(corpus, test)
         if seen.positions is None:
@@ -87,8 +87,3 @@ class OverlapCheck:
                 watch = Watch(fingerprint=lambda done, total: advance(done, total, "fingerprints"))
                 self._seen[pair] = seen_in_pretraining(corpus, test, watch=watch)
         return self._seen[pair]
-
-
-def _positions(store: Store, task: TaskData) -> NDArray[np.int64]:
-    """Return where the records that `task` scores lie in its store, ascending."""
-    return np.flatnonzero(np.isin(store.record_ids, task.record_ids[task.scored()]))

@@ -8,87 +8,113 @@ from pathlib import Path
 from typing import Any
 
 from melp_bench.errors import UserError
-from melp_bench.evaluations.cells import Cell, cells
-from melp_bench.protocol import Protocol, ZeroShot
+from melp_bench.evaluations import ModelTraits
+from melp_bench.plugins import Catalogue
+from melp_bench.protocol import Protocol
 from melp_bench.results import Inputs
-from melp_bench.runs.label_views import Views
-from melp_bench.runs.methods import Method
+from melp_bench.runs.candidates import Candidate
+from melp_bench.runs.components import signal_spec
+from melp_bench.runs.measurements import Planned, measurements
+from melp_bench.runs.published_files import PublishedFiles
+from melp_bench.runs.tasks import task_key
+from melp_bench.runs.versions import ROWS
 from melp_bench.store import Store
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row to be: a method, a cell, and all it depends on."""
+    """One row to be: a candidate, what is measured, all it depends on, and why it does not fit, if it does not."""
 
-    method: Method
-    cell: Cell
+    candidate: Candidate
+    planned: Planned
     inputs: Inputs
+    reason: str | None = None
 
     def path(self, results: Path, protocol: Protocol) -> Path:
         """Return where the row's file is, or will be."""
         return results / protocol.name / f"{self.inputs.key}.json"
 
+    def __str__(self) -> str:
+        return str(self.planned)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All rows of a run."""
+    """All rows of a run, and the data they are measured on."""
 
     protocol: Protocol
     rows: tuple[Row, ...]
     results: Path
+    stores: Mapping[str, Store]
+    files: PublishedFiles
 
     def missing(self) -> list[Row]:
-        """Return the rows that are not there yet."""
-        return [row for row in self.rows if not row.path(self.results, self.protocol).is_file()]
+        """Return the rows that are not there yet, under this protocol or any other."""
+        there = {path.stem for path in self.results.glob("*/*.json")}
+        return [row for row in self.rows if row.inputs.key not in there]
 
 
 def make_plan(
-    protocol: Protocol, methods: Sequence[Method], stores: Mapping[str, Store], results: Path, views: Views | None = None
+    protocol: Protocol,
+    candidates: Sequence[Candidate],
+    catalogue: Catalogue,
+    stores: Mapping[str, Store],
+    results: Path,
+    files: PublishedFiles | None = None,
 ) -> Plan:
-    """Return the plan of `protocol` for `methods`; `views` are the label files of tasks with the published view.
+    """Return the plan of `protocol` for `candidates`; `files` are the label files of tasks with the published split.
 
     Raises:
-        UserError: two methods have one name, so that their rows could not be told apart.
-        UnknownName: a task is not among its dataset's.
+        UserError: two candidates have one name, so that their rows could not be told apart; or options do not fit.
+        UnknownName: a task is not among its dataset's, or there is no such evaluation or metric.
     """
-    labels = [method.label for method in methods]
+    labels = [candidate.label for candidate in candidates]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"models {twice} are given twice; give each once, or name them apart in their recipes")
-    planned = cells(protocol)
-    for cell in planned:
-        for task in cell.tasks:
-            alias, _, name = task.partition("/")
-            stores[alias].task(name)
-    rows = [
-        Row(
-            method,
-            cell,
-            Inputs(
-                protocol=protocol.hash,
-                model=method.identity,
-                evaluation={**cell.key_inputs, "tasks": _task_digests(cell, stores, views or {})},
-                datasets={alias: stores[alias].fingerprint for alias in cell.aliases},
-                task=cell.task,
-            ),
-        )
-        for method in methods
-        for cell in planned
-    ]
-    return Plan(protocol, tuple(rows), results)
+    files, rows = files or {}, list[Row]()
+    asked = [(planned, _data(planned, protocol, stores, files)) for planned in measurements(protocol, catalogue)]
+    for candidate in candidates:
+        model, code, made_by = _model(candidate)
+        unfed = _unfed(candidate, catalogue, stores)
+        for planned, data in asked:
+            inputs = Inputs(
+                model=model,
+                evaluation=planned.key_inputs,
+                task=planned.measurement.task,
+                interval=protocol.interval.model_dump(mode="json"),
+                code={**code, **planned.code},
+                versions={**made_by, **ROWS, f"evaluation {planned.name}": planned.evaluation.version},
+                **data,
+            )
+            unfit = [unfed[alias] for alias in planned.aliases if alias in unfed]
+            reason = planned.evaluation.fits(traits(candidate)) or (unfit[0] if unfit else None)
+            rows.append(Row(candidate, planned, inputs, reason))
+    return Plan(protocol, tuple(rows), results, stores, files)
 
 
-def _task_digests(cell: Cell, stores: Mapping[str, Store], views: Views) -> dict[str, Any]:
-    """Return the digests of the tasks that a cell reads; their prompts count only where they are read.
+def _unfed(candidate: Candidate, catalogue: Catalogue, stores: Mapping[str, Store]) -> dict[str, str]:
+    """Return why the candidate's encoder cannot read a dataset, by alias, of those that it cannot."""
+    part = candidate.recipe.encoder
+    spec = signal_spec(catalogue.ecg_encoders[part.name], part.options)
+    if spec is None:
+        return {}
+    found = {alias: store.refusal(spec) for alias, store in stores.items()}
+    return {alias: reason for alias, reason in found.items() if reason is not None}
 
-    A task with the published view is told by the digests of its label files, which decide its records and labels.
-    """
-    prompts = isinstance(cell.spec, ZeroShot) and cell.spec.prompts == "ours"
-    digests: dict[str, Any] = {}
-    for task in cell.tasks:
-        alias, _, name = task.partition("/")
-        if task in views:
-            digests[task] = {"view": "published", "sha256": views[task].sha256}
-            digests[task] |= {"prompts": stores[alias].task_digest(name, prompts=True)} if prompts else {}
-        else:
-            digests[task] = stores[alias].task_digest(name, prompts=prompts)
-    return digests
+
+def traits(candidate: Candidate) -> ModelTraits:
+    """Return what is known of a candidate's model before it has weights."""
+    return ModelTraits(candidate.label, candidate.recipe.text is not None, "budget" not in candidate.identity)
+
+
+def _model(candidate: Candidate) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
+    """Return what a candidate's weights depend on, the code and the versions of what makes and uses them apart."""
+    identity = dict(candidate.identity)
+    return identity, dict(identity.pop("code", {})), dict(identity.pop("versions", {}))
+
+
+def _data(planned: Planned, protocol: Protocol, stores: Mapping[str, Store], files: PublishedFiles) -> dict[str, Any]:
+    """Return the digests of the tasks that a row reads, and of their records."""
+    prompts = planned.evaluation.reads_prompts
+    tasks = {task: task_key(task, protocol, stores, files, prompts=prompts) for task in planned.measurement.tasks}
+    return {"tasks": tasks, "datasets": {alias: stores[alias].fingerprint for alias in planned.aliases}}

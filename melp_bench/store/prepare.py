@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from melp_bench.canonical import canonical_json
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, make_folder
+from melp_bench.locks import LOCK_FILES, Tell, folder_lock
 from melp_bench.records import Dataset, RecordInfo
-from melp_bench.store.clean import OPTION
+from melp_bench.splits import FOLDS, hash_fold
+from melp_bench.store.exchange import NEXT, clear, finish_exchange, sweep
 from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
 from melp_bench.store.layout import (
-    FOLDS,
     FORMAT,
     Manifest,
     Options,
     Shard,
-    canonical,
-    hash_fold,
     part_path,
     read_manifest,
     store_path,
@@ -32,6 +33,7 @@ from melp_bench.store.workers import written
 if TYPE_CHECKING:
     from melp_bench.store.reader import Store
 
+logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with (records done, records in all) as work proceeds."""
 
@@ -46,14 +48,15 @@ def prepare(
     workers: int = 1,
     progress: Progress | None = None,
     fresh: bool = False,
+    tell: Tell = logger.warning,
 ) -> Store:
     """Return the store of `dataset`, made from the native files in `source` where it is not there yet.
 
     `root` is the store's folder (default: `store_path(name, options)`). A run that was killed goes on where it stopped, and
     what it makes is byte for byte what an undisturbed run makes, with any number of workers. A finished store of the same
-    records is returned as it is; `fresh` makes it again (native files have changed or were added). Metadata is held in
-    memory, about 1 kB per record; signals are not. With `clean` among the options records are filtered by that method, see
-    `clean.METHODS`; it changes the store's name, plan and fingerprint as every option does.
+    records is returned as it is; `fresh` makes it again (native files have changed or were added). A store that is there stays
+    until another one is whole. One process at a time makes a store; a second one waits, tells so, and takes what the first has
+    made. Metadata is held in memory, about 1 kB per record; signals are not.
 
     Raises:
         UserError: the source lacks something, records are not told apart, a patient is in two folds, no record can be used,
@@ -69,20 +72,20 @@ def prepare(
     size = max(16, min(512, -(-len(infos) // 64)))
     plan = _plan(dataset, name, chosen, infos, size)
     folder = make_folder(store_path(name, chosen) if root is None else root)
-    count = -(-len(infos) // size)
-    if fresh or not _continues(folder, plan):
-        _clear(folder)
-        atomic_write(folder / "plan.json", canonical({"plan": plan}))
-    for inner in ("shards", "parts"):
-        make_folder(folder / inner)
-    if _finished(folder) is None:
-        clean = chosen.get(OPTION, "")
-        jobs = [Job(n, infos[n * size : (n + 1) * size], clean) for n in range(count) if not part_path(folder, n).exists()]
-        _run(dataset, source, folder, jobs, len(infos), max(1, workers), progress)
-        _finish(dataset, name, chosen, plan, folder, count)
-    else:
-        _renew_tasks(dataset, folder)
-    _sweep(folder, done=True)
+    with folder_lock(folder, f"preparing {name!r}", tell):
+        finish_exchange(folder)
+        finished = _finished(folder)
+        if fresh or finished is None or finished.plan != plan or _is_begun(folder / NEXT, plan):
+            place = _begin(folder, plan, fresh=fresh)
+            parts = [infos[start : start + size] for start in range(0, len(infos), size)]
+            jobs = [Job(n, part) for n, part in enumerate(parts) if not part_path(place, n).exists()]
+            _run(dataset, source, place, jobs, len(infos), max(1, workers), progress)
+            _finish(dataset, name, chosen, plan, place, len(parts))
+            sweep(place, done=True)
+            finish_exchange(folder)
+        else:
+            _renew_tasks(dataset, folder)
+        sweep(folder, done=True)
     from melp_bench.store.reader import open_store  # needs torch, which nothing before it does
 
     return open_store(folder)
@@ -98,8 +101,8 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
         if info.record_id in seen:
             raise UserError(f"dataset {name!r} lists the record {info.record_id!r} twice; record ids must differ")
         seen.add(info.record_id)
-        if info.fold is not None and info.fold not in range(1, FOLDS + 1):
-            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted 1 to {FOLDS}")
+        if info.fold is not None and info.fold not in FOLDS:
+            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted {FOLDS[0]} to {FOLDS[-1]}")
         patient = info.patient_id or info.record_id
         fold = hash_fold(patient) if info.fold is None else info.fold
         if fold_of.setdefault(patient, fold) != fold:
@@ -108,24 +111,36 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
 
 def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int) -> str:
     """Return the digest of everything that decides the shards, besides the native files."""
-    sha = hashlib.sha256(canonical([FORMAT, name, dataset.version, dict(options), size]))
+    sha = hashlib.sha256(canonical_json([FORMAT, name, dataset.version, dict(options), size]).encode())
     for info in infos:
-        sha.update(canonical({**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}))
+        stated = {**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}
+        sha.update(canonical_json(stated).encode())
     return sha.hexdigest()
 
 
-def _continues(folder: Path, plan: str) -> bool:
-    """Return True if `folder` holds a beginning, or the whole, of the store that is wanted."""
-    finished = _finished(folder)
-    if finished is not None:
-        return finished.plan == plan
-    path = folder / "plan.json"
-    if path.exists():
-        return path.read_bytes() == canonical({"plan": plan})
-    strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith(TEMPORARY) and p.name not in ("shards", "parts"))
-    if strange and not (folder / "store.json").exists():
-        raise UserError(f"{str(folder)!r} holds {strange[0]!r} and no store; give a new or empty folder")
-    return False
+def _begin(folder: Path, plan: str, *, fresh: bool) -> Path:
+    """Return where the store is made, with what an earlier run with this plan has made there.
+
+    It is `folder` itself, or a folder in it where a store is there already, which stays until the new one is whole.
+    """
+    stood = (folder / "store.json").exists()
+    place = make_folder(folder / NEXT) if stood else folder
+    if not stood and not (folder / "plan.json").exists():
+        known = ("shards", "parts", NEXT, *LOCK_FILES)
+        strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith(TEMPORARY) and p.name not in known)
+        if strange:
+            raise UserError(f"{str(folder)!r} holds {strange[0]!r} and no store; give a new or empty folder")
+    if fresh or not _is_begun(place, plan):
+        clear(place)
+        atomic_write(place / "plan.json", canonical_json({"plan": plan}))
+    for inner in ("shards", "parts"):
+        make_folder(place / inner)
+    return place
+
+
+def _is_begun(place: Path, plan: str) -> bool:
+    path = place / "plan.json"
+    return path.is_file() and path.read_text(encoding="utf-8") == canonical_json({"plan": plan})
 
 
 def _finished(folder: Path) -> Manifest | None:
@@ -133,29 +148,6 @@ def _finished(folder: Path) -> Manifest | None:
         return read_manifest(folder)
     except UserError:
         return None
-
-
-def _clear(folder: Path) -> None:
-    """Remove the files of a store, and no others; `store.json` goes first, so that no half is taken for a whole."""
-    for file in ("store.json", "plan.json", "index.parquet", "quarantine.parquet"):
-        (folder / file).unlink(missing_ok=True)
-    for pattern in ("parts/*.json", "shards/*.i16"):
-        for path in folder.glob(pattern):
-            path.unlink()
-    _sweep(folder, done=False)
-
-
-def _sweep(folder: Path, *, done: bool) -> None:
-    """Remove what killed processes left, and with `done` what only a beginning needs."""
-    for pattern in ("", "parts/", "shards/"):
-        for path in folder.glob(f"{pattern}{TEMPORARY}*"):
-            path.unlink(missing_ok=True)
-    if done:
-        for path in folder.glob("parts/*.json"):
-            path.unlink()
-        if (folder / "parts").is_dir():
-            (folder / "parts").rmdir()
-        (folder / "plan.json").unlink(missing_ok=True)
 
 
 def _run(
@@ -179,6 +171,7 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
     reasons = dict(sorted(Counter(row["code"] for row in bad).items()))
     if not rows:
         shown = ", ".join(f"{code} {number}" for code, number in reasons.items())
+        clear(root)  # nothing of it is worth to be gone on with
         raise UserError(f"no record of {name!r} can be used: {shown}; the first: {bad[0]['record_id']!r}, {bad[0]['detail']}")
     write_table(root / "index.parquet", rows, SCHEMA)
     write_table(root / "quarantine.parquet", bad, QUARANTINE)

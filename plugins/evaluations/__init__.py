@@ -1,0 +1,1 @@
+"""Evaluations of this project, each one file; what several share lies beside them."""

@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[2]
 HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
-    "errors canonical home signal features predictions splits results metrics progress leads lead_identity",
-    "components records evaluations masking",
-    "registry schema recipe recipes protocol protocols label_files store fetch leakage ecg_plot",
-    "model embedding checkpoint published pretrain throughput",
+    "errors canonical home signal filtering resampling windows features "
+    "predictions splits results metrics measure progress leads lead_identity",
+    "components records masking",
+    "registry code_digest normalised_source bound_values locks schema recipe recipes protocol protocols label_files store "
+    "fetch leakage ecg_plot",
+    "model embedding evaluations checkpoint published pretrain throughput",
     "hookspecs plugins",
     "runs board testing scaffold",
     "cli",
@@ -26,7 +28,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.spl
 NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "published", "ecg_plot",
-    "store", "leads", "records", "lead_identity", "masking",
+    "store", "leads", "records", "lead_identity", "metrics", "predictions",
+    "evaluations", "splits", "masking",
 }  # fmt: skip
 
 

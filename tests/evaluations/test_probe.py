@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +12,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from melp_bench.evaluations.linear_probe import problems_of
-from melp_bench.evaluations.probe import Problem, fit, standardise
-from melp_bench.evaluations.subject import TaskData
-from melp_bench.protocol import LinearProbe
+from melp_plugins.evaluations.probe import Fitting, Problem, fit, standardise
+from melp_plugins.evaluations.probing import problems_of
 
-Make = Callable[..., TaskData]
+Make = Callable[..., Any]
 
 
-def slow_fit(features: Tensor, labels: np.ndarray, problem: Problem, options: LinearProbe) -> tuple[Tensor, Tensor, int]:
+def slow_fit(features: Tensor, labels: np.ndarray, problem: Problem, options: Fitting) -> tuple[Tensor, Tensor, int]:
     mean, deviation = features[problem.train].mean(0), features[problem.train].std(0, correction=0)
     x, y = (features - mean) / deviation, torch.tensor(labels, dtype=torch.float32)
     layer = nn.Linear(x.shape[1], y.shape[1])
@@ -52,46 +51,50 @@ def slow_fit(features: Tensor, labels: np.ndarray, problem: Problem, options: Li
 @pytest.mark.parametrize("fraction", [0.05, 0.5, 1.0])
 @pytest.mark.parametrize("split", ["holdout", "cross-validate"])
 def test_the_batched_fit_is_the_slow_one(make_task: Make, split: str, fraction: float) -> None:
-    task = make_task(records=240, split=split, signal=0.7)
-    options = LinearProbe(name="linear_probe", tasks=["s/x"], batch_size=16, epochs=12, patience=3)
+    made = make_task(records=240, split=split, signal=0.7)
+    task, embedding = made.task, made.features
+    options = Fitting(batch_size=16, epochs=12, patience=3)
     problems = problems_of(task, fraction, [0, 5])[:6]
-    probes = fit(task.embedding, task.labels, problems, options)
+    probes = fit(embedding, task.labels, problems, options)
     for problem, probe in zip(problems, probes, strict=True):
-        weight, bias, epoch = slow_fit(task.embedding, task.labels, problem, options)
+        weight, bias, epoch = slow_fit(embedding, task.labels, problem, options)
         assert probe.epoch == epoch
         torch.testing.assert_close(probe.weight, weight, atol=2e-4, rtol=1e-3)
         torch.testing.assert_close(probe.bias, bias, atol=2e-4, rtol=1e-3)
 
 
 def test_a_fit_does_not_depend_on_what_is_fitted_beside_it(make_task: Make) -> None:
-    task = make_task(records=240, split="cross-validate")
-    options = LinearProbe(name="linear_probe", tasks=["s/x"], batch_size=32)
+    made = make_task(records=240, split="cross-validate")
+    task, embedding = made.task, made.features
+    options = Fitting(batch_size=32)
     problems = problems_of(task, 0.3, [0, 1])
-    together = fit(task.embedding, task.labels, problems, options)
+    together = fit(embedding, task.labels, problems, options)
     for i in (0, 7, 19):
-        alone = fit(task.embedding, task.labels, [problems[i]], options)[0]
+        alone = fit(embedding, task.labels, [problems[i]], options)[0]
         torch.testing.assert_close(alone.weight, together[i].weight, atol=1e-5, rtol=1e-4)
         assert alone.epoch == together[i].epoch
 
 
 def test_problems_of_unequal_size_are_each_fitted_on_their_own_records(make_task: Make) -> None:
-    task = make_task(records=240)
+    made = make_task(records=240)
+    task, embedding = made.task, made.features
     train, validation = np.arange(160), np.arange(160, 240)
     problems = [Problem(0, 0, train, train[:n], validation) for n in (150, 17, 160, 9)]
-    options = LinearProbe(name="linear_probe", tasks=["s/x"], batch_size=16, epochs=4)
-    for problem, probe in zip(problems, fit(task.embedding, task.labels, problems, options), strict=True):
-        weight, _, _ = slow_fit(task.embedding, task.labels, problem, options)
+    options = Fitting(batch_size=16, epochs=4)
+    for problem, probe in zip(problems, fit(embedding, task.labels, problems, options), strict=True):
+        weight, _, _ = slow_fit(embedding, task.labels, problem, options)
         torch.testing.assert_close(probe.weight, weight, atol=2e-4, rtol=1e-3)
 
 
 def test_the_scale_and_offset_of_features_move_no_logit(make_task: Make) -> None:
-    task = make_task()
-    options = LinearProbe(name="linear_probe", tasks=["s/x"], epochs=5)
+    made = make_task()
+    task, embedding = made.task, made.features
+    options = Fitting(epochs=5)
     problems = problems_of(task, 1.0, [0])
-    one = fit(task.embedding, task.labels, problems, options)[0]
-    moved = task.embedding * torch.logspace(-3, 3, 12)
+    one = fit(embedding, task.labels, problems, options)[0]
+    moved = embedding * torch.logspace(-3, 3, 12)
     two = fit(moved, task.labels, problems, options)[0]
-    np.testing.assert_allclose(one.logits(task.embedding), two.logits(moved), atol=5e-3)
+    np.testing.assert_allclose(one.logits(embedding), two.logits(moved), atol=5e-3)
 
 
 def test_a_channel_that_does_not_vary_is_set_to_zero() -> None:
@@ -104,11 +107,12 @@ def test_a_channel_that_does_not_vary_is_set_to_zero() -> None:
 
 
 def test_without_a_class_to_rank_on_validation_the_loss_chooses(make_task: Make) -> None:
-    task = make_task()
+    made = make_task()
+    task, embedding = made.task, made.features
     labels = task.labels.copy()
-    labels[task.folds == 9] = False
-    options = LinearProbe(name="linear_probe", tasks=["s/x"], epochs=3)
-    probe = fit(task.embedding, labels, problems_of(task, 1.0, [0]), options)[0]
-    logits = torch.tensor(probe.logits(task.embedding[task.folds == 9]))
+    labels[task.parts[0].validation] = False
+    options = Fitting(epochs=3)
+    probe = fit(embedding, labels, problems_of(task, 1.0, [0]), options)[0]
+    logits = torch.tensor(probe.logits(embedding[task.parts[0].validation]))
     loss = nn.functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
     assert probe.quality == pytest.approx(-float(loss), abs=1e-5)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from melp_bench.evaluations.subsets import label_subset, published_subset
+from melp_plugins.evaluations.subsets import label_subset, published_subset
 
 REAL = os.environ.get("MELP_BENCH_REAL_ECG")
 

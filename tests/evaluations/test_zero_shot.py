@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,115 +11,122 @@ import torch
 from torch import Tensor
 
 from melp_bench.errors import NotApplicable, UserError
-from melp_bench.evaluations import zero_shot
-from melp_bench.evaluations.subject import Subject, TaskData
-from melp_bench.protocol import Interval, ZeroShot
+from melp_bench.evaluations import ModelTraits
+from melp_bench.results import Outcome
+from melp_bench.splits import cross_validation
+from melp_plugins.evaluations.zero_shot import ZeroShot, class_directions, prompts_for
 
-QUICK = Interval(resamples=30)
-OURS = ZeroShot(name="zero_shot", tasks=["s/x"])
-Make = Callable[..., TaskData]
-
-
-def reader(vectors: dict[str, list[float]]) -> Subject:
-    def encode(prompts: Sequence[str]) -> Tensor:
-        return torch.tensor([vectors[prompt] for prompt in prompts])
-
-    return Subject("reader", encode)
+Make = Callable[..., Any]
+Score = Callable[..., Outcome]
+Reader = Callable[[Sequence[str]], Tensor]
 
 
-def one_hot_task(make_task: Make) -> tuple[TaskData, Subject]:
+def reader(vectors: dict[str, list[float]]) -> Reader:
+    return lambda prompts: torch.tensor([vectors[prompt] for prompt in prompts])
+
+
+def one_hot_task(make_task: Make) -> tuple[Any, Reader]:
     """Return records on the sum of the directions of their classes and one direction of no class, and prompts on the former."""
-    task = make_task()
+    made = make_task()
     axes = torch.eye(4).tolist()
-    vectors = {text: axes[c] for c, name in enumerate(task.classes) for text in task.prompts[name]}
-    features = torch.tensor(np.c_[task.labels, np.ones(len(task.labels))], dtype=torch.float32)
-    return replace(task, record=features), reader(vectors)
+    vectors = {text: axes[c] for c, name in enumerate(made.task.classes) for text in made.task.prompts[name]}
+    features = torch.tensor(np.c_[made.task.labels, np.ones(len(made.task.labels))], dtype=torch.float32)
+    return made.change(features), reader(vectors)
 
 
-def test_aligned_vectors_score_one(make_task: Make) -> None:
-    task, subject = one_hot_task(make_task)
-    result = zero_shot.run(subject, task, options=OURS, interval=QUICK)
+def test_aligned_vectors_score_one(make_task: Make, score: Score) -> None:
+    made, encode = one_hot_task(make_task)
+    result = score(ZeroShot(), made, encode=encode)
     assert result.scores["auroc"].value == result.scores["auroc"].low == 1.0
     assert result.scores["auprc"].value == pytest.approx(1.0)
 
 
-def test_prompts_of_the_opposite_sense_score_zero(make_task: Make) -> None:
-    task, _ = one_hot_task(make_task)
+def test_prompts_of_the_opposite_sense_score_zero(make_task: Make, score: Score) -> None:
+    made, _ = one_hot_task(make_task)
     axes = (-torch.eye(4)).tolist()
-    subject = reader({text: axes[c] for c, name in enumerate(task.classes) for text in task.prompts[name]})
-    assert zero_shot.run(subject, task, options=OURS, interval=QUICK).scores["auroc"].value == 0.0
+    encode = reader({text: axes[c] for c, name in enumerate(made.task.classes) for text in made.task.prompts[name]})
+    assert score(ZeroShot(), made, encode=encode).scores["auroc"].value == 0.0
 
 
-def test_a_class_points_along_the_mean_of_its_normalised_paraphrases() -> None:
-    subject = reader({"long": [10.0, 0.0], "short": [0.0, 0.1], "other": [3.0, 4.0]})
-    directions = zero_shot.class_directions(subject, ("a", "b"), {"a": ("long", "short"), "b": ("other",)})
+def test_a_class_points_along_the_mean_of_its_normalised_paraphrases(make_task: Make, context_of: Callable[..., Any]) -> None:
+    encode = reader({"long": [10.0, 0.0], "short": [0.0, 0.1], "other": [3.0, 4.0]})
+    context = context_of(make_task(), encode=encode)
+    directions = class_directions(context, ("a", "b"), {"a": ("long", "short"), "b": ("other",)})
     np.testing.assert_allclose(directions, [[0.5**0.5, 0.5**0.5], [0.6, 0.8]], atol=1e-6)
 
 
-def test_only_fold_ten_is_scored_in_a_holdout_and_everything_in_a_cross_validation(make_task: Make) -> None:
-    task, subject = one_hot_task(make_task)
-    assert zero_shot.run(subject, task, options=OURS, interval=QUICK).details["records"] == 40
-    everything = zero_shot.run(subject, replace(task, split="cross-validate"), options=OURS, interval=QUICK)
-    assert everything.details["records"] == 400
+def test_only_the_test_part_is_scored_in_a_holdout_and_everything_in_a_cross_validation(make_task: Make, score: Score) -> None:
+    made, encode = one_hot_task(make_task)
+    assert score(ZeroShot(), made, encode=encode).details["records"] == 40
+    everything = made.change(parts=cross_validation(np.arange(400) // 2 % 10 + 1))
+    assert score(ZeroShot(), everything, encode=encode).details["records"] == 400
 
 
-def test_neither_the_order_of_records_nor_their_length_counts(make_task: Make) -> None:
-    task, _ = one_hot_task(make_task)
+def test_neither_the_order_of_records_nor_their_length_counts(make_task: Make, score: Score) -> None:
+    made, _ = one_hot_task(make_task)
     generator = np.random.default_rng(0)
-    vectors = {text: generator.standard_normal(4).tolist() for texts in task.prompts.values() for text in texts}
-    first = zero_shot.run(reader(vectors), task, options=OURS, interval=QUICK)
+    vectors = {text: generator.standard_normal(4).tolist() for texts in made.task.prompts.values() for text in texts}
+    first = score(ZeroShot(), made, encode=reader(vectors))
     order = generator.permutation(400)
-    shuffled = replace(
-        task,
-        labels=task.labels[order],
-        record_ids=task.record_ids[order],
-        patients=task.patients[order],
-        folds=task.folds[order],
-        embedding=task.embedding[order],
-        record=task.record[order] * 8,
-    )
-    assert zero_shot.run(reader(vectors), shuffled, options=OURS, interval=QUICK) == first
+    shuffled = made.change(made.features[order] * 8, positions=np.argsort(order))
+    assert score(ZeroShot(), shuffled, encode=reader(vectors)) == first
 
 
-def test_a_class_without_a_positive_is_excluded_and_listed_and_a_rare_one_marked(make_task: Make) -> None:
-    task, subject = one_hot_task(make_task)
-    labels = task.labels.copy()
-    labels[:, 0] = False
-    labels[:, 1] = False
-    labels[task.folds == 10, 1] = np.arange(40) < 3
-    result = zero_shot.run(subject, replace(task, labels=labels), options=OURS, interval=QUICK)
+def test_a_class_without_a_positive_is_excluded_and_listed_and_a_rare_one_marked(make_task: Make, score: Score) -> None:
+    made, encode = one_hot_task(make_task)
+    made = made.relabelled(slice(None), slice(0, 2), False).relabelled(made.task.scored, 1, np.arange(40) < 3)
+    result = score(ZeroShot(), made, encode=encode)
     assert result.excluded == ["a"]
     assert result.rare == ["b"]
-    assert [(row.positives, row.auroc is None) for row in result.classes][:2] == [(0, True), (3, False)]
-    scored = [row.auroc.value for row in result.classes if row.auroc is not None]
+    assert [(row.positives, not row.scores) for row in result.classes][:2] == [(0, True), (3, False)]
+    scored = [row.scores["auroc"].value for row in result.classes if row.scores]
     assert result.scores["auroc"].value == pytest.approx(np.mean(scored))
 
 
-def test_what_cannot_be_scored_says_why(make_task: Make, mute: Subject) -> None:
-    task, subject = one_hot_task(make_task)
+def test_what_cannot_be_scored_says_why(make_task: Make, score: Score) -> None:
+    made, encode = one_hot_task(make_task)
+    assert ZeroShot().fits(ModelTraits("mute", reads_text=False)) == "needs a text encoder"
+    assert ZeroShot().fits(ModelTraits("reader", reads_text=True)) is None
     with pytest.raises(NotApplicable, match="needs a text encoder"):
-        zero_shot.run(mute, task, options=OURS, interval=QUICK)
+        score(ZeroShot(), made)
     with pytest.raises(NotApplicable, match="has no prompts"):
-        zero_shot.run(subject, replace(task, prompts={}), options=OURS, interval=QUICK)
+        score(ZeroShot(), made.change(prompts={}), encode=encode)
     with pytest.raises(NotApplicable, match="no class has both"):
-        zero_shot.run(subject, replace(task, labels=np.zeros_like(task.labels)), options=OURS, interval=QUICK)
+        score(ZeroShot(), made.relabelled(slice(None), slice(None), False), encode=encode)
     with pytest.raises(UserError, match=r"no prompt for \['c'\]"):
-        zero_shot.run(subject, replace(task, prompts={"a": ("a",), "b": ("b",)}), options=OURS, interval=QUICK)
-    broken = task.record.clone()
+        score(ZeroShot(), made.change(prompts={"a": ("a",), "b": ("b",)}), encode=encode)
+    broken = made.features.clone()
     broken[399] = torch.nan
-    with pytest.raises(UserError, match="model 'reader' gave record features that are not finite"):
-        zero_shot.run(subject, replace(task, record=broken), options=OURS, interval=QUICK)
+    with pytest.raises(UserError, match="model 'mute' gave record features that are not finite for 1 of 400"):
+        score(ZeroShot(), made.change(broken), encode=encode)
 
 
-def test_a_file_of_prompts_takes_the_place_of_ours(make_task: Make, tmp_path: Path) -> None:
-    task, _ = one_hot_task(make_task)
-    subject = reader(dict(zip("xyz", torch.eye(4).tolist()[:3], strict=True)))
+def test_a_row_is_keyed_by_the_content_of_a_prompt_file_and_not_by_its_place(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    one.write_text('{"a": "x"}')
+    two.write_text('{"a": "x"}')
+
+    def options(prompts: str) -> Any:
+        (row,) = ZeroShot(prompts=prompts).expand(["s/x"])
+        return row.options
+
+    assert options(str(one)) == options(str(two)) != options("ours")
+    two.write_text('{"a": "y"}')
+    assert options(str(two)) != options(str(one))
+    assert ZeroShot().reads_prompts
+    assert not ZeroShot(prompts=str(one)).reads_prompts
+    with pytest.raises(UserError, match="cannot read prompts"):
+        ZeroShot(prompts=str(tmp_path / "none.json"))
+
+
+def test_a_file_of_prompts_takes_the_place_of_ours(make_task: Make, score: Score, tmp_path: Path) -> None:
+    made, _ = one_hot_task(make_task)
+    encode = reader(dict(zip("xyz", torch.eye(4).tolist()[:3], strict=True)))
     flat = {"a": "x", "b": ["y", "y"], "c": "z", "of another task": "w"}
     for content in (flat, {"s/x": {name: flat[name] for name in "abc"}, "s/other": {"q": "w"}}):
         path = tmp_path / "prompts.json"
         path.write_text(json.dumps(content))
-        options = OURS.model_copy(update={"prompts": str(path)})
-        result = zero_shot.run(subject, task, options=options, interval=QUICK)
+        result = score(ZeroShot(prompts=str(path)), made, encode=encode)
         assert result.scores["auroc"].value == 1.0
         assert result.details["prompts_of_other_classes"] == (["of another task"] if content is flat else [])
 
@@ -144,5 +151,5 @@ def test_a_file_of_prompts_that_does_not_fit_is_one_clear_line(
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=reason) as caught:
-        zero_shot.prompts_for(make_task(), str(path))
+        prompts_for(make_task().task, str(path))
     assert "\n" not in str(caught.value)

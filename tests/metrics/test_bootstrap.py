@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from melp_bench.metrics import bootstrap
-from melp_bench.metrics.bootstrap import Bootstrap
+from melp_bench.metrics import Bootstrap, Given
+from melp_bench.metrics import bootstrap as bootstrap_all
+from melp_plugins.metrics.ranking import auprc, auroc
 
 
 def make(seed: int = 0, records: int = 120, classes: int = 3, signal: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -15,6 +18,19 @@ def make(seed: int = 0, records: int = 120, classes: int = 3, signal: float = 1.
     labels[0], labels[1] = True, False
     scores = np.round(generator.standard_normal((records, classes)) + signal * labels, 1)
     return scores, labels, np.array([f"p{i // 2}" for i in range(records)])
+
+
+@dataclass
+class Both:
+    """The two ranking metrics on the same resamples."""
+
+    auroc: Bootstrap
+    auprc: Bootstrap
+
+
+def bootstrap(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray, **options: float) -> Both:
+    stack = scores[None] if scores.ndim == 2 else scores
+    return Both(*bootstrap_all([Given(metric(), stack, labels) for metric in (auroc, auprc)], patients, **options))  # type: ignore[arg-type]
 
 
 def slow(
@@ -40,9 +56,9 @@ def test_every_resample_is_that_of_scikit_learn_on_the_drawn_patients_records() 
     labels[[4, 5], 2] = True  # both of one patient: about a third of the resamples lose the class
     fast = bootstrap(scores, labels, patients, resamples=60, seed=3)
     area, precision = slow(scores, labels, patients, 60, 3)
-    np.testing.assert_allclose(fast.resampled_auroc, area, atol=1e-12)
-    np.testing.assert_allclose(fast.resampled_auprc, precision, atol=1e-12)
-    assert fast.lost == int(np.isnan(area).any(axis=1).sum()) > 5
+    np.testing.assert_allclose(fast.auroc.resampled, area, atol=1e-12)
+    np.testing.assert_allclose(fast.auprc.resampled, precision, atol=1e-12)
+    assert fast.auroc.lost == int(np.isnan(area).any(axis=1).sum()) > 5
 
 
 def test_the_macro_mean_of_a_resample_is_over_the_classes_that_remain_in_it() -> None:
@@ -51,12 +67,12 @@ def test_the_macro_mean_of_a_resample_is_over_the_classes_that_remain_in_it() ->
     labels[4, 2] = True
     result = bootstrap(scores, labels, patients, resamples=50)
     area, _ = slow(scores, labels, patients, 50, 0)
-    np.testing.assert_allclose(result.resampled_macro("auroc"), np.nanmean(area, axis=1), atol=1e-12)
-    value, low, high = result.macro("auroc")
+    np.testing.assert_allclose(result.auroc.resampled_macro(), np.nanmean(area, axis=1), atol=1e-12)
+    value, low, high = result.auroc.macro()
     assert value == pytest.approx(roc_auc_score(labels, scores, average="macro"), abs=1e-12)
     assert (low, high) == pytest.approx(np.quantile(np.nanmean(area, axis=1), [0.025, 0.975]))
     kept = area[~np.isnan(area[:, 2]), 2]
-    assert result.of_class("auroc", 2)[1:] == pytest.approx(np.quantile(kept, [0.025, 0.975]))
+    assert result.auroc.of_class(2)[1:] == pytest.approx(np.quantile(kept, [0.025, 0.975]))
 
 
 def test_a_class_that_cannot_be_scored_is_in_no_mean() -> None:
@@ -64,17 +80,17 @@ def test_a_class_that_cannot_be_scored_is_in_no_mean() -> None:
     labels[:, 1] = False
     result = bootstrap(scores, labels, patients, resamples=40)
     without = bootstrap(scores[:, [0, 2]], labels[:, [0, 2]], patients, resamples=40)
-    assert result.scorable.tolist() == [True, False, True]
-    assert result.macro("auroc") == without.macro("auroc")
-    assert result.macro("auprc") == without.macro("auprc")
-    assert result.lost == without.lost == 0
+    assert result.auroc.scorable.tolist() == [True, False, True]
+    assert result.auroc.macro() == without.auroc.macro()
+    assert result.auprc.macro() == without.auprc.macro()
+    assert result.auroc.lost == without.auroc.lost == 0
 
 
 def test_the_size_of_blocks_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, labels, patients = make()
     whole = bootstrap(scores, labels, patients, resamples=50)
-    monkeypatch.setitem(bootstrap.__globals__, "CHUNK", 7 * len(labels))
-    np.testing.assert_array_equal(bootstrap(scores, labels, patients, resamples=50).resampled_auroc, whole.resampled_auroc)
+    monkeypatch.setitem(bootstrap_all.__globals__, "CHUNK", 7 * len(labels))
+    np.testing.assert_array_equal(bootstrap(scores, labels, patients, resamples=50).auroc.resampled, whole.auroc.resampled)
 
 
 def test_the_order_of_records_moves_nothing() -> None:
@@ -82,15 +98,15 @@ def test_the_order_of_records_moves_nothing() -> None:
     order = np.random.default_rng(1).permutation(len(labels))
     one = bootstrap(scores, labels, patients, resamples=50)
     two = bootstrap(scores[order], labels[order], patients[order], resamples=50)
-    np.testing.assert_allclose(one.resampled_auroc, two.resampled_auroc, atol=1e-14)
-    np.testing.assert_allclose(one.resampled_auprc, two.resampled_auprc, atol=1e-14)
+    np.testing.assert_allclose(one.auroc.resampled, two.auroc.resampled, atol=1e-14)
+    np.testing.assert_allclose(one.auprc.resampled, two.auprc.resampled, atol=1e-14)
 
 
 def test_repeating_a_patients_records_teaches_nothing() -> None:
     scores, labels, patients = make()
     one = bootstrap(scores, labels, patients, resamples=50)
     twice = bootstrap(*(np.concatenate([x, x]) for x in (scores, labels, patients)), resamples=50)
-    assert twice.macro("auroc") == pytest.approx(one.macro("auroc"), abs=1e-12)
+    assert twice.auroc.macro() == pytest.approx(one.auroc.macro(), abs=1e-12)
 
 
 def test_seeds_are_averaged_resample_by_resample() -> None:
@@ -98,26 +114,26 @@ def test_seeds_are_averaged_resample_by_resample() -> None:
     other = make(9)[0] + labels
     both = bootstrap(np.stack([scores, other]), labels, patients, resamples=30)
     one, two = (bootstrap(s, labels, patients, resamples=30) for s in (scores, other))
-    np.testing.assert_allclose(both.resampled_auprc, (one.resampled_auprc + two.resampled_auprc) / 2, atol=1e-14)
-    assert both.seed_auroc == pytest.approx([one.macro("auroc")[0], two.macro("auroc")[0]])
-    assert both.macro("auroc")[0] == pytest.approx(both.seed_auroc.mean())
+    np.testing.assert_allclose(both.auprc.resampled, (one.auprc.resampled + two.auprc.resampled) / 2, atol=1e-14)
+    assert both.auroc.seed_macro == pytest.approx([one.auroc.macro()[0], two.auroc.macro()[0]])
+    assert both.auroc.macro()[0] == pytest.approx(both.auroc.seed_macro.mean())
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     covered = 0
     for seed in range(120):
         scores, labels, patients = make(seed, records=100, classes=1, signal=0.0)  # the true AUROC is 0.5
-        _, low, high = bootstrap(scores, labels, patients, resamples=200, seed=seed).macro("auroc")
+        _, low, high = bootstrap(scores, labels, patients, resamples=200, seed=seed).auroc.macro()
         covered += low <= 0.5 <= high
     assert 0.87 * 120 <= covered <= 0.995 * 120
 
 
 def test_one_patient_gives_an_interval_of_no_width_and_unknown_classes_the_widest() -> None:
     scores, labels, _ = make()
-    value, low, high = bootstrap(scores, labels, np.full(len(labels), "p"), resamples=10).macro("auroc")
+    value, low, high = bootstrap(scores, labels, np.full(len(labels), "p"), resamples=10).auroc.macro()
     assert value == low == high
-    nowhere = Bootstrap(np.ones(1), np.ones(1), np.ones(1), np.full((5, 1), np.nan), np.full((5, 1), np.nan), 0.95)
-    assert nowhere.of_class("auroc", 0) == (1.0, 0.0, 1.0)
+    nowhere = Bootstrap(auroc(), np.ones((1, 1)), np.full((5, 1), np.nan), 0.95)
+    assert nowhere.of_class(0) == (1.0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -137,4 +153,4 @@ def test_a_thousand_resamples_of_a_large_task_are_quick(benchmark: BenchmarkFixt
     scores = generator.standard_normal((2158, 23)) + labels
     patients = generator.integers(0, 1900, 2158).astype(str)
     result = benchmark(bootstrap, scores, labels, patients, resamples=1000)
-    assert result.resampled_auroc.shape == (1000, 23)
+    assert result.auroc.resampled.shape == (1000, 23)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from melp_bench.metrics import bootstrap, difference_of, paired_difference
+from melp_bench.metrics import Given, bootstrap, difference_of, paired_difference
+from melp_plugins.metrics.ranking import auprc, auroc
 
 
 def make(seed: int = 0, records: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -14,7 +15,7 @@ def make(seed: int = 0, records: int = 400) -> tuple[np.ndarray, np.ndarray, np.
 
 def test_a_model_does_not_differ_from_itself() -> None:
     scores, labels, patients = make()
-    same = paired_difference(scores, np.exp(scores), labels, patients, resamples=50)
+    same = paired_difference(scores, np.exp(scores), labels, patients, metric=auroc(), resamples=50)
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
     assert not same.separable
 
@@ -22,17 +23,17 @@ def test_a_model_does_not_differ_from_itself() -> None:
 def test_swapping_the_models_turns_the_sign() -> None:
     scores, labels, patients = make()
     other = scores + np.random.default_rng(1).standard_normal(scores.shape)
-    one = paired_difference(scores, other, labels, patients, metric="auprc", resamples=80)
-    two = paired_difference(other, scores, labels, patients, metric="auprc", resamples=80)
+    one = paired_difference(scores, other, labels, patients, metric=auprc(), resamples=80)
+    two = paired_difference(other, scores, labels, patients, metric=auprc(), resamples=80)
     assert (one.value, one.low, one.high) == pytest.approx((-two.value, -two.high, -two.low), abs=1e-12)
 
 
 def test_pairing_separates_models_whose_intervals_overlap() -> None:
     scores, labels, patients = make()
     worse = scores + 0.35 * np.random.default_rng(1).standard_normal(scores.shape)
-    one, two = (bootstrap(s, labels, patients).macro("auroc") for s in (scores, worse))
+    one, two = (result.macro() for result in bootstrap([Given(auroc(), s[None], labels) for s in (scores, worse)], patients))
     assert two[2] > one[1]  # the intervals overlap
-    assert paired_difference(scores, worse, labels, patients).separable
+    assert paired_difference(scores, worse, labels, patients, metric=auroc()).separable
 
 
 def test_models_that_differ_by_chance_alone_are_rarely_called_different() -> None:
@@ -40,7 +41,9 @@ def test_models_that_differ_by_chance_alone_are_rarely_called_different() -> Non
     for seed in range(60):
         scores, labels, patients = make(seed, records=150)
         noise = np.random.default_rng(1000 + seed).standard_normal((2, *scores.shape))
-        called += paired_difference(scores + noise[0], scores + noise[1], labels, patients, resamples=150).separable
+        called += paired_difference(
+            scores + noise[0], scores + noise[1], labels, patients, metric=auroc(), resamples=150
+        ).separable
     assert called <= 9  # 3 expected; more than 9 has a chance below 0.002
 
 
@@ -49,4 +52,4 @@ def test_unequal_resamples_and_labels_without_both_answers_are_refused() -> None
     with pytest.raises(ValueError, match="cannot be paired"):
         difference_of(0.0, np.zeros(3), np.zeros(4), 0.95)
     with pytest.raises(ValueError, match="nothing to compare"):
-        paired_difference(scores, scores, np.zeros_like(labels), patients, resamples=5)
+        paired_difference(scores, scores, np.zeros_like(labels), patients, metric=auroc(), resamples=5)

@@ -21,7 +21,7 @@ from melp_bench.progress import Silence, StepValues
 from melp_bench.protocol import Pretrain
 from melp_bench.recipe import Recipe
 from melp_bench.runs.building import check_recipe, load_model
-from melp_bench.runs.methods import Method
+from melp_bench.runs.candidates import Candidate
 from melp_bench.runs.resolution import resolve
 from melp_bench.runs.starts import digests_of_starts
 from melp_bench.runs.training import LOG, STATE, has_begun, make_fabric, obtain
@@ -66,7 +66,7 @@ def train(
         if values.part == "train" and (values.stage, values.step) == die_at:
             raise Killed
 
-    method = Method(wanted.name, wanted, {"recipe": digest(wanted.model_dump(mode="json"))}, folder)
+    method = Candidate(wanted.name, wanted, {"recipe": digest(wanted.model_dump(mode="json"))}, folder)
     obtain(method, CATALOGUE, BUDGET, store, make_fabric("cpu", "32"), Silence(), on_step=[die])
     return load_file(folder / "model.safetensors"), read_manifest(folder)
 
@@ -129,7 +129,7 @@ def test_a_run_that_is_killed_in_any_stage_ends_in_the_same_bits(
 
 def test_a_run_has_begun_once_something_of_it_is_kept(store: Store, tmp_path: Path) -> None:
     wanted = recipe(RECORDS, WORDS, ALIGN)
-    method = Method("small", wanted, {}, tmp_path)
+    method = Candidate("small", wanted, {}, tmp_path)
     assert not has_begun(method)
     with pytest.raises(Killed):
         train(wanted, store, tmp_path, die_at=("words", 1))
@@ -249,7 +249,7 @@ def test_an_encoder_goes_on_from_a_published_file(store: Store, tmp_path: Path) 
     stage = ALIGN | {"share": 1.0, "start": {"encoder": source}, "freeze": ["encoder"]}
     wanted = recipe(stage, encoder={"name": "merl-vit-tiny-encoder"})
     check_recipe(wanted, CATALOGUE, classes=0)
-    method = Method(wanted.name, wanted, {}, tmp_path / "c")
+    method = Candidate(wanted.name, wanted, {}, tmp_path / "c")
     budget = BUDGET.model_copy(update={"steps": 2})
     obtain(method, CATALOGUE, budget, store, make_fabric("cpu", "32"), Silence())
     weights, manifest = load_file(tmp_path / "c" / "model.safetensors"), read_manifest(tmp_path / "c")
