@@ -107,7 +107,8 @@ def _under_masks(subject: ObjectiveSubject) -> str:
 
 def _true_pairs(subject: ObjectiveSubject) -> str:
     """Compare true pairs with pairs rotated by one, after the objective's own layers were fitted to the true ones."""
-    partners = [name for name, kind in subject.kinds().items() if kind in ("features", "labels")]
+    paired = ("features", "labels", "signal")
+    partners = [name for name, kind in subject.kinds().items() if kind in paired and name != "signal"]
     if len(partners) < 2:
         raise NotApplicable("it reads no pairs")
     true = {n: v if not isinstance(v, Features) else _detached(v) for n, v in subject.inputs().items()}

@@ -14,8 +14,8 @@ import melp_bench as mb
 from melp_bench.masking import in_rows
 from melp_bench.published.fitting import Layout, fit, publish
 from melp_plugins.ecg import melp, merl, ptbxl_reference, st_mem
-from melp_plugins.ecg.merl_layers import AttentionPool
 from melp_plugins.ecg.timm_image import HOP, WINDOW, TimmImage, bands, spectrogram
+from melp_plugins.layers import AttentionPool
 from melp_plugins.objectives.st_mem import MaskedLeads
 
 SIZES = mb.Sizes(shared=256, embedding=384, ecg_tokens=384)
