@@ -6,12 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from melp_bench.components import ECGEncoder, Heads, Objective, Sizes, TextBatch, TextEncoder, TextSource, View, Widths
+    from melp_bench.components import (
+        ECGEncoder,
+        GuessesWords,
+        Heads,
+        Objective,
+        PretrainingModel,
+        Sizes,
+        TextBatch,
+        TextEncoder,
+        TextSource,
+        View,
+        Widths,
+    )
     from melp_bench.errors import NotApplicable, UnknownName, UserError
     from melp_bench.evaluations import Context, Evaluation, Measurement, ModelTraits, TaskRecords
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
     from melp_bench.leads import LEADS
+    from melp_bench.masking import MaskedEncoding
     from melp_bench.metrics import Metric
     from melp_bench.predictions import Predictions
     from melp_bench.published.family import Family
@@ -23,12 +36,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "published.family": "Family",
-    "components": "ECGEncoder Heads Objective Sizes TextBatch TextEncoder TextSource View Widths",
+    "components": "ECGEncoder GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Context Evaluation Measurement ModelTraits TaskRecords",
     "features": "Features",
     "hookspecs": "hookimpl",
     "leads": "LEADS",
+    "masking": "MaskedEncoding",
     "metrics": "Metric",
     "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
@@ -48,13 +62,16 @@ __all__ = [
     "Evaluation",
     "Family",
     "Features",
+    "GuessesWords",
     "Heads",
+    "MaskedEncoding",
     "Measurement",
     "Metric",
     "ModelTraits",
     "NotApplicable",
     "Objective",
     "Predictions",
+    "PretrainingModel",
     "RecordInfo",
     "Scaling",
     "Signal",

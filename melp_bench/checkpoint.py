@@ -101,16 +101,25 @@ def load_weights(folder: Path, manifest: Manifest, module: nn.Module) -> None:
     Raises:
         UserError: the file is missing, damaged or of another model; nothing is loaded then.
     """
-    path = _check_digest(folder, manifest)
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{str(path)!r} is not a safetensors file: {error}; {AGAIN}") from error
+    weights, path = load_tensors(folder, manifest), folder / WEIGHTS
     wanted = module.state_dict()
     odd = sorted(set(weights) ^ set(wanted)) or [n for n in wanted if wanted[n].shape != weights[n].shape]
     if odd:
         raise UserError(f"{str(path)!r} does not fit the model of its recipe, first at {odd[0]!r}; was the plugin changed?")
     module.load_state_dict(weights, strict=True)
+
+
+def load_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint by name, after checking that they are the ones the manifest was written with.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = _check_digest(folder, manifest)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{str(path)!r} is not a safetensors file: {error}; {AGAIN}") from error
 
 
 def _check_digest(folder: Path, manifest: Manifest) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ __all__ = [
     "Dataset",
     "Download",
     "ECGEncoder",
+    "GuessesWords",
     "Heads",
     "Objective",
+    "PretrainingModel",
     "RecordInfo",
     "Signal",
     "Sizes",
@@ -125,6 +127,28 @@ class TextEncoder(nn.Module, ABC):
         return {}
 
 
+@runtime_checkable
+class GuessesWords(Protocol):
+    """What a text encoder offers beside the rest if it can learn by guessing hidden words."""
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id that hides a word; None where the vocabulary has none."""
+
+    def both_ways(self, batch: TextBatch) -> Tensor:
+        """Return states of the tokens (B, N, D) that see what is before and what is after them, whatever `causal` says."""
+
+    def word_table(self) -> Tensor:
+        """Return the embedding of every id, (V, D), with its gradient: what the states are compared with."""
+
+    def guessing_head(self) -> Mapping[str, Tensor]:
+        """Return what published weights hold of a head that guesses words; nothing where there is none.
+
+        By name: `transform.0.weight`, `transform.0.bias` (a linear map), `transform.2.weight`, `transform.2.bias` (a layer
+        norm) and `bias` (V,).
+        """
+
+
 @dataclass(frozen=True)
 class Widths:
     """What heads are built from: the widths of what encoders offer of their own."""
@@ -133,6 +157,7 @@ class Widths:
     ecg_tokens: int
     ecg_segments: int = 0  # 0 where the encoder offers none
     ecg_projected: bool = False  # its record and segments are in the shared space already
+    ecg_positions: int = 0  # how many tokens a record has; 0 where the encoder offers none
     text: int = 0  # 0 without a text encoder
     text_projected: bool = False
 
@@ -142,9 +167,11 @@ class Heads(nn.Module, ABC):
 
     Attributes:
         width: channels of the shared space.
+        ecg_tokens: channels of the records' tokens after the heads; 0 where heads leave them as they are.
     """
 
     width: int
+    ecg_tokens: int = 0
 
     @abstractmethod
     def ecg(self, features: Features) -> Features:
@@ -183,21 +210,71 @@ class Sizes:
     causal_text: bool = True  # False if words' states see the words after them, which captioning would learn to copy
 
 
+class PretrainingModel(Protocol):
+    """What an objective can read of the model before training begins: `Model` is one."""
+
+    encoder: ECGEncoder
+    text_encoder: TextEncoder | None
+
+    def ecg(self, signal: Tensor) -> Features:
+        """Return features of `signal` (B, L, T), in the shared space."""
+
+    def text(self, batch: TextBatch) -> Features:
+        """Return features of reports, in the shared space."""
+
+
 class Objective(nn.Module, ABC):
     """One scalar, mean over the batch it is given; built as `build(sizes, **options)`.
 
     `forward` names what it needs by the names of its parameters, out of:
 
     - `ecg`: Features of the records, in the shared space; `text`: Features of their reports;
-    - `view1`, `view2`: Features of two augmentations of the records; `half1`, `half2`: of their two halves;
-    - `labels`: (B, C) float, 0 or 1;
-    - `signal`: the conformed records (B, L, T), and `encoder`: the bare ECG encoder, for masked modelling.
+    - every name in `views()`: Features of that view of the records; with `_signal` after it, the view itself (B, L, T);
+    - `labels`: (B, C) float, 0 or 1; `patients`: (B,) long, equal for the records of one person;
+    - `signal`: the conformed records (B, L, T), and `encoder`: the bare ECG encoder, for masked modelling;
+    - `reports`: the tokenised reports, a TextBatch, and `text_encoder`: the bare text encoder, for guessing hidden words;
+    - `progress`: float, the share of the steps that are done;
+    - whatever its `local` returns.
 
-    It never asks for its rank: with `needs_global_batch` the loop hands it the features of all ranks. A mean over
-    something other than records (words, say) is returned with its count: `(mean, count)`.
+    It never asks for its rank: with `needs_global_batch` the loop hands `forward` the tensors and features of all ranks.
+    `local`, where an objective declares one, comes before: it names what it needs in the same way, sees the records of its
+    own rank, and returns by name what `forward` may then name. What is costly per record (a target's features) belongs
+    there, and what compares records in `forward`. A mean over something other than records (words, say) is returned with
+    its count: `(mean, count)`.
+
+    All that must survive a kill (a target, a queue, a count) is a parameter or a buffer; a target's parameters do not require
+    a gradient, and are then not in the optimiser.
+
+    Attributes:
+        scale: "token", "beat", "rhythm" or "signal".
+        needs_global_batch: whether `forward` is given the records of all ranks.
+        keep: the weights that training leaves: those of the "lowest" validation loss, or the "last", where that loss does
+            not tell how good an encoder is.
     """
 
-    scale: ClassVar[str]  # token | beat | rhythm | signal
+    scale: ClassVar[str]
     needs_global_batch: ClassVar[bool] = False
+    keep: ClassVar[Literal["lowest", "last"]] = "lowest"
 
-    # `forward` is declared by each objective with the parameters it needs.
+    # `forward`, and `local` if any, are declared by each objective with the parameters it needs.
+
+    def views(self) -> Mapping[str, Sequence[View]]:
+        """Return how each view that it names is made: one after the other; a recipe may name others from the registry."""
+        return {}
+
+    def fits(self, encoder: ECGEncoder) -> str | None:
+        """Return why it cannot train this encoder ("needs an encoder with masked encoding"), or None."""
+        return None
+
+    def attach(self, model: PretrainingModel) -> None:
+        """Build what depends on the model, with its weights as training begins: called once, before the optimiser is built.
+
+        Copy what is to be kept (`copy.deepcopy`): a module of the model that is held here would be in the state twice.
+        """
+
+    def after_step(self, progress: float) -> None:
+        """Follow the model, after each step of the optimiser; `progress` is the share of the steps done, the last is 1."""
+
+    def exported(self) -> nn.Module | None:
+        """Return the module whose weights are kept in place of the encoder's (a teacher); None to keep the encoder."""
+        return None

@@ -1,80 +1,59 @@
-"""An ECG encoder and a text encoder, with one head per scale beside each, into a space that both share.
+"""An ECG encoder, a text encoder and the heads beside them, as one module: what is trained, kept, embedded and scored.
 
-Heads, as MELP (Wang et al. 2025) has them: a linear map for segments and for sentences, a two-layer perceptron for whole reports.
-A record's vector is the mean of its projected segments where the encoder offers segments of its own (MELP), and a linear map of the
-encoder's record where it does not. An encoder that is already `projected` gets no head.
-
-Shapes: B records or reports, L leads, T samples, Q segments or sentences, N tokens, D shared channels, P probe channels.
+Shapes: B records or reports, L leads, T samples, P probe channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from melp_bench.components import ECGEncoder, Sizes, TextBatch, TextEncoder
+from melp_bench.components import ECGEncoder, Heads, Sizes, TextBatch, TextEncoder, Widths
 from melp_bench.errors import UserError
 from melp_bench.features import Features
-from melp_bench.layers import QueryPool, masked_mean
+
+PARTS = {"encoder": "encoder", "text": "text_encoder", "heads": "heads"}
+"""The parts of a model as a recipe names them, and the modules that they are."""
 
 VERSION = 1
 """Raise with any change that can move what heads make of features."""
 
 
 class Model(nn.Module):
-    """Encoders and heads. Segments of an encoder without segments come from `segment_queries` learned queries over its tokens.
-
-    With `segment_queries=0` such an encoder stays without segments, which spares parameters that no objective would train.
+    """Encoders and heads; without heads features are as the encoders make them.
 
     Raises:
-        UserError: the encoder's features are not as wide as it says, or projected encoders disagree on the shared width.
+        UserError: without heads, records and reports would live in spaces of different width.
     """
 
-    def __init__(
-        self, encoder: ECGEncoder, text_encoder: TextEncoder | None = None, *, shared: int = 128, segment_queries: int = 12
-    ) -> None:
+    def __init__(self, encoder: ECGEncoder, text_encoder: TextEncoder | None = None, heads: Heads | None = None) -> None:
         super().__init__()
-        _check_shared(encoder, text_encoder, shared)
-        self.encoder, self.text_encoder, self.shared = encoder, text_encoder, shared
-        own_segments = _offers_segments(encoder)
-        width = encoder.record_width
-        self.record_head: nn.Module = (
-            nn.Identity() if encoder.projected or own_segments else nn.Linear(width, shared, bias=False)
-        )
-        self.segment_pool: QueryPool | None = None
-        self.segment_head: nn.Module = nn.Identity()
-        if own_segments and not encoder.projected:
-            self.segment_head = nn.Linear(width, shared, bias=False)
-        elif not own_segments and segment_queries:
-            heads = next(h for h in (8, 4, 2, 1) if shared % h == 0)
-            self.segment_pool = QueryPool(queries=segment_queries, width=shared, context=encoder.width, heads=heads)
-            self.segment_head = nn.Linear(shared, shared, bias=False)
-        self.record_is_mean_of_segments = own_segments and not encoder.projected
-        self.report_head: nn.Module = nn.Identity()
-        self.sentence_head: nn.Module = nn.Identity()
-        if text_encoder is not None and not text_encoder.projected:
-            self.report_head = nn.Sequential(nn.Linear(text_encoder.width, shared), nn.GELU(), nn.Linear(shared, shared))
-            self.sentence_head = nn.Linear(text_encoder.width, shared)
+        self.encoder, self.text_encoder, self.heads = encoder, text_encoder, heads
+        self._frozen: tuple[str, ...] = ()
+        if heads is None and text_encoder is not None and text_encoder.width != encoder.record_width:
+            raise UserError(
+                f"records have {encoder.record_width} channels and reports {text_encoder.width}, and no [heads] bring them "
+                "together; name heads in the recipe, such as 'melp'"
+            )
+
+    @property
+    def shared(self) -> int:
+        """Channels of records and reports after the heads."""
+        return self.encoder.record_width if self.heads is None else self.heads.width
 
     def forward(self, signal: Tensor, batch: TextBatch | None = None) -> tuple[Features, Features | None]:
         """Return the features of records, and of their reports where these are given."""
         return self.ecg(signal), None if batch is None else self.text(batch)
 
     def ecg(self, signal: Tensor) -> Features:
-        """Return features of `signal` (B, L, T): record and segments in the shared space, tokens and embedding as they are."""
+        """Return features of `signal` (B, L, T), in the shared space where there are heads."""
         features: Features = self.encoder(signal)
-        segments = features.segments
-        if segments is None and self.segment_pool is not None and features.tokens is not None:
-            segments = self.segment_pool(features.tokens, features.tokens_mask)
-        if segments is None:
-            return features.apply({"record": self.record_head(features.record)})
-        segments = self.segment_head(segments)  # (B, Q, D)
-        mean = self.record_is_mean_of_segments
-        record = masked_mean(segments, features.segments_mask) if mean else self.record_head(features.record)
-        return features.apply({"record": record, "segments": segments})
+        return features if self.heads is None else self.heads.ecg(features)
 
     def text(self, batch: TextBatch) -> Features:
-        """Return features of reports: record and sentences in the shared space, words as they are.
+        """Return features of reports, in the shared space where there are heads.
 
         Raises:
             UserError: the model has no text encoder.
@@ -82,10 +61,7 @@ class Model(nn.Module):
         if self.text_encoder is None:
             raise UserError("the model has no text encoder; name one in the recipe to use reports")
         features: Features = self.text_encoder(batch)
-        change = {"record": self.report_head(features.record)}
-        if features.segments is not None:
-            change["segments"] = self.sentence_head(features.segments)
-        return features.apply(change)
+        return features if self.heads is None else self.heads.text(features)
 
     def embed(self, signal: Tensor) -> Tensor:
         """Return what probes read, (B, P), for `signal` (B, L, T)."""
@@ -98,7 +74,7 @@ class Model(nn.Module):
         return Sizes(
             shared=self.shared,
             embedding=self.encoder.embedding_width,
-            ecg_tokens=self.encoder.width,
+            ecg_tokens=(self.heads.ecg_tokens if self.heads is not None else 0) or self.encoder.width,
             text_tokens=0 if text is None else text.width,
             vocab=0 if text is None else text.vocab_size,
             pad_id=0 if text is None else text.pad_id,
@@ -106,21 +82,61 @@ class Model(nn.Module):
             causal_text=text is None or text.causal,
         )
 
+    # --------------------------------------------------------------------------------------------------------- freezing
 
-def _check_shared(encoder: ECGEncoder, text_encoder: TextEncoder | None, shared: int) -> None:
-    """Check that what is already projected lives in a space of the width that is shared."""
-    given = [("ECG", encoder.record_width)] if encoder.projected else []
-    if text_encoder is not None and text_encoder.projected:
-        given.append(("text", text_encoder.width))
-    for kind, width in given:
-        if width != shared:
-            raise UserError(
-                f"the {kind} encoder is already projected to {width} channels, and shared is {shared}; set shared={width}"
-            )
+    def freeze(self, names: Sequence[str]) -> Callable[[], None]:
+        """Take parameters out of training, and return what gives them back.
+
+        `names` are parts (encoder, text, heads), or prefixes of their parameters' names such as `encoder.layers.0`. What is
+        frozen stays in `eval()`, too: its batch statistics do not move and nothing of it is dropped.
+
+        Raises:
+            UserError: a name fits no parameter.
+        """
+        prefixes = tuple(module_prefix(name) for name in names)
+        for name, prefix in zip(names, prefixes, strict=True):
+            if not any(_below(parameter, prefix) for parameter, _ in self.named_parameters()):
+                raise UserError(f"freeze names {name!r}, and the model has no parameter of that name or below it")
+        chosen = [p for n, p in self.named_parameters() if any(_below(n, prefix) for prefix in prefixes)]
+        before = [(parameter, parameter.requires_grad) for parameter in chosen]
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+        self._frozen = prefixes
+        self.train(self.training)
+
+        def give_back() -> None:
+            self._frozen = ()
+            for parameter, trained in before:
+                parameter.requires_grad_(trained)
+            self.train(self.training)
+
+        return give_back
+
+    def train(self, mode: bool = True) -> Model:
+        """Set the mode of everything but what is frozen."""
+        super().train(mode)
+        for name, module in self.named_modules() if mode else ():
+            if any(_below(name, prefix) for prefix in self._frozen):
+                module.eval()
+        return self
 
 
-def _offers_segments(encoder: ECGEncoder) -> bool:
-    """Return whether the encoder makes segments, read off one silent record, with its widths checked by the way."""
+def module_prefix(name: str) -> str:
+    """Return the module's name for a part or parameter as a recipe writes it: `text.body` is `text_encoder.body`."""
+    part, dot, rest = name.partition(".")
+    return PARTS.get(part, part) + dot + rest
+
+
+def _below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def widths_of(encoder: ECGEncoder, text_encoder: TextEncoder | None = None) -> Widths:
+    """Return what heads are built from, read off one silent record, with the encoder's stated widths checked by the way.
+
+    Raises:
+        UserError: the encoder's features are not as wide as it says.
+    """
     spec, training = encoder.spec, encoder.training
     like = next(encoder.parameters(), torch.empty(0))
     encoder.eval()
@@ -133,4 +149,12 @@ def _offers_segments(encoder: ECGEncoder) -> bool:
         if name in said and tensor.shape[-1] != said[name]:
             kind = type(encoder).__name__
             raise UserError(f"{kind!r} returns {name} with {tensor.shape[-1]} channels, and says {said[name]}; mend its widths")
-    return found.segments is not None
+    return Widths(
+        ecg_record=encoder.record_width,
+        ecg_tokens=encoder.width,
+        ecg_segments=0 if found.segments is None else encoder.record_width,
+        ecg_projected=encoder.projected,
+        ecg_positions=0 if found.tokens is None else found.tokens.shape[1],
+        text=0 if text_encoder is None else text_encoder.width,
+        text_projected=text_encoder is not None and text_encoder.projected,
+    )

@@ -40,6 +40,7 @@ class Pretrain(Frozen):
     labels: str = "all"  # task whose classes supervised objectives see
     validate_every: int = Field(default=80, ge=1)  # steps; the checkpoint with the lowest validation loss is kept
     precision: Literal["auto", "32", "bf16"] = "auto"
+    recipe: str | None = None  # by which an encoder that is named alone is trained; its rows tell it, so that no hash need
 
 
 class MetricUse(Frozen):
@@ -114,7 +115,7 @@ class Protocol(Frozen):
     @property
     def hash(self) -> str:
         """The digest of all that can move a score; the default models and the summary cannot."""
-        return digest(self.model_dump(mode="json", exclude={"models", "summary"}))
+        return digest(self.model_dump(mode="json", exclude={"models": True, "summary": True, "pretrain": {"recipe"}}))
 
 
 def load_protocol(name: str) -> Protocol:

@@ -1,12 +1,20 @@
-"""A recipe: a method as data. Encoder, text encoder, weighted objectives, optimiser, schedule."""
+"""A recipe: a method as data. Encoder, text encoder, heads, and the stages that train them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from melp_bench.schema import Frozen, load_toml, shipped
+
+RANDOM, PREVIOUS = "random", "previous"
+"""Where a part may start from, besides an earlier stage by name, a checkpoint folder, or ENCODER@FILE."""
+TRAINED_PARTS = ("encoder", "text", "heads")
+OF_ONE_STAGE = ("objectives", "optimiser", "start", "freeze", "parts", "reports")
+"""What a recipe of one stage may write at its top, without [[stages]]."""
 
 
 class Part(Frozen):
@@ -17,9 +25,21 @@ class Part(Frozen):
 
 
 class WeightedObjective(Part):
-    """One term of the loss."""
+    """One term of the loss: an objective under a name of its own.
 
-    weight: float = 1.0
+    `views` says how each view that the objective reads is made, as a chain of views by name, where not by its own default.
+    """
+
+    term: str = ""  # by default the objective's name
+    weight: float = Field(default=1.0, ge=0)
+    views: dict[str, list[Part]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("term") and isinstance(data.get("name"), str):
+            return data | {"term": data["name"]}
+        return data
 
 
 class Optimiser(Frozen):
@@ -33,18 +53,94 @@ class Optimiser(Frozen):
     final_fraction: float = 0.01  # of the learning rate, reached at the last step
 
 
+class Stage(Frozen):
+    """A share of the budget, spent on some objectives.
+
+    Attributes:
+        share: of the protocol's steps.
+        start: of a part, where its weights come from: "random", "previous", the name of an earlier stage, a checkpoint folder,
+            or, for the encoder, ENCODER@FILE. By default "random" in the first stage and "previous" after it.
+        freeze: parts that are not trained, or prefixes of their parameters' names, such as "encoder.layers.0".
+        parts: the parts that it trains; all where there are none.
+        reports: a folder or file of reports (.txt, .jsonl, .parquet) that are read instead of the corpus's; for objectives that
+            read nothing but reports.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    objectives: list[WeightedObjective] = Field(min_length=1)
+    optimiser: Optimiser = Optimiser()
+    share: float = Field(default=1.0, gt=0, le=1)
+    start: dict[str, str] = Field(default_factory=dict)
+    freeze: list[str] = Field(default_factory=list)
+    parts: list[str] = Field(default_factory=list)
+    reports: str | None = None
+
+    @model_validator(mode="after")
+    def _says_what_it_can(self) -> Stage:
+        terms = [part.term for part in self.objectives]
+        if twice := sorted({term for term in terms if terms.count(term) > 1}):
+            raise ValueError(f"stage {self.name!r} has two terms named {twice[0]!r}; name them apart with term = ...")
+        for part in (*self.start, *self.parts):
+            if part not in TRAINED_PARTS:
+                raise ValueError(f"stage {self.name!r} names the part {part!r}; wanted one of {', '.join(TRAINED_PARTS)}")
+        return self
+
+    def untrained(self, present: Sequence[str] = TRAINED_PARTS) -> list[str]:
+        """Return what is frozen: what `freeze` names, and every part `present` in the model that is not among `parts`."""
+        left_out = [part for part in present if self.parts and part not in self.parts]
+        return [*self.freeze, *(part for part in left_out if part not in self.freeze)]
+
+
 class Recipe(Frozen):
-    """A method. Without objectives nothing is trained: a randomly initialised encoder."""
+    """A method. Without stages nothing is trained: a randomly initialised encoder."""
 
     name: str
     summary: str
     source: str = ""
-    shared_width: int = 128  # of the space that records and reports share
-    segment_queries: int = 0  # learned queries that give beats to an encoder without beats of its own
     encoder: Part
     text: Part | None = None
-    objectives: list[WeightedObjective] = Field(default_factory=list)
-    optimiser: Optimiser = Optimiser()
+    heads: Part | None = None
+    stages: list[Stage] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_stage(cls, data: Any) -> Any:
+        """Return a recipe that is written without [[stages]] as one of a single stage, named as the recipe's training is."""
+        if not isinstance(data, dict) or not data.keys() & set(OF_ONE_STAGE):
+            return data
+        stage = {key: data[key] for key in OF_ONE_STAGE if key in data}
+        rest = {key: value for key, value in data.items() if key not in stage}
+        if rest.get("stages"):
+            raise ValueError(f"a recipe with [[stages]] says {', '.join(stage)} in them; move it there")
+        return rest | ({"stages": [{"name": "pretrain", **stage}]} if stage.get("objectives") else {})
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two stages are named {twice[0]!r}; name them apart")
+        total = sum(stage.share for stage in self.stages)
+        if self.stages and abs(total - 1) > 1e-6:
+            shares = " + ".join(f"{stage.share:g}" for stage in self.stages)
+            raise ValueError(f"the stages' shares are {shares} = {total:g} of the budget; wanted 1")
+        return self
+
+    def present(self) -> list[str]:
+        """Return which parts the model has."""
+        return [part for part in TRAINED_PARTS if getattr(self, part) is not None]
+
+    def terms(self) -> list[WeightedObjective]:
+        """Return the objectives of all stages, in their order."""
+        return [part for stage in self.stages for part in stage.objectives]
+
+
+def stage_steps(recipe: Recipe, steps: int) -> list[int]:
+    """Return how many of the budget's `steps` each stage gets; together they are all of them."""
+    ends, total = [0], 0.0
+    for stage in recipe.stages:
+        total += stage.share
+        ends.append(round(total * steps))
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 def load_recipe(name: str) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from melp_bench import __version__
-from melp_bench.cli import checkpoints, components, data, leaderboard, plugin, pretrain, pretrain_text, run, throughput
+from melp_bench.cli import checkpoints, components, data, leaderboard, plugin, pretrain, run, throughput
 
 app = typer.Typer(
     name="melp-bench",
@@ -35,7 +35,6 @@ def options(
 
 app.command("run", short_help="Evaluate models under a protocol, and write the board.")(run.run)
 app.command("pretrain", short_help="Pretrain a recipe, or go on with it.")(pretrain.pretrain)
-app.command("pretrain-text", short_help="Train a language model on reports.")(pretrain_text.pretrain_text)
 app.command("import", short_help="Import a published checkpoint.")(checkpoints.import_file)
 app.command("export", short_help="Write a checkpoint under its published names, or as ONNX.")(checkpoints.export_file)
 app.add_typer(data.app, name="data")

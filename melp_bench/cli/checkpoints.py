@@ -73,7 +73,7 @@ def export_file(
     entry = catalogue.ecg_encoders[read_manifest(checkpoint).recipe.encoder.name]
     if form == "onnx":
         from melp_bench.published.onnx import export_onnx
-        from melp_bench.runs.methods import load_model
+        from melp_bench.runs.building import load_model
 
         model, _ = load_model(checkpoint, catalogue)
         worst = export_onnx(model.encoder, to)
@@ -97,7 +97,7 @@ def text_for(catalogue: Catalogue, entry: Entry[ECGEncoder], model: str) -> Text
     tower = published_form(entry).text
     if tower is None:
         raise UserError(f"published {entry.name!r} files hold no text tower that we know; leave out --text")
-    return Text(catalogue.text_encoders[tower.component], model)
+    return Text(catalogue.text_encoders[tower.component], model, catalogue.heads[tower.heads])
 
 
 def _account(made: Imported) -> list[str]:

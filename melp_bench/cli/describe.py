@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from melp_bench.components import Dataset, ECGEncoder, Objective, TextEncoder
+    from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder
     from melp_bench.evaluations import Evaluation
     from melp_bench.protocol import Protocol
-    from melp_bench.recipe import Part, Recipe
+    from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
 
 Facts = list[tuple[str, str]]
@@ -30,10 +30,12 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
         UserError: an option is unknown, of the wrong type, or missing beside others.
     """
     from melp_bench.components import TextSource
+    from melp_bench.testing.heads import WIDTHS
     from melp_bench.testing.inputs import SIZES
     from melp_bench.testing.text import REPORTS
 
     given: dict[str, tuple[object, ...]] = {"text encoder": (TextSource(reports=REPORTS),), "objective": (SIZES,)}
+    given["heads"] = (WIDTHS,)
     facts: Facts = [("summary", entry.summary)]
     needed = [name for name, p in entry.options().items() if p.default is inspect.Parameter.empty and name not in options]
     if needed and not options:
@@ -125,6 +127,14 @@ def _objective(objective: Objective) -> Facts:
     ]
 
 
+def _heads(heads: Heads) -> Facts:
+    return [
+        ("shared width", str(heads.width)),
+        ("tokens", f"narrowed to {heads.ecg_tokens} channels" if heads.ecg_tokens else "as the encoder makes them"),
+        ("parameters", f"{sum(p.numel() for p in heads.parameters()):,} beside small encoders"),
+    ]
+
+
 def _dataset(dataset: Dataset) -> Facts:
     return [
         ("version", dataset.version),
@@ -148,6 +158,7 @@ def _evaluated(evaluation: Evaluation) -> Facts:
 DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "ECG encoder": _ecg,
     "text encoder": _text,
+    "heads": _heads,
     "objective": _objective,
     "evaluation": _evaluated,
     "dataset": _dataset,
@@ -156,20 +167,33 @@ DESCRIBE: dict[str, Callable[[Any], Facts]] = {
 
 def describe_recipe(recipe: Recipe) -> Facts:
     """Return the facts of a method."""
-    optimiser = ", ".join(f"{n} {v}" for n, v in recipe.optimiser.model_dump().items())
     return [
         ("summary", recipe.summary),
         ("encoder", _part(recipe.encoder)),
         ("text encoder", _part(recipe.text) if recipe.text else "none"),
-        ("objectives", "\n".join(f"{o.weight:g} x {_part(o)}" for o in recipe.objectives) or "none: nothing is trained"),
-        ("shared width", str(recipe.shared_width)),
-        ("optimiser", f"AdamW: {optimiser}"),
+        ("heads", _part(recipe.heads) if recipe.heads else "none"),
+        *((f"stage {stage.name}", _stage(stage)) for stage in recipe.stages),
+        *([] if recipe.stages else [("stages", "none: nothing is trained")]),
         ("source", recipe.source),
     ]
 
 
+def _stage(stage: Stage) -> str:
+    """Return what a stage trains by, and how, a line each."""
+    lines = [f"{stage.share:.0%} of the steps"] if stage.share < 1 else []
+    lines += [f"{o.weight:g} x {o.term}{'' if o.term == o.name else ' = ' + o.name}{_options(o)}" for o in stage.objectives]
+    lines += [f"{part} starts from {source}" for part, source in stage.start.items()]
+    lines += [f"not trained: {', '.join(frozen)}"] if (frozen := stage.untrained()) else []
+    lines += [f"reports of {stage.reports}"] if stage.reports else []
+    return "\n".join([*lines, "AdamW: " + ", ".join(f"{n} {v}" for n, v in stage.optimiser.model_dump().items())])
+
+
 def _part(part: Part) -> str:
-    return part.name + "".join(f" {key}={value}" for key, value in part.options.items())
+    return part.name + _options(part)
+
+
+def _options(part: Part) -> str:
+    return "".join(f" {key}={value}" for key, value in part.options.items())
 
 
 def describe_protocol(protocol: Protocol) -> Facts:

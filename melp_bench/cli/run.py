@@ -67,8 +67,9 @@ def run(
     from melp_bench.runs.label_views import open_views
     from melp_bench.runs.methods import find_method
     from melp_bench.runs.plan import make_plan
+    from melp_bench.runs.ranks import num_ranks
     from melp_bench.runs.stores import open_stores, unprepared
-    from melp_bench.runs.training import choose_device, make_fabric, num_ranks
+    from melp_bench.runs.training import choose_device, make_fabric
 
     console, rule, settings = quiet_console(), load_protocol(protocol), parse_settings(setting)
     names = model or rule.models
@@ -187,7 +188,7 @@ def _show_plan(console: Console, plan: Plan, *, each: bool) -> None:
         rows = [row for row in plan.rows if row.method.label == method]
         if each:
             if not is_checkpoint(rows[0].method.folder):
-                say(f"{'to pretrain' if rows[0].method.recipe.objectives else 'to build':<14} {method}")
+                say(f"{'to pretrain' if rows[0].method.recipe.stages else 'to build':<14} {method}")
             for row in rows:
                 unfit = f": {row.reason}" if row.reason else ""
                 say(f"{'to compute' if row.inputs.key in missing else 'nothing to do':<14} {method}  {row}{unfit}")
@@ -206,7 +207,9 @@ def _show_sketch(
     """Show the plan of a protocol some of whose data is not there, so that nothing of it can have been computed."""
     from melp_bench.checkpoint import is_checkpoint, read_manifest
     from melp_bench.runs.measurements import measurements
-    from melp_bench.runs.methods import find_recipe, published_file, resolve
+    from melp_bench.runs.methods import find_recipe
+    from melp_bench.runs.resolution import resolve
+    from melp_bench.runs.starts import published_file
 
     say = _printer(console)
     planned = measurements(rule, catalogue)
@@ -217,7 +220,7 @@ def _show_sketch(
         if is_checkpoint(Path(name))
         else name
         if published_file(name, catalogue)
-        else resolve(find_recipe(name, catalogue), catalogue, settings).name
+        else resolve(find_recipe(name, catalogue, rule.pretrain.recipe if rule.pretrain else None), catalogue, settings).name
         for name in names
     ]
     say(f"plan   {len(labels) * len(planned)} rows to compute")

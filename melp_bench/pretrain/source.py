@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from melp_bench.components import TextBatch, TextEncoder
+from melp_bench.components import TextEncoder
 from melp_bench.errors import UserError
+from melp_bench.pretrain.reports import TokenisedReports
 from melp_bench.pretrain.sampler import shard_bounds
 from melp_bench.pretrain.step import Batch
 from melp_bench.signal import SignalSpec
@@ -34,7 +35,7 @@ class PretrainSource:
     def __init__(
         self, store: Store, spec: SignalSpec, text: TextEncoder | None, labels: NDArray[np.bool_] | None = None
     ) -> None:
-        self.store, self.spec, self.text, self.labels = store, spec, text, labels
+        self.store, self.spec, self.labels = store, spec, labels
         self.train = np.flatnonzero(store.folds <= 8)
         self.validation = np.flatnonzero(store.folds == 9)
         self.bounds = shard_bounds(store.shards[self.train])
@@ -43,6 +44,7 @@ class PretrainSource:
                 f"dataset {store.name!r} has no record in fold 9, which pretraining is validated on; use more records"
             )
         self._readable = np.concatenate([self.train, self.validation])
+        self._reports = None if text is None else TokenisedReports(text, store.reports, self._readable)
         self._place = np.full(len(store), -1, dtype=np.int64)  # of a position among the readable
         self._place[self._readable] = np.arange(len(self._readable))
         self._kept: Tensor | None = None
@@ -53,21 +55,17 @@ class PretrainSource:
     def batch(self, positions: NDArray[np.int64], device: torch.device) -> Batch:
         """Return the records at `positions`, on `device`."""
         labels = None if self.labels is None else torch.from_numpy(self.labels[positions]).float().to(device)
-        return Batch(self._signals(positions).to(device), self._reports(positions, device), labels)
+        reports = None if self._reports is None else self._reports.batch(positions, device)
+        return Batch(self._signals(positions, device), reports, labels)
 
-    def _signals(self, positions: NDArray[np.int64]) -> Tensor:
-        """Return the conformed records (B, L, T)."""
+    def _signals(self, positions: NDArray[np.int64], device: torch.device) -> Tensor:
+        """Return the records (B, L, T), conformed on `device`."""
         if self._kept is None:
-            return self.store.batch(positions, self.spec)
+            return self.store.batch(positions, self.spec, device=device)
         places = self._place[positions]
         for block in np.unique(places // BLOCK).tolist():
             if not self._known[block]:
                 part = slice(block * BLOCK, (block + 1) * BLOCK)
-                self._kept[part] = self.store.batch(self._readable[part], self.spec)
+                self._kept[part] = self.store.batch(self._readable[part], self.spec, device=device).cpu()
                 self._known[block] = True
-        return self._kept[places]
-
-    def _reports(self, positions: NDArray[np.int64], device: torch.device) -> TextBatch | None:
-        if self.text is None:
-            return None
-        return self.text.tokenize([self.store.reports[i] for i in positions]).to(device)
+        return self._kept[places].to(device)

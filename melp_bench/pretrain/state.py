@@ -15,23 +15,25 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 History = dict[str, list[float]]
-LAST, BEST = "last", "best"
+LAST, BEST, FINISHED = "last", "best", "finished"
 
 
 def save_state(
     folder: Path,
     name: str,
     *,
+    stage: str,
     step: int,
     module: nn.Module,
     fabric: Fabric,
     optimizer: torch.optim.Optimizer | None = None,
     trained: dict[str, Any] | None = None,
 ) -> None:
-    """Write weights, optimiser and step to `folder`/`name`.pt; only rank 0 writes."""
+    """Write stage, step, weights and optimiser to `folder`/`name`.pt; only rank 0 writes."""
     if fabric.global_rank == 0:
         make_folder(folder)
         state = {
+            "stage": stage,
             "step": step,
             "weights": module.state_dict(),
             "optimizer": optimizer.state_dict() if optimizer is not None else {},
@@ -49,6 +51,7 @@ def load_state(
     folder: Path,
     name: str,
     *,
+    stage: str,
     module: nn.Module,
     fabric: Fabric,
     optimizer: torch.optim.Optimizer | None = None,
@@ -56,7 +59,7 @@ def load_state(
     """Load weights (and optimiser) from the state written under `name`, and return it. Nothing is unpickled.
 
     Raises:
-        UserError: the file is damaged or of another model.
+        UserError: the file is damaged, of another stage or of another model.
     """
     path = folder / f"{name}.pt"
     advice = f"delete the folder {str(folder)!r} and run again, which starts this pretraining from its beginning"
@@ -65,6 +68,8 @@ def load_state(
     except Exception as error:  # torch raises many kinds for a damaged file
         raise UserError(f"the saved state {str(path)!r} is damaged ({type(error).__name__}); {advice}") from error
     try:
+        if state["stage"] != stage:
+            raise ValueError(f"of stage {state['stage']!r}")
         module.load_state_dict(state["weights"], strict=True)
         if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])

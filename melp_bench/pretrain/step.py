@@ -19,7 +19,8 @@ from melp_bench.features import Features
 from melp_bench.model import Model
 from melp_bench.pretrain.views import augment, halves
 
-INPUTS = ("ecg", "text", "view1", "view2", "half1", "half2", "labels", "signal", "encoder")
+INPUTS = ("ecg", "text", "view1", "view2", "half1", "half2", "labels", "signal", "encoder", "reports", "text_encoder")
+OF_REPORTS = {"text", "reports", "text_encoder"}
 
 Gather = Callable[[Tensor], Tensor]
 
@@ -28,13 +29,16 @@ class Batch:
     """What one step reads; no dataclass, because mixed precision takes dataclasses apart and refuses frozen ones.
 
     Attributes:
-        signal: (B, L, T), as the encoder's spec asks.
+        signal: (B, L, T), as the encoder's spec asks; None where nothing but reports is read.
         reports: tokenised, where the model reads them.
         labels: (B, C), where the dataset has them.
     """
 
-    def __init__(self, signal: Tensor, reports: TextBatch | None, labels: Tensor | None) -> None:
+    def __init__(self, signal: Tensor | None, reports: TextBatch | None, labels: Tensor | None) -> None:
         self.signal, self.reports, self.labels = signal, reports, labels
+
+    def __len__(self) -> int:
+        return len(self.signal) if self.signal is not None else 0 if self.reports is None else len(self.reports.ids)
 
 
 def wanted_inputs(objective: Objective) -> tuple[str, ...]:
@@ -60,16 +64,21 @@ class Step(nn.Module):
         self.objectives = nn.ModuleDict(objectives)
         self.wanted = {name: wanted_inputs(objective) for name, objective in objectives.items()}
         if model.text_encoder is None and self.reads_reports:
-            needy = [n for n, w in self.wanted.items() if "text" in w]
+            needy = [n for n, w in self.wanted.items() if OF_REPORTS & set(w)]
             raise UserError(f"objectives {needy} read reports, but the recipe has no [text] encoder")
 
     @property
     def reads_reports(self) -> bool:
         """Whether some objective reads reports."""
-        return any("text" in names for names in self.wanted.values())
+        return any(OF_REPORTS & set(names) for names in self.wanted.values())
+
+    @property
+    def reads_signals(self) -> bool:
+        """Whether some objective reads more than reports."""
+        return any(set(names) - OF_REPORTS for names in self.wanted.values())
 
     def forward(
-        self, batch: Batch, generator: torch.Generator, gather: Gather | None = None
+        self, batch: Batch, generator: torch.Generator, gather: Gather | None = None, progress: float = 0.0
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Return term name -> (mean over what it counts, that count), both zero-dimensional."""
         made = self._inputs(batch, generator)
@@ -79,7 +88,7 @@ class Step(nn.Module):
             if gather is not None and objective.needs_global_batch:
                 given = {n: _gathered(value, gather) for n, value in given.items()}
             value = objective(**given)
-            mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch.signal))))
+            mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch))))
             terms[name] = (mean, count.to(mean.device))
         return terms
 
@@ -91,6 +100,9 @@ class Step(nn.Module):
                 "an objective reads labels, but the pretraining dataset has no task of the name in [pretrain] labels"
             )
         made: dict[str, Any] = {"signal": batch.signal, "encoder": self.model.encoder, "labels": batch.labels}
+        made |= {"reports": batch.reports, "text_encoder": self.model.text_encoder}
+        if batch.signal is None:
+            return made | ({"text": self.model.text(batch.reports)} if "text" in wanted and batch.reports else {})
         if "ecg" in wanted:
             made["ecg"] = self.model.ecg(batch.signal)
         if "text" in wanted:

@@ -19,7 +19,7 @@ from melp_bench.published.fitting import Layout, publish
 from melp_bench.published.folder import ASIDE, ENCODER, SPELLING, Spelling, published_form
 from melp_bench.registry import Entry
 
-TEXT_SIDE = ("text_encoder.", "report_head.", "sentence_head.")
+TEXT_SIDE = ("text_encoder.", "heads.")
 
 
 def export_checkpoint(folder: Path, entry: Entry[ECGEncoder], file: Path) -> list[str]:

@@ -82,12 +82,16 @@ class TextTower:
         component: name of the text encoder's entry; its option `model` says whose configuration and tokenizer to take.
         options: of that entry, as the authors used it.
         model: what its authors took them from, as `--text` is given it.
-        keys: published keys -> those of our whole model (`text_encoder.*`, `report_head.*`, `sentence_head.*`).
+        heads: name of the heads' entry, which project reports into the encoder's own space.
+        head_options: of that entry.
+        keys: published keys -> those of our whole model (`text_encoder.*`, `heads.*`).
     """
 
     component: str
     options: Mapping[str, Any]
     model: str
+    heads: str
+    head_options: Mapping[str, Any]
     keys: Family
 
 

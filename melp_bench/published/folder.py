@@ -16,10 +16,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from melp_bench.checkpoint import is_checkpoint, read_manifest, save_checkpoint
-from melp_bench.components import ECGEncoder, TextEncoder, TextSource
+from melp_bench.components import ECGEncoder, Heads, TextEncoder, TextSource
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
-from melp_bench.model import Model
+from melp_bench.model import Model, widths_of
 from melp_bench.published.family import Family, TextTower
 from melp_bench.published.fitting import Fitted, fit
 from melp_bench.published.tensor_files import Published, file_sha256, locate, read_published
@@ -31,7 +31,7 @@ DType = Literal["float16", "bfloat16", "float32", "float64", "int32", "int64"]
 SPELLING, ASIDE = "published.json", "aside.safetensors"
 ENCODER = "encoder."  # under which a whole model keeps its ECG encoder
 HEAD_SEED = 0
-"""Of the host's heads where the published model has none; probes do not read them."""
+"""Of what heads draw before published weights are put in their place."""
 
 
 class Spelling(Frozen):
@@ -47,10 +47,11 @@ class Spelling(Frozen):
 
 @dataclass(frozen=True)
 class Text:
-    """The text encoder to put a published tower's weights in, and whose configuration and tokenizer it takes."""
+    """The text encoder and the heads to put a published tower's weights in; `model` gives configuration and tokenizer."""
 
     entry: Entry[TextEncoder]
     model: str
+    heads: Entry[Heads]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TextSide(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.text_encoder, self.report_head, self.sentence_head = model.text_encoder, model.report_head, model.sentence_head
+        self.text_encoder, self.heads = model.text_encoder, model.heads
 
 
 def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Text | None = None) -> Imported:
@@ -90,7 +91,7 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
     _check_free(out, source)
     encoder = fit(source.tensors, family, entry.build, where)
     if text is None:
-        side, model = None, _beside_heads(encoder.module)
+        side, model = None, Model(encoder.module)
         unused, aside = encoder.unused, encoder.aside
     else:
         tower = _tower(family)
@@ -104,7 +105,7 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
     if aside:
         atomic_write(out / ASIDE, save({key: tensor.contiguous().clone() for key, tensor in aside.items()}))
     assets = model.text_encoder.assets() if model.text_encoder is not None else {}
-    save_checkpoint(out, model, _manifest(entry, made, source, model.shared, text), assets)
+    save_checkpoint(out, model, _manifest(entry, made, source, text), assets)
     return made
 
 
@@ -151,20 +152,12 @@ def _tower(family: Family) -> TextTower:
     return family.text
 
 
-def _beside_heads(encoder: ECGEncoder) -> Model:
-    shared = encoder.record_width if encoder.projected else Recipe.model_fields["shared_width"].default
-    return _seeded(encoder, None, shared)
-
-
 def _whole(encoder: ECGEncoder, tower: TextTower, text: Text) -> Model:
     built = text.entry.build(TextSource(), **text.entry.resolve({**tower.options, "model": text.model}))
-    return _seeded(encoder, built, encoder.record_width)
-
-
-def _seeded(encoder: ECGEncoder, text: TextEncoder | None, shared: int) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HEAD_SEED)
-        return Model(encoder, text, shared=shared, segment_queries=0)
+        heads = text.heads.build(widths_of(encoder, built), **text.heads.resolve(tower.head_options))
+    return Model(encoder, built, heads)
 
 
 def _spelling(family: Family, made: Imported) -> Spelling:
@@ -181,19 +174,21 @@ def _spelling(family: Family, made: Imported) -> Spelling:
     return Spelling.model_validate(fields)
 
 
-def _manifest(entry: Entry[ECGEncoder], made: Imported, source: Published, shared: int, text: Text | None) -> dict[str, Any]:
-    part = None
+def _manifest(entry: Entry[ECGEncoder], made: Imported, source: Published, text: Text | None) -> dict[str, Any]:
+    part = heads = None
     if text is not None:
-        options: Mapping[str, Any] = {**_tower(published_form(entry)).options, "model": text.model}
+        tower = _tower(published_form(entry))
+        options: Mapping[str, Any] = {**tower.options, "model": text.model}
         part = Part(name=text.entry.name, options=text.entry.resolve(options))
+        heads = Part(name=text.heads.name, options=text.heads.resolve(tower.head_options))
     file = PurePosixPath(source.source).name
     recipe = Recipe(
         name=f"{entry.name}@{file}",
         summary=f"published weights: {entry.summary}",
         source=entry.source,
-        shared_width=shared,
         encoder=Part(name=entry.name, options=entry.resolve(made.encoder.options)),
         text=part,
+        heads=heads,
     )
     origin = {"file": source.source, "sha256": source.sha256, "container": source.container, "license": entry.license}
     return {"recipe": recipe, "corpora": list(made.encoder.module.corpora), "source": origin}

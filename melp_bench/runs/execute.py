@@ -21,8 +21,10 @@ from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
+from melp_bench.runs.building import load_model
+from melp_bench.runs.identity import features_digest
 from melp_bench.runs.kept import now
-from melp_bench.runs.methods import Method, features_digest, load_model
+from melp_bench.runs.methods import Method
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.runs.plan import Plan, Row
 from melp_bench.runs.tasks import task_records

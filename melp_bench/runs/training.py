@@ -1,34 +1,46 @@
-"""From a method to its checkpoint: pretrained once, then found again by the digest of what it depends on."""
+"""From a method to its checkpoint: pretrained stage by stage, then found again by the digest of what it depends on."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save
 
-from melp_bench.checkpoint import is_checkpoint, owned_tensors, save_checkpoint
-from melp_bench.components import TextSource
+from melp_bench.checkpoint import is_checkpoint, save_checkpoint
+from melp_bench.components import Objective, TextSource
 from melp_bench.errors import UserError
-from melp_bench.home import atomic_write, make_folder
+from melp_bench.home import make_folder
+from melp_bench.model import PARTS, Model
 from melp_bench.plugins import Catalogue
-from melp_bench.pretrain.loop import Budget, Trained, pretrain
+from melp_bench.pretrain.loop import Trained, pretrain
+from melp_bench.pretrain.randomness import stage_seed
+from melp_bench.pretrain.reports import ReportSource
 from melp_bench.pretrain.source import PretrainSource
+from melp_bench.pretrain.state import FINISHED, load_state, save_state
 from melp_bench.pretrain.step import Step
-from melp_bench.progress import Listener
+from melp_bench.pretrain.texts import read_reports, split_by_text
+from melp_bench.pretrain.validation import Budget, Source
+from melp_bench.progress import Listener, OnStep, StepValues, drawn_by
 from melp_bench.protocol import Pretrain
-from melp_bench.runs.methods import Method, build_model, build_objectives
+from melp_bench.recipe import PREVIOUS, RANDOM, Stage, stage_steps
+from melp_bench.runs.building import build_model, build_step, num_classes, pretraining_labels
+from melp_bench.runs.methods import Method
+from melp_bench.runs.ranks import num_ranks
+from melp_bench.runs.starts import corpora_of_starts, load_start, put
 from melp_bench.store import Store
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-STATE = "state"
-"""The folder, inside a checkpoint's, of a run that is under way."""
+STATE, LOG = "state", "log.jsonl"
+"""In a checkpoint's folder: the folder of a run that is under way, and the values of all its steps, one to a line."""
 
 
 def choose_device(device: str) -> str:
@@ -42,11 +54,6 @@ def choose_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda' was asked for, but torch sees no GPU; use --device cpu")
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
-
-
-def num_ranks() -> int:
-    """Return how many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
@@ -77,60 +84,171 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 def has_begun(method: Method) -> bool:
     """Return whether a run of this method was stopped on its way."""
-    return (method.folder / STATE / "last.pt").is_file()
+    return any((method.folder / STATE).glob("*/*.pt"))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all stages of a method share."""
+
+    method: Method
+    catalogue: Catalogue
+    budget: Pretrain
+    store: Store
+    fabric: Fabric
+    listener: Listener
+
+    def stage_folder(self, index: int) -> Path:
+        """Return where the state of a stage lies while the method is trained."""
+        return self.method.folder / STATE / f"{index}-{self.method.recipe.stages[index].name}"
 
 
 def obtain(
-    method: Method, catalogue: Catalogue, budget: Pretrain | None, store: Store | None, fabric: Fabric, listener: Listener
+    method: Method,
+    catalogue: Catalogue,
+    budget: Pretrain | None,
+    store: Store | None,
+    fabric: Fabric,
+    listener: Listener,
+    *,
+    on_step: Sequence[OnStep] = (),
 ) -> None:
-    """Make the method's checkpoint if it is not there; a run that was stopped is gone on with."""
+    """Make the method's checkpoint if it is not there; a run that was stopped is gone on with.
+
+    `on_step` are called with the values of every step, beside the log that is always written and the bar that is drawn.
+    """
     if is_checkpoint(method.folder):
         return
     if budget is None or store is None:
         raise UserError(f"{method.label!r} has no checkpoint, and the protocol says nothing of pretraining")
-    reports = [store.reports[i] for i in np.flatnonzero(store.folds <= 8)] if method.recipe.text else []
-    model = build_model(method.recipe, catalogue, TextSource(reports=reports), budget.seed)
-    named = "labels" in budget.model_fields_set or budget.labels in store.tasks
-    labels = store.labels(budget.labels) if named else None
-    objectives = build_objectives(method.recipe, catalogue, model, 0 if labels is None else labels.shape[1])
-    made: dict[str, Any] = {"seed": budget.seed}
-    published = catalogue.ecg_encoders[method.recipe.encoder.name].published is not None
+    recipe, training = method.recipe, _Training(method, catalogue, budget, store, fabric, listener)
+    model = build_model(recipe, catalogue, TextSource(reports=_vocabulary_reports(training)), budget.seed).to(fabric.device)
+    made: dict[str, Any] = {"seed": budget.seed, "identity": method.identity}
+    published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
     corpora = [] if published else list(model.encoder.corpora)  # published weights come by an import, never by a recipe
-    if objectives:
-        trained = _train(method, Step(model, objectives), budget, store, labels, fabric, listener)
-        made |= budget.model_dump(mode="json") | {"data": store.fingerprint, "best_step": trained.best_step}
-        made |= {"validation_loss": trained.best_loss, "history": trained.history, "identity": method.identity}
-        corpora.append(store.name)
-        listener.say(f"best   {method.label}  step {trained.best_step}, validation loss {trained.best_loss:.3f}")
+    if recipe.stages:
+        curves = [_train_stage(training, index, model, on_step) for index in range(len(recipe.stages))]
+        made |= budget.model_dump(mode="json", exclude={"recipe"}) | {"data": store.fingerprint, "stages": curves}
+        made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history")}
+        corpora += [*corpora_of_starts(recipe, catalogue), store.name]
+        listener.say(f"best   {method.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
     if fabric.global_rank == 0:
-        if objectives:
-            tensors = owned_tensors(torch.nn.ModuleDict(objectives))
-            atomic_write(make_folder(method.folder) / "objectives.safetensors", save(tensors))
         assets = model.text_encoder.assets() if model.text_encoder is not None else {}
-        manifest = {"recipe": method.recipe, "corpora": corpora, "pretraining": made}
+        manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
         save_checkpoint(method.folder, model, manifest, assets)
         shutil.rmtree(method.folder / STATE, ignore_errors=True)
     fabric.barrier()
 
 
-def _train(
-    method: Method,
-    step: Step,
-    budget: Pretrain,
-    store: Store,
-    labels: NDArray[np.bool_] | None,
-    fabric: Fabric,
-    listener: Listener,
-) -> Trained:
-    source = PretrainSource(store, step.model.encoder.spec, step.model.text_encoder if step.reads_reports else None, labels)
-    with listener.stage(f"pretrain {method.label}", "steps") as advance:
-        return pretrain(
+def _vocabulary_reports(training: _Training) -> list[str]:
+    """Return the reports that a text encoder may learn its vocabulary from: all that some stage learns from."""
+    store, recipe = training.store, training.method.recipe
+    if recipe.text is None:
+        return []
+    reports = [store.reports[i] for i in np.flatnonzero(store.folds <= 8)]
+    for stage in recipe.stages:
+        if stage.reports is not None:
+            own = read_reports(Path(stage.reports))
+            reports += [own[i] for i in split_by_text(own)[0]]
+    return reports
+
+
+def _train_stage(training: _Training, index: int, model: Model, on_step: Sequence[OnStep]) -> dict[str, Any]:
+    """Train the model by a stage, or load what the stage left if it is finished; return its curves."""
+    method, fabric, listener = training.method, training.fabric, training.listener
+    stage, folder = method.recipe.stages[index], training.stage_folder(index)
+    if (folder / f"{FINISHED}.pt").is_file():
+        state = load_state(folder, FINISHED, stage=stage.name, module=model, fabric=fabric)
+        return _curves(stage, Trained(**state["trained"]))
+    _start(training, index, model)
+    seed = stage_seed(training.budget.seed, index)
+    torch.manual_seed(seed)
+    step = build_step(stage, training.catalogue, model, num_classes(training.budget, training.store)).to(fabric.device)
+    thaw = model.freeze(stage.untrained(method.recipe.present()))
+    steps = stage_steps(method.recipe, training.budget.steps)[index]
+    if not steps:
+        raise UserError(f"stage {stage.name!r} gets {stage.share:g} of {training.budget.steps} steps, which is none")
+    several = f" {stage.name}" if len(method.recipe.stages) > 1 else ""
+    with listener.stage(f"pretrain {method.label}{several}", "steps") as advance:
+        trained = pretrain(
             step,
-            {part.name: part.weight for part in method.recipe.objectives},
-            source,
-            budget=Budget(budget.steps, budget.batch_size, budget.seed, budget.validate_every),
-            optimiser=method.recipe.optimiser,
+            {part.term: part.weight for part in stage.objectives},
+            _source(training, stage, step),
+            budget=Budget(steps, training.budget.batch_size, seed, training.budget.validate_every),
+            optimiser=stage.optimiser,
             fabric=fabric,
-            folder=method.folder / STATE,
-            report=advance,
+            folder=folder,
+            stage=stage.name,
+            listeners=[drawn_by(advance), _written_to(method.folder / LOG, fabric), *on_step],
         )
+    thaw()
+    _export(step)
+    save_state(
+        folder, FINISHED, stage=stage.name, step=steps, module=model, fabric=fabric, optimizer=None, trained=vars(trained)
+    )
+    return _curves(stage, trained)
+
+
+def _start(training: _Training, index: int, model: Model) -> None:
+    """Put into each part of the model the weights that the stage starts from; by default those that are there."""
+    recipe = training.method.recipe
+    stage, names = recipe.stages[index], [stage.name for stage in recipe.stages]
+    for part, source in stage.start.items():
+        if source == PREVIOUS or (source == RANDOM and index == 0):
+            continue
+        if source == RANDOM:
+            reports = TextSource(reports=_vocabulary_reports(training))
+            fresh = build_model(recipe, training.catalogue, reports, stage_seed(training.budget.seed, index))
+        elif source in names:
+            fresh = build_model(recipe, training.catalogue, TextSource(reports=_vocabulary_reports(training)), 0)
+            folder = training.stage_folder(names.index(source))
+            load_state(folder, FINISHED, stage=source, module=fresh, fabric=training.fabric)
+        else:
+            load_start(model, part, source, recipe, training.catalogue)
+            continue
+        module = getattr(fresh, PARTS[part])
+        put(model, part, {} if module is None else module.state_dict(), source)
+
+
+def _source(training: _Training, stage: Stage, step: Step) -> Source:
+    """Return what a stage learns from: records with what its objectives read beside them, or reports alone."""
+    store, text = training.store, step.model.text_encoder if step.reads_reports else None
+    if step.reads_signals or text is None:
+        return PretrainSource(store, step.model.encoder.spec, text, pretraining_labels(training.budget, store))
+    if stage.reports is not None:
+        reports = read_reports(Path(stage.reports))
+        return ReportSource(text, reports, *split_by_text(reports))
+    told = np.array([bool(report.strip()) for report in store.reports])
+    return ReportSource(
+        text, store.reports, np.flatnonzero(told & (store.folds <= 8)), np.flatnonzero(told & (store.folds == 9))
+    )
+
+
+def _export(step: Step) -> None:
+    """Put a teacher's weights in the encoder's place, where an objective of the stage keeps one."""
+    for objective in step.objectives.values():
+        if isinstance(objective, Objective) and (teacher := objective.exported()) is not None:
+            step.model.encoder.load_state_dict(teacher.state_dict(), strict=True)
+
+
+def _curves(stage: Stage, trained: Trained) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "best_step": trained.best_step,
+        "validation_loss": trained.best_loss,
+        "before": trained.before,
+        "history": trained.history,
+    }
+
+
+def _written_to(path: Path, fabric: Fabric) -> Callable[[StepValues], None]:
+    """Return what adds the values of every step to a file, as a line of JSON; after a kill some steps stand in it twice."""
+
+    def write(values: StepValues) -> None:
+        if fabric.global_rank == 0:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values.plain()) + "\n")
+
+    if fabric.global_rank == 0:
+        make_folder(path.parent)
+    return write

@@ -18,6 +18,7 @@ from melp_bench.registry import Entry
 from melp_bench.testing.datasets import DATASET_CHECKS, dataset_subject
 from melp_bench.testing.ecg import ECG_CHECKS, ecg_subject
 from melp_bench.testing.evaluations import EVALUATION_CHECKS, evaluation_trial
+from melp_bench.testing.heads import HEADS_CHECKS, heads_subject
 from melp_bench.testing.objectives import OBJECTIVE_CHECKS, objective_subject
 from melp_bench.testing.text import TEXT_CHECKS, text_subject
 from melp_bench.testing.verdict import Verdict, examine
@@ -32,7 +33,7 @@ def check_component(
 ) -> list[Verdict]:
     """Return a verdict per property of the component, "it builds" first and alone if it does not.
 
-    `kind` is "ECG encoder", "text encoder", "objective", "evaluation" or "dataset"; `source` is the folder of a dataset's
+    `kind` is "ECG encoder", "text encoder", "heads", "objective", "evaluation" or "dataset"; `source` is a dataset's folder of
     native files.
 
     Raises:
@@ -48,13 +49,16 @@ def check_component(
         return _judge(lambda: ecg_subject(build), ECG_CHECKS)
     if kind == "text encoder":
         return _judge(lambda: text_subject(build), TEXT_CHECKS)
+    if kind == "heads":
+        return _judge(lambda: heads_subject(build), HEADS_CHECKS)
     if kind == "objective":
         return _judge(lambda: objective_subject(build), OBJECTIVE_CHECKS)
     if kind == "evaluation":
         return _judge(lambda: evaluation_trial(build), EVALUATION_CHECKS)
     if kind == "dataset":
         return _judge(lambda: dataset_subject(build, source), DATASET_CHECKS)
-    raise UnknownName(f"no kind of component named {kind!r}; known: ECG encoder, text encoder, objective, evaluation, dataset")
+    known = ", ".join(("ECG encoder", "text encoder", "heads", "objective", "evaluation", "dataset"))
+    raise UnknownName(f"no kind of component named {kind!r}; known: {known}")
 
 
 def _judge(make: Callable[[], Any], checks: Mapping[str, Callable[[Any], str]]) -> list[Verdict]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from melp_bench.canonical import canonical_json
-from melp_bench.components import TextBatch, TextEncoder
+from melp_bench.components import Heads, TextBatch, TextEncoder
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations import Context, Evaluation, Measurement, ModelTraits, TaskRecords
 from melp_bench.features import Features
@@ -26,7 +26,7 @@ from melp_bench.model import Model
 from melp_bench.predictions import Predictions
 from melp_bench.signal import SignalSpec, conform
 from melp_bench.splits import Positions, cross_validation, holdout
-from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.testing.inputs import SIZES, SmallEncoder
 from melp_bench.testing.verdict import demand
 
 CLASSES = ("slow", "fast", "strong")
@@ -73,11 +73,31 @@ class Letters(TextEncoder):
         return Features(record=mean, embedding=mean, tokens=tokens, tokens_mask=batch.mask, token_ids=batch.ids)
 
 
+class OneLayer(Heads):
+    """Records through one layer into the space of the letters."""
+
+    width = WIDTH
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record = nn.Linear(SIZES.ecg_tokens, WIDTH, bias=False)
+
+    def ecg(self, features: Features) -> Features:
+        """Return the features with `record` in the space of the letters, and every token there as a segment."""
+        segments = None if features.tokens is None else self.record(features.tokens)  # (B, N, D)
+        change = {"record": self.record(features.record)} | ({} if segments is None else {"segments": segments})
+        return features.apply(change)
+
+    def text(self, features: Features) -> Features:
+        """Return the features as they are."""
+        return features
+
+
 def made_model(*, text: bool = True) -> Model:
     """Return a small model with fixed random weights, which the caller's random numbers do not notice."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Model(SmallEncoder(), Letters() if text else None, shared=WIDTH)
+        return Model(SmallEncoder(), Letters() if text else None, OneLayer())
 
 
 def made_task(name: str, *, records: int = 120, split: str = "holdout", seed: int = 0) -> tuple[TaskRecords, Tensor]:

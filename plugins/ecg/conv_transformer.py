@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 import melp_bench as mb
-from melp_bench.layers import QueryPool
+from melp_plugins.layers import QueryPool
 
 
 class Extractor(nn.Module):

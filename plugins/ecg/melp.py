@@ -112,13 +112,15 @@ TEXT = TextTower(
     component="hf",
     options={"causal": True, "frozen_layers": 6},
     model="hf:fuyingw/heart_bert",
+    heads="melp",
+    head_options={"width": SHARED, "queries": 0},
     keys=mb.Family(
         name="melp-text",
         anchor="lm_model.bert.embeddings.word_embeddings.weight",
         renames=(
             ("lm_model.bert.*", "text_encoder.body.*"),
-            ("proj_t.*", "report_head.*"),
-            ("sent_proj.*", "sentence_head.*"),
+            ("proj_t.*", "heads.report.*"),
+            ("sent_proj.*", "heads.sentences.*"),
         ),
         tied=(
             ("lm_model.cls.predictions.decoder.weight", "lm_model.bert.embeddings.word_embeddings.weight"),

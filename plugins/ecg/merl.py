@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.published.family import TextTower
-from melp_plugins.ecg.merl_layers import RESNETS, VITS, AttentionPool, ResNet, ViT
+from melp_plugins.ecg.merl_layers import RESNETS, VITS, ResNet, ViT
+from melp_plugins.layers import AttentionPool
 
 Entries = list[mb.Entry[mb.ECGEncoder]]
 FILES = "https://github.com/cheliu-computation/MERL-ICML2024"
@@ -156,17 +157,18 @@ TEXT = TextTower(
     component="hf",
     options={"pooler": True, "max_tokens": 256},
     model="hf:ncbi/MedCPT-Query-Encoder",
+    heads="merl",
+    head_options={"width": SHARED},
     keys=mb.Family(
         name="merl-text",
         anchor="lm_model.embeddings.word_embeddings.weight",
-        renames=(("lm_model.*", "text_encoder.body.*"), ("proj_t.*", "report_head.*")),
+        renames=(("lm_model.*", "text_encoder.body.*"), ("proj_t.*", "heads.report.*")),
         unused=(
             ("lm_model.embeddings.position_ids", "a table that follows from the configuration"),
             ("linear{}.weight", LOSS_HEADS),
             ("logit_scale", "the contrast's temperature; objectives have their own"),
             ("ecg_encoder.linear.*", CLASSIFIER),
         ),
-        fresh=(("sentence_head.*", "MERL aligns whole reports only"),),
     ),
 )
 UNUSED = (

@@ -90,28 +90,6 @@ class ResNet(nn.Module):
         return x
 
 
-class AttentionPool(nn.Module):
-    """A learned token that attends to itself and to every position once.
-
-    As published, the token is given the first positional embedding twice. It costs nothing, since both are learned and only
-    their sum is ever seen.
-    """
-
-    def __init__(self, positions: int, width: int, heads: int = 4) -> None:
-        super().__init__()
-        self.positional_embedding = nn.Parameter(torch.randn(1, positions + 1, width) / width)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.mhsa = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.c_proj = nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pooled tokens (B, P) and the attention on the N positions, mean over heads, (B, 1, N)."""
-        first = (self.cls_token + self.positional_embedding[:, :1]).expand(len(tokens), -1, -1)
-        x = torch.cat([first, tokens], dim=1) + self.positional_embedding  # (B, 1 + N, P)
-        pooled, attention = self.mhsa(x[:, :1], x, x)  # (B, 1, P), (B, 1, 1 + N)
-        return self.c_proj(pooled[:, 0]), attention[:, :, 1:]
-
-
 # ----------------------------------------------------------------------------------------------------------------- ViT layers
 
 

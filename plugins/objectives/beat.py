@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import melp_bench as mb
-from melp_bench.info_nce import at_least_float32, symmetric_info_nce
+from melp_plugins.info_nce import at_least_float32, symmetric_info_nce
 
 EPS = 1e-8
 

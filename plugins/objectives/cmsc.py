@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32
+from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32
 
 TEMPERATURE = 0.1
 

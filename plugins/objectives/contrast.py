@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_bench.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32, symmetric_info_nce
+from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32, symmetric_info_nce
 
 
 def clip_loss(x: Tensor, y: Tensor, log_scale: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import melp_bench as mb
-from melp_bench.info_nce import at_least_float32
+from melp_plugins.info_nce import at_least_float32
 
 
 def ets_loss(x: Tensor, y: Tensor, aligned: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_bench.info_nce import at_least_float32, symmetric_info_nce
+from melp_plugins.info_nce import at_least_float32, symmetric_info_nce
+from melp_plugins.layers import masked_mean
 
 FORMS = ("merl", "melp")
 
@@ -53,21 +54,30 @@ class CMA(mb.Objective):
 
 
 class UMA(mb.Objective):
-    """Uni-modal alignment: the embedding under two dropouts, each through a linear map of its own."""
+    """Uni-modal alignment: one vector of a record under two dropouts, each through a linear map of its own.
+
+    The vector is the `embedding`, or the mean of the `tokens` (as for MERL's ResNets, whose heads narrow them).
+    """
 
     scale: ClassVar[str] = "signal"
     needs_global_batch: ClassVar[bool] = True
 
-    def __init__(self, sizes: mb.Sizes, *, temperature: float, dropout: float, form: str) -> None:
+    def __init__(self, sizes: mb.Sizes, *, temperature: float, dropout: float, form: str, reads: str) -> None:
         super().__init__()
         self.temperature, self.form = temperature, form
         self.dropout = nn.Dropout(dropout)
-        self.linear1 = nn.Linear(sizes.embedding, sizes.shared, bias=False)
-        self.linear2 = nn.Linear(sizes.embedding, sizes.shared, bias=False)
+        self.reads, width = reads, sizes.ecg_tokens if reads == "tokens" else sizes.embedding
+        self.linear1 = nn.Linear(width, sizes.shared, bias=False)
+        self.linear2 = nn.Linear(width, sizes.shared, bias=False)
 
     def forward(self, ecg: mb.Features) -> Tensor:
         """Return the loss of records."""
-        one, two = self.linear1(self.dropout(ecg.embedding)), self.linear2(self.dropout(ecg.embedding))
+        vector = ecg.embedding
+        if self.reads == "tokens":
+            if ecg.tokens is None:
+                raise mb.UserError("'uma' reads tokens, and the encoder offers none; set uma.reads=embedding")
+            vector = masked_mean(ecg.tokens, ecg.tokens_mask)
+        one, two = self.linear1(self.dropout(vector)), self.linear2(self.dropout(vector))
         with torch.autocast(one.device.type, enabled=False):
             return uma_loss(at_least_float32(one), at_least_float32(two), temperature=self.temperature, form=self.form)
 
@@ -82,14 +92,19 @@ def cma(sizes: mb.Sizes, *, temperature: float = 0.07, form: str = "merl") -> CM
     return CMA(temperature=temperature, form=form)
 
 
-def uma(sizes: mb.Sizes, *, temperature: float = 0.07, dropout: float = 0.1, form: str = "merl") -> UMA:
+def uma(
+    sizes: mb.Sizes, *, temperature: float = 0.07, dropout: float = 0.1, form: str = "merl", reads: str = "embedding"
+) -> UMA:
     """Return uni-modal alignment.
 
     Raises:
-        UserError: `form` is neither "merl" nor "melp", or the temperature is not positive.
+        UserError: `form` is neither "merl" nor "melp", `reads` neither "embedding" nor "tokens", or the temperature is not
+            positive.
     """
     _check(temperature, form)
-    return UMA(sizes, temperature=temperature, dropout=dropout, form=form)
+    if reads not in ("embedding", "tokens"):
+        raise mb.UserError(f"reads is {reads!r}; wanted embedding or tokens")
+    return UMA(sizes, temperature=temperature, dropout=dropout, form=form, reads=reads)
 
 
 def _check(temperature: float, form: str) -> None:

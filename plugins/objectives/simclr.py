@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_bench.info_nce import at_least_float32
+from melp_plugins.info_nce import at_least_float32
 
 
 def nt_xent(one: Tensor, two: Tensor, *, temperature: float) -> Tensor:

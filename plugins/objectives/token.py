@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_bench.info_nce import symmetric_info_nce
-from melp_bench.layers import QueryPool
+from melp_plugins.info_nce import symmetric_info_nce
+from melp_plugins.layers import QueryPool
 
 
 def caption_loss(logits: Tensor, labels: Tensor, *, pad_id: int) -> Tensor:

@@ -10,15 +10,16 @@ Shapes: B reports, N tokens, S sentences, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional as F
 
 import melp_bench as mb
+from melp_plugins.text.vocabulary import learn_wordpiece
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[BOS]", "[MASK]")
 STOP = "."
@@ -28,26 +29,9 @@ NO_WORDS = "bert needs reports to learn its vocabulary from; give reports, or th
 
 
 def learn_vocabulary(reports: Iterable[str], *, size: int) -> Tokenizer:
-    """Return a lower-casing WordPiece tokenizer of at most `size` entries, a pure function of the reports.
-
-    The trainer numbers single letters in the order of a hash map; naming them all beforehand makes it deterministic.
-    """
-    tokenizer = _untrained({})
-    normalise = tokenizer.normalizer.normalize_str
-    reports = [normalise(report) for report in reports]
-    letters = sorted({letter for report in reports for letter in report if not letter.isspace()} | {STOP})
-    named = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
-    trainer = trainers.WordPieceTrainer(vocab_size=max(size, len(named)), special_tokens=named, show_progress=False)
-    tokenizer.train_from_iterator(reports, trainer)
-    return _untrained(tokenizer.get_vocab())
-
-
-def _untrained(vocabulary: dict[str, int]) -> Tokenizer:
-    """Return a tokenizer with `vocabulary`, in which only the special names are never split."""
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
-    return tokenizer
+    """Return a lower-casing WordPiece tokenizer of at most `size` entries, a pure function of the reports."""
+    words = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
+    return learn_wordpiece(reports, size=size, special=SPECIAL, pre_tokenizer=words, always=STOP)
 
 
 def read_tokenizer(text: str) -> Tokenizer:
@@ -146,9 +130,38 @@ class Bert(mb.TextEncoder):
         cls = states[torch.arange(len(states), device=states.device), last]  # (B, D)
         return report_features(cls, states, batch)
 
+    @property
+    def mask_id(self) -> int | None:
+        """The id that hides a word; None where the vocabulary of a checkpoint has none."""
+        found: int | None = self.tokenizer.token_to_id("[MASK]")
+        return found
+
+    def both_ways(self, batch: mb.TextBatch) -> Tensor:
+        """Return the states of the tokens (B, N, D), each of which sees all others."""
+        states: Tensor = self.bert(input_ids=batch.ids, attention_mask=every_way(batch.mask)).last_hidden_state
+        return states
+
+    def word_table(self) -> Tensor:
+        """Return the embeddings (V, D) of the vocabulary."""
+        table: Tensor = self.bert.embeddings.word_embeddings.weight
+        return table
+
+    def guessing_head(self) -> Mapping[str, Tensor]:
+        """Return nothing: it has no published weights."""
+        return {}
+
     def assets(self) -> dict[str, str]:
         """Return the vocabulary."""
         return {ASSET: self.tokenizer.to_str()}
+
+
+def every_way(mask: Tensor) -> Tensor:
+    """Return what is added to the scores of attention, (B, 1, N, N), so that each token sees all real ones of `mask` (B, N).
+
+    Given a mask of four dimensions, a model of transformers makes none of its own, causal or not.
+    """
+    hidden = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    return hidden[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
 
 
 def report_features(report: Tensor, states: Tensor, batch: mb.TextBatch) -> mb.Features:

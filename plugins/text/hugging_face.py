@@ -5,6 +5,7 @@ Paper of the causal use: From Token to Rhythm (MELP), Wang et al. 2025 (arXiv 25
 its tokens. Sentences end at the tokenizer's own full stop, also where it is one token with marks before it (")."); that of a
 decimal ("0.12") ends none. Text after the last full stop is a sentence of its own, and the one sentence of a report without a
 word is its report state.
+Its vocabulary is kept, extended by words of the reports that it breaks into pieces, or learned anew from them.
 A checkpoint keeps configuration and tokenizer beside the weights, so that it opens without the hub. No repository's code runs.
 Shapes: B reports, N tokens, S sentences, D channels.
 """
@@ -12,8 +13,9 @@ Shapes: B reports, N tokens, S sentences, D channels.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +24,10 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.layers import masked_mean
 from melp_bench.published.hub import loading, longest_text, missing_weights
-from melp_plugins.text.bert import report_features, sentence_of
+from melp_plugins.layers import masked_mean
+from melp_plugins.text.bert import every_way, report_features, sentence_of
+from melp_plugins.text.vocabulary import VOCABULARIES, change_vocabulary, published_head
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -45,6 +48,7 @@ class Frame:
     before: tuple[int, ...]
     after: tuple[int, ...]
     pad: int
+    mask: int | None = None  # hides a word
 
 
 class HuggingFaceText(mb.TextEncoder):
@@ -56,6 +60,7 @@ class HuggingFaceText(mb.TextEncoder):
         super().__init__()
         self.body, self.tokenizer, self.frame = body, tokenizer, frame
         self.causal, self.max_tokens, self.pooler = causal, max_tokens, pooler
+        self.head: Callable[[], Mapping[str, Tensor]] = dict
         self.config: PretrainedConfig = body.config  # type: ignore[assignment]
         self.width, self.pad_id = int(self.config.hidden_size), frame.pad
         self.vocab_size = int(self.config.vocab_size)
@@ -101,9 +106,29 @@ class HuggingFaceText(mb.TextEncoder):
             report = states[:, 0] if self.frame.before else masked_mean(states, batch.mask)
         return report_features(report, states, batch)
 
+    @property
+    def mask_id(self) -> int | None:
+        """The id that hides a word; None where the tokenizer has none, as T5's."""
+        return self.frame.mask
+
+    def both_ways(self, batch: mb.TextBatch) -> Tensor:
+        """Return the states of the tokens (B, N, D), each of which sees all others."""
+        mask = every_way(batch.mask) if self.causal else batch.mask.long()
+        states: Tensor = self.body(input_ids=batch.ids, attention_mask=mask).last_hidden_state
+        return states
+
+    def word_table(self) -> Tensor:
+        """Return the embeddings (V, D) of the vocabulary."""
+        table: Tensor = self.body.get_input_embeddings().weight  # type: ignore[operator]
+        return table
+
+    def guessing_head(self) -> Mapping[str, Tensor]:
+        """Return the head that guesses words where the model's own files have one; words that were added have no bias."""
+        return self.head()
+
     def assets(self) -> dict[str, str]:
         """Return configuration, tokenizer and the special tokens' ids."""
-        special = {"before": self.frame.before, "after": self.frame.after, "pad": self.frame.pad}
+        special = {"before": self.frame.before, "after": self.frame.after, "pad": self.frame.pad, "mask": self.frame.mask}
         return {
             CONFIG: self.config.to_json_string(use_diff=False),
             TOKENIZER: self.tokenizer.to_str(),
@@ -119,19 +144,25 @@ def hugging_face(
     max_tokens: int = 128,
     frozen_layers: int = 0,
     pooler: bool = False,
+    vocabulary: str = "keep",
+    words: int = 2000,
 ) -> HuggingFaceText:
     """Return the text encoder `model`: `owner/name` on the hub (also as `hf:owner/name`), or a local folder.
 
     `frozen_layers` lower layers are not trained (MELP: 6 of 12); embeddings are. With `pooler` a report is the state that
-    BERT's own pooler makes of its first token (MERL).
+    BERT's own pooler makes of its first token (MERL). The `vocabulary` is the model's ("keep"), has at most `words` more
+    ("extend"), or is one of `words` that is learned from the reports ("train").
 
     Raises:
         UserError: there is no such model, it is of another kind, or an option does not fit it.
     """
+    if vocabulary not in VOCABULARIES:
+        raise mb.UserError(f"option 'vocabulary' of {model!r} is {vocabulary!r}; wanted one of {', '.join(VOCABULARIES)}")
     if source.assets:
         body, tokenizer, frame = _from_assets(source.assets, causal=causal, pooler=pooler)
     else:
-        body, tokenizer, frame = _from_hub(model, causal=causal, pooler=pooler)
+        read = partial(change_vocabulary, how=vocabulary, reports=source.reports, words=words, model=model)
+        body, tokenizer, frame = _from_hub(model, read, causal=causal, pooler=pooler)
     longest = longest_text(body)
     if max_tokens < len(frame.before) + len(frame.after) + 1 or (longest is not None and max_tokens > longest):
         raise mb.UserError(f"option 'max_tokens' of {model!r} is {max_tokens}; the model reads between 3 and {longest} tokens")
@@ -140,11 +171,14 @@ def hugging_face(
         raise mb.UserError(f"option 'frozen_layers' of {model!r} is {frozen_layers}; the model has {len(layers)} layers")
     for layer in list(layers)[:frozen_layers]:
         layer.requires_grad_(False)
-    return HuggingFaceText(body, tokenizer, frame, causal=causal, max_tokens=max_tokens, pooler=pooler)
+    made = HuggingFaceText(body, tokenizer, frame, causal=causal, max_tokens=max_tokens, pooler=pooler)
+    if not source.assets:
+        made.head = partial(published_head, model, vocab=made.vocab_size, same_words=vocabulary != "train")
+    return made
 
 
-def _from_hub(model: str, *, causal: bool, pooler: bool) -> tuple[nn.Module, Tokenizer, Frame]:
-    """Return body, tokenizer and frame of a hub name or a folder, its weights loaded."""
+def _from_hub(model: str, read: Callable[[Any, Any], Any], *, causal: bool, pooler: bool) -> tuple[nn.Module, Tokenizer, Frame]:
+    """Return body, tokenizer and frame of a hub name or a folder, its weights loaded and its vocabulary changed by `read`."""
     from transformers import AutoConfig, AutoTokenizer
 
     with loading(model) as where:
@@ -153,6 +187,7 @@ def _from_hub(model: str, *, causal: bool, pooler: bool) -> tuple[nn.Module, Tok
         kind, options = _body_class(config, pooler=pooler)
         body, found = kind.from_pretrained(where, config=config, output_loading_info=True, **options)
     missing_weights(model, body, found)
+    wrapped = read(body, wrapped)
     tokenizer = getattr(wrapped, "backend_tokenizer", None)
     if not isinstance(tokenizer, Tokenizer):
         raise mb.UserError(f"the tokenizer of {model!r} has no fast form (tokenizer.json); save one beside its weights")
@@ -160,6 +195,7 @@ def _from_hub(model: str, *, causal: bool, pooler: bool) -> tuple[nn.Module, Tok
     tokenizer.no_truncation()
     tokenizer.no_padding()
     frame = _frame(tokenizer, wrapped.pad_token_id, wrapped.cls_token_id, wrapped.bos_token_id, model, causal=causal)
+    frame = replace(frame, mask=wrapped.mask_token_id)
     if tokenizer.get_vocab_size() > config.vocab_size:
         body.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
     return body, tokenizer, frame
@@ -176,7 +212,7 @@ def _from_assets(assets: Mapping[str, str], *, causal: bool, pooler: bool) -> tu
         stated = json.loads(assets[CONFIG])
         config = _configured(AutoConfig.for_model(**stated), "the checkpoint", causal=causal)
         special = json.loads(assets[SPECIAL])
-        frame = Frame(tuple(special["before"]), tuple(special["after"]), int(special["pad"]))
+        frame = Frame(tuple(special["before"]), tuple(special["after"]), int(special["pad"]), special.get("mask"))
         tokenizer = Tokenizer.from_str(assets[TOKENIZER])
     except mb.UserError:
         raise

@@ -16,10 +16,11 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from melp_bench.checkpoint import read_manifest
 from melp_bench.cli import main
 from melp_bench.embedding import prompt_encoder
-from melp_bench.model import Model
+from melp_bench.model import Model, widths_of
 from melp_bench.plugins import discover
 from melp_bench.published.folder import TextSide
-from melp_bench.runs.methods import find_method, load_model
+from melp_bench.runs.building import load_model
+from melp_bench.runs.methods import find_method
 
 CATALOGUE = discover()
 WORDS = ["sinus", "rhythm", ".", "normal", "axis"]
@@ -85,7 +86,7 @@ def test_a_whole_model_comes_with_its_text_tower_and_goes_back_bit_for_bit(
     assert manifest.recipe.name == f"{family}@whole.ckpt"
     body = next(key for key in tensors if key.endswith("embeddings.LayerNorm.weight"))
     assert torch.equal(model.state_dict()["text_encoder.body.embeddings.LayerNorm.weight"], tensors[body])
-    assert torch.equal(model.state_dict()["report_head.2.weight"], tensors["proj_t.2.weight"])
+    assert torch.equal(model.state_dict()["heads.report.2.weight"], tensors["proj_t.2.weight"])
     encode = prompt_encoder(model.eval(), torch.device("cpu"))
     assert encode is not None
     prompts = encode(["Sinus rhythm. Normal axis.", "axis"])
@@ -109,7 +110,9 @@ def test_the_published_text_towers_have_our_keys_and_shapes_at_full_size(family:
     with torch.device("meta"):
         body = BertModel(BertConfig(vocab_size=30522 + extra_words), add_pooling_layer=family != "melp")
         text = HuggingFaceText(body, small, Frame((2,), (3,), 0), causal=False, max_tokens=8)
-    side = TextSide(Model(CATALOGUE.ecg_encoders["merl-vit-tiny"].build(), text, shared=256, segment_queries=0))
+    encoder, parts = CATALOGUE.ecg_encoders["merl-vit-tiny"].build(), entry.published.text
+    heads = CATALOGUE.heads[parts.heads].build(widths_of(encoder, text), **parts.head_options)
+    side = TextSide(Model(encoder, text, heads))
     ours = {tower.published(k): list(t.shape) for k, t in side.state_dict().items() if tower.fresh_because(k) is None}
     rows = {key: shape for key, shape, _ in rows_of(keys) if key.startswith(("lm_model.", "proj_t.", "sent_proj."))}
     left = {key for key in rows if tower.unused_because(key) is None and tower.tied_to(key) is None}

@@ -172,7 +172,7 @@ def mb_dataset() -> mb.Dataset:
 
 
 def test_equal_weights_used_otherwise_are_embedded_again(made: tuple[Path, str]) -> None:
-    from melp_bench.runs.methods import use_digest
+    from melp_bench.runs.identity import use_digest
 
     (checkpoint,) = (made[0] / "checkpoints").iterdir()
     manifest = read_manifest(checkpoint)

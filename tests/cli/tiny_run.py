@@ -29,6 +29,7 @@ dataset = "synthetic"
 steps = 16
 batch_size = 8
 validate_every = 2
+recipe = "melp"
 
 [interval]
 resamples = 20

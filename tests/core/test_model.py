@@ -1,4 +1,4 @@
-"""The heads: every scale lands in the shared space, and what is projected already is left alone."""
+"""The model, with MELP's heads: every scale lands in the shared space, and what is projected already is left alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.model import Model
+from melp_bench.model import Model, widths_of
+from melp_bench.plugins import discover
 
 SHARED, WIDTH = 12, 6
+HEADS = discover().heads["melp"]
+
+
+def made(encoder: mb.ECGEncoder, text: mb.TextEncoder | None = None, *, width: int = SHARED, queries: int = 12) -> Model:
+    """Return the model of the encoders with MELP's heads."""
+    return Model(encoder, text, HEADS.build(widths_of(encoder, text), width=width, queries=queries))
 
 
 class Encoder(mb.ECGEncoder):
@@ -66,7 +73,7 @@ def words() -> mb.TextBatch:
 @pytest.mark.parametrize("beats", [True, False])
 @pytest.mark.parametrize("projected", [True, False])
 def test_every_scale_is_in_the_shared_space(beats: bool, projected: bool) -> None:
-    model = Model(Encoder(beats=beats, projected=projected), Text(projected=projected), shared=SHARED, segment_queries=7)
+    model = made(Encoder(beats=beats, projected=projected), Text(projected=projected), queries=7)
     ecg, text = model(signal(), words())
     assert ecg.record.shape == text.record.shape == (3, SHARED)
     assert ecg.segments.shape == (3, 8 if beats else 7, SHARED)
@@ -75,14 +82,14 @@ def test_every_scale_is_in_the_shared_space(beats: bool, projected: bool) -> Non
 
 
 def test_rhythm_is_the_mean_of_the_projected_beats_where_the_encoder_has_beats() -> None:
-    ecg = Model(Encoder(beats=True), shared=SHARED).ecg(signal())
+    ecg = made(Encoder(beats=True)).ecg(signal())
     assert ecg.segments is not None
     torch.testing.assert_close(ecg.record, ecg.segments.mean(dim=1))
 
 
 def test_what_is_projected_is_left_alone() -> None:
     encoder, text = Encoder(beats=True, projected=True), Text(projected=True)
-    model = Model(encoder, text, shared=SHARED)
+    model = made(encoder, text)
     ecg, report = model(signal(), words())
     assert torch.equal(ecg.record, encoder(signal()).record)
     assert torch.equal(ecg.segments, encoder(signal()).segments)
@@ -92,50 +99,90 @@ def test_what_is_projected_is_left_alone() -> None:
 
 def test_probes_read_the_encoder_and_no_head() -> None:
     encoder = Encoder(beats=True)
-    model = Model(encoder, shared=SHARED)
+    model = made(encoder)
     assert torch.equal(model.embed(signal()), encoder(signal()).embedding)
     assert torch.equal(model.ecg(signal()).embedding, model.embed(signal()))
 
 
 def test_without_segment_queries_no_beats_are_made() -> None:
-    model = Model(Encoder(beats=False), shared=SHARED, segment_queries=0)
+    model = made(Encoder(beats=False), queries=0)
     assert model.ecg(signal()).segments is None
-    assert model.segment_pool is None
+    assert not any("pool" in name for name, _ in model.named_parameters())
 
 
 def test_every_parameter_of_the_model_is_trained_by_its_features() -> None:
     for beats in (True, False):
-        model = Model(Encoder(beats=beats), Text(), shared=SHARED)
+        model = made(Encoder(beats=beats), Text())
         ecg, text = model(signal(), words())
         sum(f.present()[n].square().sum() for f in (ecg, text) for n in ("record", "segments", "tokens")).backward()
         assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_sizes_say_what_the_features_are() -> None:
-    sizes = Model(Encoder(beats=True), Text(), shared=SHARED).sizes(classes=4)
+    sizes = made(Encoder(beats=True), Text()).sizes(classes=4)
     assert sizes == mb.Sizes(
         shared=SHARED, embedding=WIDTH, ecg_tokens=WIDTH, text_tokens=WIDTH, vocab=9, pad_id=0, classes=4, causal_text=False
     )
-    assert Model(Encoder(beats=True), shared=SHARED).sizes().text_tokens == 0
+    assert made(Encoder(beats=True)).sizes().text_tokens == 0
 
 
 def test_building_leaves_the_encoder_in_its_mode() -> None:
     for training in (True, False):
-        assert Model(Encoder(beats=True).train(training), shared=SHARED).encoder.training is training
+        assert made(Encoder(beats=True).train(training)).encoder.training is training
 
 
 def test_a_width_that_is_not_as_stated_is_named() -> None:
-    with pytest.raises(mb.UserError, match=r"'Encoder' returns rhythm with 6 channels, and says 5"):
-        Model(Encoder(beats=False, says=5), shared=SHARED)
+    with pytest.raises(mb.UserError, match=r"'Encoder' returns record with 6 channels, and says 5"):
+        made(Encoder(beats=False, says=5))
 
 
 def test_projected_encoders_set_the_shared_width() -> None:
-    with pytest.raises(mb.UserError, match=r"set shared=12"):
-        Model(Encoder(beats=True, projected=True), shared=8)
-    with pytest.raises(mb.UserError, match=r"text encoder .* set shared=12"):
-        Model(Encoder(beats=True), Text(projected=True), shared=8)
+    with pytest.raises(mb.UserError, match=r"set heads.width=12"):
+        made(Encoder(beats=True, projected=True), width=8)
+    with pytest.raises(mb.UserError, match=r"text encoder .* set heads.width=12"):
+        made(Encoder(beats=True), Text(projected=True), width=8)
 
 
 def test_reports_need_a_text_encoder() -> None:
     with pytest.raises(mb.UserError, match="no text encoder"):
-        Model(Encoder(beats=True), shared=SHARED).text(words())
+        made(Encoder(beats=True)).text(words())
+
+
+def test_without_heads_features_are_as_the_encoders_make_them() -> None:
+    encoder, text = Encoder(beats=False), Text()
+    model = Model(encoder, text)
+    assert model.shared == WIDTH
+    assert torch.equal(model.ecg(signal()).record, encoder(signal()).record)
+    assert torch.equal(model.text(words()).record, text(words()).record)
+    with pytest.raises(mb.UserError, match=r"records have 12 channels and reports 6, and no \[heads\]"):
+        Model(Encoder(beats=True, projected=True), text)
+
+
+@pytest.mark.parametrize(
+    ("names", "frozen"),
+    [
+        (["encoder"], {"encoder.window", "encoder.projection"}),
+        (["encoder.window", "text"], {"encoder.window", "text_encoder.table"}),
+        (["heads.report.0"], {"heads.report.0"}),
+    ],
+)
+def test_what_is_frozen_is_not_trained_and_stays_in_eval_until_it_is_given_back(names: list[str], frozen: set[str]) -> None:
+    model = made(Encoder(beats=False), Text())
+    next(iter(model.heads.parameters())).requires_grad_(False)  # as a builder may have left it
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    thaw = model.freeze(names)
+    model.train()
+    for name, parameter in model.named_parameters():
+        below = any(name.startswith(f"{prefix}.") for prefix in frozen)
+        assert parameter.requires_grad == (before[name] and not below), name
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert {name for name in modes if not modes[name]} >= frozen
+    assert modes[""]
+    thaw()
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == before
+    assert all(module.training for module in model.modules())
+
+
+def test_a_name_that_freezes_nothing_is_refused() -> None:
+    with pytest.raises(mb.UserError, match=r"freeze names 'encoder\.windw', and the model has no parameter"):
+        made(Encoder(beats=True)).freeze(["encoder.windw"])

@@ -10,11 +10,14 @@ from pydantic import ValidationError
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
 from melp_bench.protocol import Protocol, load_protocol, protocol_names, tasks_of
-from melp_bench.recipe import Recipe, load_recipe, recipe_names
-from melp_bench.runs.methods import find_recipe, resolve
+from melp_bench.recipe import Recipe, load_recipe, recipe_names, stage_steps
+from melp_bench.runs.building import check_recipe
+from melp_bench.runs.methods import find_recipe
+from melp_bench.runs.resolution import resolve
 from melp_bench.schema import first_problem
 
 DEMO = load_protocol("demo")
+STAGE: dict[str, object] = {"name": "s", "objectives": [{"name": "x"}]}
 
 
 @pytest.mark.parametrize("name", protocol_names())
@@ -91,9 +94,17 @@ def test_an_unknown_name_suggests_the_nearest_and_a_file_is_asked_for() -> None:
     [
         ({"encodr": {}}, "no key 'encodr'; did you mean 'encoder'?"),
         ({"encoder": {"name": "x", "option": {}}}, "no key 'encoder.option'; did you mean 'options'?"),
-        ({"objectives": [{"name": "x", "wait": 1}]}, "'objectives.0.wait'; did you mean 'weight'?"),
-        ({"optimiser": {"learning_rat": 1}}, "'optimiser.learning_rat'; did you mean 'learning_rate'?"),
-        ({"shared_width": "wide"}, "shared_width: Input should be a valid integer"),
+        ({"objectives": [{"name": "x", "wait": 1}]}, "'stages.0.objectives.0.wait'; did you mean 'weight'?"),
+        (
+            {"objectives": [{"name": "x"}], "optimiser": {"learning_rat": 1}},
+            "'stages.0.optimiser.learning_rat'; did you mean 'learning_rate'?",
+        ),
+        ({"objectives": [{"name": "x", "weight": -1}]}, "weight: Input should be greater than or equal to 0, given -1"),
+        ({"objectives": [{"name": "x"}, {"name": "x"}]}, "stage 'pretrain' has two terms named 'x'; name them apart"),
+        ({"stages": [STAGE | {"share": 0.5}]}, "the stages' shares are 0.5 = 0.5 of the budget; wanted 1"),
+        ({"stages": [STAGE | {"share": 0.5}, STAGE | {"share": 0.5}]}, "two stages are named 's'; name them apart"),
+        ({"stages": [STAGE], "optimiser": {}}, "a recipe with [[stages]] says optimiser in them; move it there"),
+        ({"stages": [STAGE | {"start": {"ecg": "random"}}]}, "names the part 'ecg'; wanted one of encoder, text, heads"),
     ],
 )
 def test_the_first_problem_names_the_place_and_the_key_that_is_meant(change: dict[str, object], told: str) -> None:
@@ -107,24 +118,87 @@ def test_an_encoder_alone_or_beside_a_recipe_takes_the_place_of_the_recipes_own(
     catalogue = discover()
     melp, alone, beside = (
         load_recipe("melp"),
-        find_recipe("resnet1d-18", catalogue),
+        find_recipe("resnet1d-18", catalogue, "melp"),
         find_recipe("simclr+resnet1d-18", catalogue),
     )
     assert (alone.name, alone.encoder.name) == ("resnet1d-18", "resnet1d-18")
-    assert alone.objectives == melp.objectives
+    assert alone.stages == melp.stages
     assert (beside.name, beside.encoder.name) == ("simclr+resnet1d-18", "resnet1d-18")
-    assert beside.objectives == load_recipe("simclr").objectives
+    assert beside.stages == load_recipe("simclr").stages
 
 
 def test_settings_reach_their_place_and_show_in_the_name(tmp_path: Path) -> None:
-    settings = {"encoder.layers": "6", "rhythm.weight": "2", "optimiser.betas": "0.8", "shared_width": "64"}
+    settings = {"encoder.layers": "6", "rhythm.weight": "2", "optimiser.betas": "0.8", "heads.width": "64"}
     with pytest.raises(UserError, match="betas"):
         resolve(load_recipe("melp"), discover(), settings)
     del settings["optimiser.betas"]
     changed = resolve(load_recipe("melp"), discover(), settings | {"optimiser.weight_decay": "0.5", "text.causal": "true"})
     assert changed.encoder.options["layers"] == 6
-    assert changed.objectives[0].weight == 2.0
-    assert (changed.shared_width, changed.optimiser.weight_decay) == (64, 0.5)
+    assert {term.term: term.weight for term in changed.terms()}["rhythm"] == 2.0
+    assert changed.heads is not None
+    assert changed.heads.options["width"] == 64
+    assert {stage.optimiser.weight_decay for stage in changed.stages} == {0.5}
     assert changed.text is not None
     assert changed.text.options["causal"] is True
     assert changed.name.startswith("melp (encoder.layers=6, rhythm.weight=2, ")
+
+
+def test_an_encoder_alone_is_refused_with_the_choice_of_recipes_where_the_protocol_names_none() -> None:
+    with pytest.raises(UserError, match=r"'resnet1d-18' is an encoder.* choose: .*melp\+resnet1d-18, merl\+resnet1d-18"):
+        find_recipe("resnet1d-18", discover())
+
+
+def test_a_recipe_of_one_stage_may_be_written_without_it() -> None:
+    short = {"name": "a", "summary": "b", "encoder": {"name": "c"}, "objectives": [{"name": "x"}], "freeze": ["heads"]}
+    stage = {"name": "pretrain", "objectives": [{"name": "x", "term": "x"}], "freeze": ["heads"]}
+    rest = {key: short[key] for key in ("name", "summary", "encoder")}
+    assert Recipe.model_validate(short) == Recipe.model_validate(rest | {"stages": [stage]})
+    assert Recipe.model_validate(rest | {"objectives": []}).stages == []
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.1, 0.1, 0.8), (0.3, 0.3, 0.4), (0.005, 0.995)])
+@pytest.mark.parametrize("steps", [1500, 7, 100])
+def test_the_stages_share_out_all_steps_of_the_budget_each_to_within_one(shares: tuple[float, ...], steps: int) -> None:
+    stages = [STAGE | {"name": f"s{i}", "share": share} for i, share in enumerate(shares)]
+    got = stage_steps(Recipe.model_validate({"name": "a", "summary": "b", "encoder": {"name": "c"}, "stages": stages}), steps)
+    assert sum(got) == steps
+    assert all(abs(one - share * steps) <= 1 for one, share in zip(got, shares, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"start": {"encoder": "alignment"}}, "stage 'one' starts its encoder from 'alignment'"),
+        ({"start": {"encoder": "previous"}}, "stage 'one' starts its encoder from 'previous'"),
+        ({"objectives": [{"name": "simclr", "views": {"view1": [{"name": "sepia"}]}}]}, "no view named 'sepia'"),
+        ({"objectives": [{"name": "simclr", "options": {"temprature": 1}}]}, "did you mean 'temperature'"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused_in_a_line(change: dict[str, object], told: str) -> None:
+    recipe = load_recipe("simclr")
+    stage = recipe.stages[0].model_dump() | {"name": "one"} | change
+    changed = Recipe.model_validate(recipe.model_dump() | {"stages": [stage]})
+    with pytest.raises(UserError, match=told) as error:
+        resolve(changed, discover(), {})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"objectives": [{"name": "rhythm"}]}, r"objectives \['rhythm'\] read reports, but the recipe has no \[text\]"),
+        ({"objectives": [{"name": "masked-words"}]}, "needs a text encoder; name one under"),
+        ({"objectives": [{"name": "masked"}]}, "objective 'masked' of stage 'one' cannot train this encoder"),
+        ({"objectives": [{"name": "supervised"}]}, "there are 0 classes"),
+        ({"freeze": ["encoder.nothing"]}, "freeze names 'encoder.nothing'"),
+        ({"reports": "reports.txt"}, "stage 'one' has reports of its own, and an objective of it reads records"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused_before_any_work(change: dict[str, object], told: str) -> None:
+    recipe = load_recipe("simclr")
+    stage = recipe.stages[0].model_dump() | {"name": "one"} | change
+    encoder = {"name": "resnet1d-18"}
+    changed = Recipe.model_validate(recipe.model_dump() | {"stages": [stage], "encoder": encoder})
+    with pytest.raises(UserError, match=told) as error:
+        check_recipe(resolve(changed, discover(), {}), discover(), classes=0)
+    assert "\n" not in str(error.value)

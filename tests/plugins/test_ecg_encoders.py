@@ -13,7 +13,7 @@ from melp_plugins.ecg.resnet1d import resnet1d_18
 
 Build = Callable[..., mb.ECGEncoder]
 BUILDS: dict[str, Build] = {
-    "resnet1d-18": lambda **o: resnet1d_18(**{"width": 4, "pool_width": 16, **o}),
+    "resnet1d-18": lambda **o: resnet1d_18(**{"width": 4, **o}),
     "conv-transformer": lambda **o: conv_transformer(**{"layers": 2, "width": 32, "pool_width": 16, "queries": 5, **o}),
     "conv-transformer as published": lambda **o: conv_transformer(
         **{

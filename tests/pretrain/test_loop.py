@@ -14,9 +14,11 @@ from torch import Tensor, nn
 import melp_bench as mb
 from melp_bench.errors import UserError
 from melp_bench.pretrain import loop, state
-from melp_bench.pretrain.loop import Budget, NonFiniteLoss, Trained, pretrain, validation_loss
+from melp_bench.pretrain.loop import NonFiniteLoss, Trained, pretrain
 from melp_bench.pretrain.source import PretrainSource
 from melp_bench.pretrain.step import Step
+from melp_bench.pretrain.validation import Budget, validation_loss
+from melp_bench.progress import StepValues
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store
 
@@ -37,12 +39,12 @@ def train(store: Store, folder: Path, *, die_after: int = 0, precision: str = "3
     """Pretrain a new model; with `die_after`, die once that step is done."""
     step = make_step()
 
-    def report(done: int, total: int, note: str) -> None:
-        if die_after and done == die_after and note:
+    def die(values: StepValues) -> None:
+        if die_after and values.step == die_after and values.part == "train":
             raise Killed
 
     source, fabric = make_source(store, step), make_fabric("cpu", precision)
-    trained = pretrain(step, WEIGHTS, source, budget=BUDGET, optimiser=OPTIMISER, fabric=fabric, folder=folder, report=report)
+    trained = pretrain(step, WEIGHTS, source, budget=BUDGET, optimiser=OPTIMISER, fabric=fabric, folder=folder, listeners=[die])
     return step, trained
 
 
@@ -102,7 +104,7 @@ def test_a_damaged_state_says_what_to_do(store: Store, tmp_path: Path, name: str
     path.write_bytes(path.read_bytes()[:-700])
     with pytest.raises(UserError, match=rf"{name}\.pt' is damaged .* delete the folder"):
         train(store, tmp_path)
-    torch.save({"step": 3, "weights": {"no": torch.zeros(1)}, "optimizer": {}, "trained": {}}, path)
+    torch.save({"stage": "pretrain", "step": 3, "weights": {"no": torch.zeros(1)}, "optimizer": {}, "trained": {}}, path)
     with pytest.raises(UserError, match=r"does not fit this model .* delete the folder"):
         train(store, tmp_path)
     torch.save(nn.Linear(2, 2), path)
@@ -160,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(store: Store, tmp_
     with pytest.raises(NonFiniteLoss, match=rf"training loss of step 5: odd is {value};") as told:
         pretrain(step, weights, source, budget=BUDGET, optimiser=OPTIMISER, fabric=fabric, folder=tmp_path)
     assert "fine is" not in str(told.value)
-    assert state.load_state(tmp_path, "last", module=make_step({}), fabric=fabric)["step"] == 3
+    assert state.load_state(tmp_path, "last", stage="pretrain", module=make_step({}), fabric=fabric)["step"] == 3
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_run(store: Store, tmp_path: Path) -> None:

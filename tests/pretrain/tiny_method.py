@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.model import Model
+from melp_bench.model import Model, widths_of
 from melp_bench.pretrain.source import PretrainSource
 from melp_bench.pretrain.step import Step
 from melp_bench.recipe import Optimiser
@@ -95,9 +95,9 @@ def make_step(objectives: Mapping[str, mb.Objective] | None = None, *, dropout: 
     from melp_bench.plugins import discover
 
     torch.manual_seed(seed)
-    model = Model(Encoder(dropout), Text(), shared=WIDTH, segment_queries=3)
+    encoder, text, catalogue = Encoder(dropout), Text(), discover().objectives
+    model = Model(encoder, text, discover().heads["melp"].build(widths_of(encoder, text), width=WIDTH, queries=3))
     if objectives is None:
-        catalogue = discover().objectives
         sizes = model.sizes(2)
         options: dict[str, dict[str, object]] = {
             "rhythm": {},

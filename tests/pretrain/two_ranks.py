@@ -15,8 +15,9 @@ import melp_bench as mb
 from melp_bench.plugins import discover
 from melp_bench.pretrain import step as step_module
 from melp_bench.pretrain.distributed import gather_over, total_loss
-from melp_bench.pretrain.loop import Budget, pretrain
+from melp_bench.pretrain.loop import pretrain
 from melp_bench.pretrain.step import wanted_inputs
+from melp_bench.pretrain.validation import Budget
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store, open_store
 

@@ -140,9 +140,9 @@ def test_speed_is_the_median_of_batches_of_sixteen(monkeypatch: pytest.MonkeyPat
 
     clock = iter([0.4, 0.1, 0.5])
     monkeypatch.setattr(module, "time_calls", lambda call, *, repeats, warmup, device: [next(clock) for _ in range(repeats)])
-    assert records_per_second(Model(Encoder(), shared=4, segment_queries=0), torch.device("cpu")) == round(16 / 0.3, 1)
+    assert records_per_second(Model(Encoder()), torch.device("cpu")) == round(16 / 0.3, 1)
     monkeypatch.undo()
-    model = Model(Encoder(), shared=4, segment_queries=0)
+    model = Model(Encoder())
     assert records_per_second(model, torch.device("cpu")) > 0
     assert set(model.encoder.sizes[1:]) == {16}  # type: ignore[union-attr, arg-type]
 

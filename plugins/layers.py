@@ -1,6 +1,6 @@
-"""Layers that the host's heads and first-party encoders share.
+"""Layers that first-party encoders, heads and objectives share.
 
-Shapes: B records, N tokens, Q queries, D channels of the queries, C channels of the tokens.
+Shapes: B records, N tokens, Q queries, D channels of the queries, C channels of the tokens, P pooled channels.
 """
 
 from __future__ import annotations
@@ -30,6 +30,32 @@ class QueryPool(nn.Module):
         pooled, _ = self.attention(query, context, context, key_padding_mask=padding, need_weights=False)
         out: Tensor = self.norm_out(pooled)
         return out
+
+
+class AttentionPool(nn.Module):
+    """A learned token that attends to itself and to every position once: the pool of MERL (Liu et al. 2024).
+
+    As published, the token is given the first positional embedding twice. It costs nothing, since both are learned and only
+    their sum is ever seen.
+    """
+
+    def __init__(self, positions: int, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.positional_embedding = nn.Parameter(torch.randn(1, positions + 1, width) / width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.mhsa = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.c_proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pooled tokens (B, P) and the attention on the N positions, mean over heads, (B, 1, N).
+
+        Fewer tokens than there are positions take the first ones.
+        """
+        first = (self.cls_token + self.positional_embedding[:, :1]).expand(len(tokens), -1, -1)
+        x = torch.cat([first, tokens], dim=1)  # (B, 1 + N, P)
+        x = x + self.positional_embedding[:, : x.shape[1]]
+        pooled, attention = self.mhsa(x[:, :1], x, x)  # (B, 1, P), (B, 1, 1 + N)
+        return self.c_proj(pooled[:, 0]), attention[:, :, 1:]
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
