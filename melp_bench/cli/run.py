@@ -69,7 +69,7 @@ def run(
     from melp_bench.runs.plan import make_plan
     from melp_bench.runs.ranks import num_ranks
     from melp_bench.runs.stores import open_stores, unprepared
-    from melp_bench.runs.training import choose_device, make_fabric
+    from melp_bench.runs.training import as_resolved, choose_device, make_fabric
 
     console, rule, settings = quiet_console(), load_protocol(protocol), parse_settings(setting)
     names = model or rule.models
@@ -86,7 +86,7 @@ def run(
     fabric = make_fabric(device, precision) if num_ranks() > 1 else None
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(rule, catalogue, screen, num_workers(workers))
-    pretrain, folder = rule.pretrain, home() / "checkpoints"
+    pretrain, folder = rule.pretrain and as_resolved(rule.pretrain, device), home() / "checkpoints"
     methods = [
         find_method(name, catalogue, settings=settings, pretrain=pretrain, stores=stores, checkpoints=folder) for name in names
     ]

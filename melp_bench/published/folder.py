@@ -15,10 +15,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from melp_bench.canonical import digest
 from melp_bench.checkpoint import is_checkpoint, read_manifest, save_checkpoint
+from melp_bench.code_digest import code_digest
 from melp_bench.components import ECGEncoder, Heads, TextEncoder, TextSource
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
+from melp_bench.locks import folder_lock
 from melp_bench.model import Model, widths_of
 from melp_bench.published.family import Family, TextTower
 from melp_bench.published.fitting import Fitted, fit
@@ -117,14 +120,17 @@ def obtain_import(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text
     """
     path = import_path(where, entry, folder, text)
     if not is_checkpoint(path):
-        import_checkpoint(where, entry, path, text)
+        with folder_lock(path, f"importing {where!r}"):
+            if not is_checkpoint(path):  # which another process may have made meanwhile
+                import_checkpoint(where, entry, path, text)
     return path
 
 
 def import_path(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
-    """Return where under `folder` a published file is imported to: named by encoder and the file's SHA-256."""
+    """Return where under `folder` a published file is imported to: named by encoder, file, and the code that understands it."""
     published_form(entry)
-    return folder / f"{entry.name}{'+text' if text else ''}-{file_sha256(locate(where))[:12]}"
+    code = digest([code_digest(one) for one in (entry, *([text.entry] if text else []))])
+    return folder / f"{entry.name}{'+text' if text else ''}-{file_sha256(locate(where))[:12]}-{code[:8]}"
 
 
 def published_form(entry: Entry[ECGEncoder]) -> Family:

@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ import torch
 from melp_bench.checkpoint import is_checkpoint, save_checkpoint
 from melp_bench.components import Objective, TextSource
 from melp_bench.errors import UserError
-from melp_bench.home import make_folder
+from melp_bench.home import make_folder, remove_leftovers
+from melp_bench.locks import folder_lock
 from melp_bench.model import PARTS, Model
 from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.loop import Trained, pretrain
@@ -56,6 +58,25 @@ def choose_device(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
+def choose_precision(device: str, precision: str) -> Literal["32", "bf16"]:
+    """Return what "auto" comes to on the device that `device` comes to: bf16 where a GPU has it; anything else as it is.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    half = choose_device(device) == "cuda" and torch.cuda.is_bf16_supported()
+    return "bf16" if precision == "bf16" or (precision == "auto" and half) else "32"
+
+
+def as_resolved(budget: Pretrain, device: str) -> Pretrain:
+    """Return the budget with the precision that it has on `device`, of which the weights depend.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    return budget.model_copy(update={"precision": choose_precision(device, budget.precision)})
+
+
 def make_fabric(device: str, precision: str) -> Fabric:
     """Return Fabric for `device` ("auto", "cpu", "cuda"); under torchrun, one rank per process it started.
 
@@ -68,8 +89,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    half = chosen_device == "cuda" and torch.cuda.is_bf16_supported()
-    chosen = {"auto": "bf16-mixed" if half else "32-true", "32": "32-true", "bf16": "bf16-mixed"}[precision]
+    chosen = {"32": "32-true", "bf16": "bf16-mixed"}[choose_precision(device, precision)]
     world, here = num_ranks(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator=chosen_device,
@@ -115,13 +135,27 @@ def obtain(
 ) -> None:
     """Make the method's checkpoint if it is not there; a run that was stopped is gone on with.
 
+    One process (or its ranks) at a time makes a checkpoint; a second waits, tells so, and takes what the first has made.
     `on_step` are called with the values of every step, beside the log that is always written and the bar that is drawn.
     """
     if is_checkpoint(method.folder):
         return
     if budget is None or store is None:
         raise UserError(f"{method.label!r} has no checkpoint, and the protocol says nothing of pretraining")
-    recipe, training = method.recipe, _Training(method, catalogue, budget, store, fabric, listener)
+    with ExitStack() as held:
+        if fabric.global_rank == 0:
+            held.enter_context(folder_lock(method.folder, f"pretraining {method.label!r}", listener.say))
+            for folder in (method.folder, *method.folder.glob(f"{STATE}/*")):
+                remove_leftovers(folder)
+        fabric.barrier()
+        if not is_checkpoint(method.folder):  # which another process may have made meanwhile
+            _make(_Training(method, catalogue, budget, store, fabric, listener), on_step)
+
+
+def _make(training: _Training, on_step: Sequence[OnStep]) -> None:
+    """Train the method stage by stage and write its checkpoint."""
+    method, catalogue, budget, store = training.method, training.catalogue, training.budget, training.store
+    recipe, fabric = method.recipe, training.fabric
     model = build_model(recipe, catalogue, TextSource(reports=_vocabulary_reports(training)), budget.seed).to(fabric.device)
     made: dict[str, Any] = {"seed": budget.seed, "identity": method.identity}
     published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
@@ -131,7 +165,7 @@ def obtain(
         made |= budget.model_dump(mode="json", exclude={"recipe"}) | {"data": store.fingerprint, "stages": curves}
         made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history")}
         corpora += [*corpora_of_starts(recipe, catalogue), store.name]
-        listener.say(f"best   {method.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
+        training.listener.say(f"best   {method.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
     if fabric.global_rank == 0:
         assets = model.text_encoder.assets() if model.text_encoder is not None else {}
         manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
