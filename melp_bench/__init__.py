@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
-    from melp_bench.signal import Scaling, SignalSpec
+    from melp_bench.runs.run import RunResult, run
+    from melp_bench.signal import Crops, Filter, Scaling, SignalSpec
 
 __version__ = "0.1.0"
 
@@ -47,7 +48,8 @@ _HOME = {
     "predictions": "Predictions",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
-    "signal": "Scaling SignalSpec",
+    "runs.run": "RunResult run",
+    "signal": "Crops Filter Scaling SignalSpec",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -55,6 +57,7 @@ __all__ = [
     "LEADS",
     "BadRecord",
     "Context",
+    "Crops",
     "Dataset",
     "Download",
     "ECGEncoder",
@@ -62,6 +65,7 @@ __all__ = [
     "Evaluation",
     "Family",
     "Features",
+    "Filter",
     "GuessesWords",
     "Heads",
     "MaskedEncoding",
@@ -73,6 +77,7 @@ __all__ = [
     "Predictions",
     "PretrainingModel",
     "RecordInfo",
+    "RunResult",
     "Scaling",
     "Signal",
     "SignalSpec",
@@ -87,6 +92,7 @@ __all__ = [
     "View",
     "Widths",
     "hookimpl",
+    "run",
 ]
 
 

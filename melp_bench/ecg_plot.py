@@ -6,7 +6,7 @@ Units: the axes are millimetres of paper.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -36,15 +36,13 @@ TALLEST_MM = 60.0
 def plot_record(signal: Signal, *, title: str = "", footer: str = "") -> Figure:
     """Return a figure of a record's first 10 s in true scale (when printed at the figure's own size).
 
-    A shorter record ends where its samples end. Every lead is drawn around its median, as a recorder takes off the electrodes'
-    own potentials, and the paper is as high as the waves. `title` stands above, `footer` (report, labels) below, wrapped.
+    A shorter record ends where its samples end; the place of a lead that is not there and cannot be derived is empty. Every
+    lead is drawn around its median, as a recorder takes off the electrodes' own potentials, and the paper is as high as the
+    waves. `title` stands above, `footer` (report, labels) below, wrapped.
     """
     whole = signal.millivolts.shape[1] / signal.rate_hz
     seconds = min(4 * COLUMN_SECONDS, whole)
-    spec = SignalSpec(rate_hz=signal.rate_hz, seconds=seconds)
-    leads = torch.from_numpy(np.ascontiguousarray(signal.millivolts))[None]
-    samples = conform(leads, rate_hz=signal.rate_hz, leads=signal.leads, spec=spec)[0].numpy()  # (12, T)
-    samples = samples - np.median(samples, axis=1, keepdims=True)
+    samples = _samples(signal, seconds)
     width = LEFT_MM + 4 * COLUMN_SECONDS * MM_PER_SECOND + 3.0
     top, bottom = _overshoot(samples, signal.rate_hz)
     width, height = 5 * np.ceil(width / 5), 5 * np.ceil((len(ROWS) + 1) * ROW_MM / 5) + top + bottom
@@ -75,7 +73,20 @@ def plot_record(signal: Signal, *, title: str = "", footer: str = "") -> Figure:
     return figure
 
 
-def _overshoot(samples: NDArray[np.float32], rate_hz: float) -> tuple[float, float]:
+Samples = Mapping[str, NDArray[np.float32]]
+"""Millivolts (T,) by lead."""
+
+
+def _samples(signal: Signal, seconds: float) -> Samples:
+    """Return the leads that the record has, or that follow from those, each around its median."""
+    here = tuple(lead for lead in LEADS if SignalSpec(leads=(lead,)).refusal(signal.leads) is None)
+    spec = SignalSpec(rate_hz=signal.rate_hz, seconds=seconds, leads=here)
+    leads = torch.from_numpy(np.ascontiguousarray(signal.millivolts))[None]
+    samples = conform(leads, rate_hz=signal.rate_hz, leads=signal.leads, spec=spec)[0].numpy()  # (len(here), T)
+    return dict(zip(here, samples - np.median(samples, axis=1, keepdims=True), strict=True))
+
+
+def _overshoot(samples: Samples, rate_hz: float) -> tuple[float, float]:
     """Return by how many millimetres, in steps of 5, the first row's waves pass the paper above, and the strip's below."""
     above = max((float(part.max()) for _, _, part in _parts(samples, rate_hz, 0)), default=0.0)
     below = max((float(-part.min()) for _, _, part in _parts(samples, rate_hz, len(ROWS))), default=0.0)
@@ -83,14 +94,14 @@ def _overshoot(samples: NDArray[np.float32], rate_hz: float) -> tuple[float, flo
     return float(np.clip(top, 0, TALLEST_MM)), float(np.clip(bottom, 0, TALLEST_MM))
 
 
-def _parts(samples: NDArray[np.float32], rate_hz: float, row: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
+def _parts(samples: Samples, rate_hz: float, row: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
     """Yield what a row shows from left to right: a lead, its first sample there, and its samples, if there are any."""
-    names = ROWS[row] if row < len(ROWS) else (STRIP,)
+    names = ROWS[row] if row < len(ROWS) else (STRIP if STRIP in samples else next(iter(samples)),)
     seconds = 4 * COLUMN_SECONDS / len(names)
     for column, lead in enumerate(names):
         first, last = round(column * seconds * rate_hz), round((column + 1) * seconds * rate_hz)
-        if first < samples.shape[1]:
-            yield lead, first, samples[LEADS.index(lead), first:last]
+        if lead in samples and first < len(samples[lead]):
+            yield lead, first, samples[lead][first:last]
 
 
 def _draw_paper(axes: Axes, width: float, height: float) -> None:
@@ -104,7 +115,7 @@ def _draw_paper(axes: Axes, width: float, height: float) -> None:
         spine.set(edgecolor=COARSE, linewidth=0.8)
 
 
-def _draw_row(axes: Axes, samples: NDArray[np.float32], rate_hz: float, row: int, zero: float) -> None:
+def _draw_row(axes: Axes, samples: Samples, rate_hz: float, row: int, zero: float) -> None:
     """Draw one row around the height `zero`: the calibration pulse, then four leads of 2.5 s, or the strip of 10 s."""
     pulse = [3.0, 3.0 + PULSE_MM * 0.2, 3.0 + PULSE_MM * 0.2, 3.0 + PULSE_MM * 1.2, 3.0 + PULSE_MM * 1.2, 3.0 + PULSE_MM * 1.4]
     axes.plot(pulse, zero + np.array([0, 0, 1, 1, 0, 0]) * MM_PER_MILLIVOLT, color=INK, linewidth=0.7)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from melp_bench.home import atomic_write, make_folder
 from melp_bench.model import Model
 from melp_bench.signal import SignalSpec
 from melp_bench.splits import Positions
+from melp_bench.windows import Windows, embed_windows
 
 VERSION = 2
 """Raise with any change that can move a feature."""
@@ -39,6 +41,9 @@ class Recording(Protocol):
 
     def batch(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Tensor:
         """Return the records at `positions` as `spec` asks for them, (B, L, T), on `device`."""
+
+    def windows(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Windows:
+        """Return the windows by which an encoder of `spec` reads the records at `positions`."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,9 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(records), batch_size):
             positions = np.arange(start, min(start + batch_size, len(records)))
-            features = features_of(model, records.batch(positions, model.encoder.spec, device=device))
-            parts.append((features.embedding.float().cpu(), features.record.float().cpu()))
+            windows = records.windows(positions, model.encoder.spec, device=device)
+            embedding, record = embed_windows(partial(features_of, model), windows, model.encoder.spec.crops)
+            parts.append((embedding.cpu(), record.cpu()))
             advance(int(positions[-1]) + 1, len(records))
     tensors = {"embedding": torch.cat([e for e, _ in parts]), "record": torch.cat([r for _, r in parts])}
     atomic_write(path, save(tensors))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from melp_bench.errors import UserError
 
@@ -40,3 +44,40 @@ def canonical_lead(name: str) -> str:
         hint = "a negated lead must be turned upright by its dataset" if plain.startswith("-") else "rename it in its dataset"
         raise UserError(f"unknown lead {name!r}; known: {', '.join(LEADS)} and their usual spellings; {hint}")
     return _ALIASES[plain]
+
+
+def lead_matrix(have: Sequence[str], want: Sequence[str], *, zero: bool = False) -> list[int] | NDArray[np.float64]:
+    """Return where each wanted lead is found, or where not all are, the matrix (wanted, had) that derives the limb leads.
+
+    A missing limb lead is made of two others, I and II where they are there; with `zero`, what cannot be derived is zero.
+
+    Raises:
+        UserError: a lead is unknown, had twice or cannot be derived.
+    """
+    names = [canonical_lead(name) for name in have]
+    if len(set(names)) != len(names):
+        raise UserError(f"leads {list(have)} name a lead twice; give each lead once")
+    wanted = [canonical_lead(name) for name in want]
+    if all(lead in names for lead in wanted):
+        return [names.index(lead) for lead in wanted]
+    matrix = np.zeros((len(wanted), len(names)))
+    pair = [lead for lead in LIMB if lead in names][:2]
+    lacking = []
+    for row, lead in enumerate(wanted):
+        if lead in names:
+            matrix[row, names.index(lead)] = 1.0
+        elif lead in LIMB and len(pair) == 2:
+            weights = np.linalg.solve(np.array([LIMB[known] for known in pair]).T, np.array(LIMB[lead]))
+            matrix[row, [names.index(known) for known in pair]] = weights
+        else:
+            lacking.append(lead)
+    if lacking and not zero:
+        raise UserError(
+            f"{_listed(lacking)} wanted and cannot be derived from {', '.join(names)}; "
+            'use an encoder that wants other leads, or one whose SignalSpec says missing_leads="zero"'
+        )
+    return matrix
+
+
+def _listed(leads: Sequence[str]) -> str:
+    return f"lead {leads[0]} is" if len(leads) == 1 else f"leads {', '.join(leads)} are"

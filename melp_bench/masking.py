@@ -16,18 +16,23 @@ class MaskedEncoding(Protocol):
 
     Its N tokens are `token_rows` rows of P = N / token_rows, row by row: 12 rows where each lead is cut by itself, one where a
     token sees all leads. `separators` states that stand for no signal surround every row of the context.
-
-    Attributes:
-        local_width: channels of local features.
-        context_width: channels of the context, and of what stands in for a masked token.
-        token_rows: rows of tokens.
-        separators: states at each end of a row of the context.
     """
 
-    local_width: int
-    context_width: int
-    token_rows: int
-    separators: int
+    @property
+    def local_width(self) -> int:
+        """Channels of local features."""
+
+    @property
+    def context_width(self) -> int:
+        """Channels of the context, and of what stands in for a masked token."""
+
+    @property
+    def token_rows(self) -> int:
+        """Rows of tokens."""
+
+    @property
+    def separators(self) -> int:
+        """States at each end of a row of the context."""
 
     def local(self, signal: Tensor) -> Tensor:
         """Return local features (B, N, C) of `signal` (B, L, T): each token's own, as they come out of the signal."""
@@ -45,7 +50,7 @@ class MaskedEncoding(Protocol):
 
 def in_rows(tokens: Tensor, encoder: MaskedEncoding) -> Tensor:
     """Return `tokens` (B, N, C), or a context with its separators, as rows (B, R, N / R, C)."""
-    return tokens.unflatten(1, (encoder.token_rows, -1))
+    return tokens.reshape(len(tokens), encoder.token_rows, -1, tokens.shape[-1])
 
 
 def without_separators(context: Tensor, encoder: MaskedEncoding) -> Tensor:

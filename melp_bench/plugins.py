@@ -1,13 +1,20 @@
-"""Discovery: entry points in, a `Catalogue` out. A plugin that fails hides nobody."""
+"""Discovery: entry points in, a `Catalogue` out. A plugin that fails hides nobody.
+
+An entry point names a module, or a package whose modules are plugins: each is then loaded on its own.
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import metadata
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeGuard
 
 import pluggy
 
@@ -20,6 +27,8 @@ from melp_bench.records import Dataset
 from melp_bench.registry import Entry, Registry, nearest
 
 GROUP = "melp_bench"
+OWN = "melp-bench"
+"""The distribution whose components come first: a stranger that takes one of their names is told so."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 HOOKS = {
     "melp_ecg_encoders": "ecg_encoders",
@@ -65,14 +74,48 @@ def discover(points: Iterable[metadata.EntryPoint] | None = None) -> Catalogue:
     """Return the catalogue of all installed plugins, each loaded in its own `try`."""
     catalogue = Catalogue()
     found = metadata.entry_points(group=GROUP) if points is None else points
-    for point in sorted(found, key=lambda p: (not p.value.startswith("melp_plugins."), p.name)):
+    for point in sorted(found, key=lambda p: (p.dist is None or p.dist.name != OWN, p.name)):
         distribution = point.dist.name if point.dist is not None else ""
-        try:
-            register(catalogue, point.load(), point.name, distribution)
-        except (Exception, SystemExit) as error:  # a stranger's code: whatever it raises is reported, and hides nobody else
-            reason = str(error) if isinstance(error, UserError) else " ".join(f"{type(error).__name__}: {error}".split())
-            catalogue.broken.append(BrokenPlugin(point.name, distribution, reason))
+        _load(catalogue, point.name, point.load, distribution)
     return catalogue
+
+
+def _load(catalogue: Catalogue, name: str, load: Callable[[], object], distribution: str) -> None:
+    """Add what a plugin offers; of a package without hooks of its own, what each of its modules offers, one by one."""
+    try:
+        plugin = load()
+        if _is_folder_of_plugins(plugin):
+            for module in pkgutil.iter_modules(plugin.__path__):
+                inner = f"{plugin.__name__}.{module.name}"
+                _load(catalogue, inner, partial(_module_with_hooks, inner), distribution)
+        elif plugin is not None:
+            register(catalogue, plugin, name, distribution)
+    except (Exception, SystemExit) as error:  # a stranger's code: whatever it raises is reported, and hides nobody else
+        reason = str(error) if isinstance(error, UserError) else " ".join(f"{type(error).__name__}: {error}".split())
+        catalogue.broken.append(BrokenPlugin(name, distribution, reason))
+
+
+def _is_folder_of_plugins(plugin: object) -> TypeGuard[ModuleType]:
+    return isinstance(plugin, ModuleType) and hasattr(plugin, "__path__") and not _has_hooks(plugin)
+
+
+def _module_with_hooks(name: str) -> ModuleType | None:
+    """Return a module of a folder of plugins; None where it offers nothing and is only read by its neighbours."""
+    module = importlib.import_module(name)
+    return module if _has_hooks(module) or hasattr(module, "__path__") else None
+
+
+def _has_hooks(plugin: object) -> bool:
+    """Return whether an object has a hook, well or ill spelt."""
+    return any(_may_be_hook(name, getattr(plugin, name, None)) for name in dir(plugin))
+
+
+def _may_be_hook(name: str, value: object) -> bool:
+    return inspect.isroutine(value) and (_is_marked(value) or name.startswith("melp_"))
+
+
+def _is_marked(value: object) -> bool:
+    return isinstance(getattr(value, f"{hookspecs.PROJECT}_impl", None), dict)  # as pluggy asks
 
 
 def register(catalogue: Catalogue, plugin: object, name: str, distribution: str = "") -> None:
@@ -107,12 +150,11 @@ def register(catalogue: Catalogue, plugin: object, name: str, distribution: str 
 def _check_hooks(plugin: object, name: str) -> None:
     for attribute in dir(plugin):
         value = getattr(plugin, attribute, None)
-        marked = isinstance(getattr(value, f"{hookspecs.PROJECT}_impl", None), dict)  # as pluggy asks
-        if not inspect.isroutine(value) or not (marked or attribute.startswith("melp_")):
+        if not _may_be_hook(attribute, value):
             continue
         if attribute not in HOOKS:
             raise UserError(f"plugin {name!r} has a hook {attribute!r} that does not exist{nearest(attribute, list(HOOKS))}")
-        if not marked:
+        if not _is_marked(value):
             raise UserError(f"plugin {name!r}: {attribute} is not marked; put @melp_bench.hookimpl above it")
 
 

@@ -136,7 +136,10 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def tasks(self) -> Mapping[str, Task]:
-        """The dataset's tasks by name."""
+        """The dataset's tasks by name.
+
+        Where the files decide them, they are known once `infos` has yielded every record, and empty before; a store keeps them.
+        """
 
     @abstractmethod
     def infos(self, source: Path) -> Iterable[RecordInfo]:

@@ -5,12 +5,9 @@ Shapes: B records, L leads, T samples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,15 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melp_bench.errors import UserError
-from melp_bench.leads import FLAT_MILLIVOLT, LEADS, LIMB, canonical_lead
+from melp_bench.filtering import SETTLE_SECONDS, Filter, filtered
+from melp_bench.leads import FLAT_MILLIVOLT, LEADS, LIMB, canonical_lead, lead_matrix
+from melp_bench.resampling import ratio, resample
 
-VERSION = 1
-"""Raise with any change that can move a conformed sample."""
+VERSION = 2
+"""Raise with any change that can move a conformed sample; what filters, resamples and cuts windows is part of it."""
 
 __all__ = [
     "FLAT_MILLIVOLT",
     "LEADS",
     "LIMB",
+    "VERSION",
+    "Crops",
+    "Filter",
     "Scaling",
     "SignalSpec",
     "bridge",
@@ -49,103 +51,70 @@ class Scaling(StrEnum):
 
 
 @dataclass(frozen=True)
+class Crops:
+    """A record is embedded by crops of the spec's length, one after the other, and their embeddings are pooled.
+
+    Attributes:
+        overlap: the share of a crop that the next one reads too, from 0 to less than 1.
+        pool: what a record's embedding is of those of its crops.
+    """
+
+    overlap: float = 0.0
+    pool: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        """Check what would only be found out at the first record."""
+        if not 0 <= self.overlap < 1 or self.pool not in ("mean", "max"):
+            raise UserError(f"{self} is no policy; wanted an overlap from 0 to less than 1, and the pool 'mean' or 'max'")
+
+
+@dataclass(frozen=True)
 class SignalSpec:
-    """What an encoder wants: `seconds` at `rate_hz`, `leads` in this order, amplitudes in `scaling`."""
+    """What an encoder wants: `seconds` at `rate_hz`, `leads` in this order, amplitudes in `scaling`.
+
+    Attributes:
+        filter: how records are filtered at their own rate, before they are resampled; None: not at all.
+        crops: how a longer record is embedded; None: by its first `seconds`. Pretraining reads the first `seconds` either way.
+        missing_leads: what becomes of a lead that a record has not and that cannot be derived from two limb leads: the record
+            is refused ("derive"), or the lead is zero.
+    """
 
     rate_hz: float = 500.0
     seconds: float = 10.0
     leads: tuple[str, ...] = LEADS
     scaling: Scaling = Scaling.MILLIVOLT
+    filter: Filter | None = None
+    crops: Crops | None = None
+    missing_leads: Literal["derive", "zero"] = "derive"
 
     @property
     def samples(self) -> int:
         """Samples per lead."""
         return round(self.rate_hz * self.seconds)
 
+    def __str__(self) -> str:
+        """Return it in a line: "500 Hz, 10 s, 12 leads, zscore-record, 0.67-40 Hz"."""
+        number = f"{len(self.leads)} lead{'s' * (len(self.leads) != 1)}"
+        parts = [f"{self.rate_hz:g} Hz", f"{self.seconds:g} s", number, str(self.scaling)]
+        parts += [str(self.filter)] if self.filter else []
+        parts += [f"{self.crops.pool} over crops"] if self.crops else []
+        parts += ["other leads zero"] if self.missing_leads == "zero" else []
+        return ", ".join(parts)
 
-# -------------------------------------------------------------------------------------------------------------- leads
-
-
-def _mixing(have: Sequence[str], want: Sequence[str], missing: str) -> list[int] | Tensor:
-    """Return where each wanted lead is found, or the matrix (wanted, had) that derives the missing limb leads."""
-    names = [canonical_lead(name) for name in have]
-    if len(set(names)) != len(names):
-        raise UserError(f"leads {list(have)} name a lead twice; give each lead once")
-    wanted = [canonical_lead(name) for name in want]
-    if all(lead in names for lead in wanted):
-        return [names.index(lead) for lead in wanted]
-    matrix = torch.zeros(len(wanted), len(names), dtype=torch.float64)
-    pair = [lead for lead in LIMB if lead in names][:2]
-    for row, lead in enumerate(wanted):
-        if lead in names:
-            matrix[row, names.index(lead)] = 1.0
-        elif lead in LIMB and len(pair) == 2:
-            weights = np.linalg.solve(np.array([LIMB[known] for known in pair]).T, np.array(LIMB[lead]))
-            for known, weight in zip(pair, weights.tolist(), strict=True):
-                matrix[row, names.index(known)] = weight
-        elif missing != "zero":
-            raise UserError(f"lead {lead!r} is wanted; the record has {list(have)}, from which it cannot be derived")
-    return matrix
-
-
-# --------------------------------------------------------------------------------------------------------- resampling
-
-
-@lru_cache(maxsize=64)
-def _ratio(have_hz: float, want_hz: float) -> tuple[int, int]:
-    """Return (up, down); ratios of large terms are rounded to a denominator <= 1000, less than 0.01 sample in 10 s."""
-    if not (math.isfinite(have_hz) and have_hz > 0 and math.isfinite(want_hz) and want_hz > 0):
-        raise UserError(f"rates are {have_hz!r} and {want_hz!r} Hz; wanted positive numbers")
-    ratio = Fraction(want_hz) / Fraction(have_hz)
-    ratio = ratio.limit_denominator(1000) if ratio < 1 else 1 / (1 / ratio).limit_denominator(1000)
-    return ratio.numerator, ratio.denominator
-
-
-@lru_cache(maxsize=64)
-def _filter_bank(up: int, down: int) -> tuple[Tensor, int, int]:
-    """Return polyphase filters (P, 1, W) in float64, how many samples they reach back, and the stride from block to block.
-
-    The prototype is scipy.signal.resample_poly's: 20 * max(up, down) + 1 taps, Kaiser window with beta 5, cut-off at the
-    lower of both Nyquist rates. P is a multiple of `up`, at least 16: one output at a time is ten times slower on a CPU.
-    """
-    group = max(1, 16 // up)
-    phases = up * group
-    half = 10 * max(up, down)
-    taps = np.sinc(np.arange(-half, half + 1) / max(up, down)) * np.kaiser(2 * half + 1, 5.0)
-    taps *= up / taps.sum()
-    reach = half // up
-    width = reach + (half + (phases - 1) * down) // up + 1
-    bank = np.zeros((phases, width))
-    for phase in range(phases):  # output phase + m * phases reads the inputs m * stride - reach + w
-        position = half + phase * down - (np.arange(width) - reach) * up
-        inside = (position >= 0) & (position <= 2 * half)
-        bank[phase, inside] = taps[position[inside]]
-    return torch.from_numpy(bank)[:, None], reach, group * down
-
-
-def resample(signals: Tensor, *, have_hz: float, want_hz: float) -> Tensor:
-    """Return `signals` (..., T) at `want_hz`, shape (..., ceil(T * want_hz / have_hz)).
-
-    Equals `scipy.signal.resample_poly(..., padtype="edge")` to float32 rounding: the first and last values are held beyond
-    the ends, so that a record with an offset has no step there.
-    """
-    up, down = _ratio(have_hz, want_hz)
-    if up == down:
-        return signals
-    bank, reach, stride = _filter_bank(up, down)
-    count = -(-signals.shape[-1] * up // down)
-    blocks = -(-count // len(bank))
-    right = max(0, (blocks - 1) * stride + bank.shape[-1] - reach - signals.shape[-1])
-    flat = signals.reshape(math.prod(signals.shape[:-1]), 1, signals.shape[-1])  # (N, 1, T)
-    flat = torch.cat([flat[..., :1].expand(-1, -1, reach), flat, flat[..., -1:].expand(-1, -1, right)], dim=-1)
-    out = F.conv1d(flat, bank.to(flat), stride=stride)[..., :blocks]  # (N, P, blocks)
-    return out.transpose(1, 2).reshape(*signals.shape[:-1], blocks * len(bank))[..., :count]
+    def refusal(self, leads: Sequence[str]) -> str | None:
+        """Return why a record with `leads` cannot be conformed, in one line; None if it can."""
+        try:
+            lead_matrix(leads, self.leads, zero=self.missing_leads == "zero")
+        except UserError as error:
+            return str(error)
+        return None
 
 
 def native_window(rate_hz: float, spec: SignalSpec) -> int:
     """Return how many samples at `rate_hz` decide what `conform` returns; what comes after is cropped."""
-    up, down = _ratio(rate_hz, spec.rate_hz)
-    return -(-spec.samples * down // up) + (0 if up == down else 10 * max(up, down) // up + 1)
+    up, down = ratio(rate_hz, spec.rate_hz)
+    settle = 0 if spec.filter is None else round(SETTLE_SECONDS * rate_hz)
+    return -(-spec.samples * down // up) + (0 if up == down else 10 * max(up, down) // up + 1) + settle
 
 
 # ------------------------------------------------------------------------------------------------------------ conform
@@ -158,7 +127,6 @@ def conform(
     leads: Sequence[str],
     spec: SignalSpec,
     lengths: Tensor | None = None,
-    missing: Literal["error", "zero"] = "error",
     inplace: bool = False,
 ) -> Tensor:
     """Return records as `spec` asks for them, shape (B, len(spec.leads), spec.samples), on the device of `signals`.
@@ -166,8 +134,9 @@ def conform(
     `signals` is (B, L, T) in millivolts; `lengths` (B,) says how many samples of each record are real (default: all).
 
     - Leads are found by name. A missing limb lead is derived from two others (I and II where they are there); any other
-      missing lead is an error, or zero with `missing="zero"`.
+      missing lead is an error, or zero where the spec says so.
     - Samples that are not finite are bridged linearly within their lead; a lead without a finite sample is zero.
+    - The filter reads the record at its own rate, up to `SETTLE_SECONDS` behind what is kept.
     - Another rate is reached by `resample`. A longer record keeps its first `spec.seconds`.
     - Scaling reads the kept, real samples only; constants become 0, except in millivolts. Min-max maps to [0, 1].
     - A shorter record is followed by zeros, which are put there after scaling.
@@ -180,7 +149,7 @@ def conform(
         raise UserError(f"signals have the shape {tuple(signals.shape)}; wanted (records, {len(leads)}, samples)")
     if lengths is not None and len(lengths) and not (int(lengths.min()) >= 1 and int(lengths.max()) <= signals.shape[2]):
         raise UserError(f"lengths are {lengths.tolist()}; wanted 1 to {signals.shape[2]}")
-    mixing = _mixing(leads, spec.leads, missing)
+    mixing = lead_matrix(leads, spec.leads, zero=spec.missing_leads == "zero")
     window = min(signals.shape[2], native_window(rate_hz, spec))
     x = signals[..., :window].float()
     if lengths is not None:
@@ -190,13 +159,15 @@ def conform(
         x = _hold_last(x, lengths)
     if not bool(torch.isfinite(x.sum())):
         x = bridge(x)
-    if isinstance(mixing, Tensor):
-        x = torch.einsum("ol,blt->bot", mixing.to(x), x)
+    if isinstance(mixing, np.ndarray):
+        x = torch.einsum("ol,blt->bot", torch.from_numpy(mixing).to(x), x)
     elif mixing != list(range(len(leads))):
         x = x[:, mixing]
+    if spec.filter is not None:
+        x = _filtered(x, spec.filter, rate_hz, lengths)
     x = resample(x, have_hz=rate_hz, want_hz=spec.rate_hz)[..., : spec.samples]
     if lengths is not None:
-        up, down = _ratio(rate_hz, spec.rate_hz)
+        up, down = ratio(rate_hz, spec.rate_hz)
         lengths = (-(-lengths * up // down)).clamp(max=x.shape[-1])
     return _scale_and_pad(x, spec, lengths, inplace or x.data_ptr() != signals.data_ptr())
 
@@ -217,6 +188,17 @@ def bridge(signals: Tensor) -> Tensor:
     left, right = values.gather(-1, before), values.gather(-1, after)
     weight = (time - before).to(signals.dtype) / (after - before).clamp(min=1)
     return torch.where(good, signals, left + (right - left) * weight)
+
+
+def _filtered(x: Tensor, wanted: Filter, rate_hz: float, lengths: Tensor | None) -> Tensor:
+    """Return `x` (B, L, T) filtered, each record over its own length."""
+    if lengths is None:
+        return filtered(x, wanted, rate_hz)
+    out = torch.zeros_like(x)
+    for length in sorted(set(lengths.tolist())):
+        (rows,) = torch.nonzero(lengths == length, as_tuple=True)
+        out[rows, :, :length] = filtered(x[rows, :, :length], wanted, rate_hz)
+    return _hold_last(out, lengths)
 
 
 def _hold_last(x: Tensor, lengths: Tensor) -> Tensor:

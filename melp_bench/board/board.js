@@ -1,21 +1,30 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const metric = () => root.dataset.metric;
+
+  // A cell holds a part per metric, of which one is shown.
+  const shown = (row, index) => row.children[index].querySelector(".m[data-value]:not([hidden])");
 
   // What a row is sorted by: null sorts last, whichever the direction.
   const valueOf = (row, index, kind) => {
-    const cell = row.children[index];
-    const text = kind === "score" ? cell.dataset[metric()] : cell.dataset.value;
+    const text = kind === "score" ? shown(row, index)?.dataset.value : row.children[index].dataset.value;
     if (text === undefined || text === "") return null;
     return kind === "name" ? text : Number(text);
   };
 
   // A dark line stands between neighbours whose ranks differ in the column that the table is sorted by.
   const cut = (body, index, kind) => {
-    const rank = (row) => row.children[index].dataset[metric() + "Rank"];
+    const rank = (row) => shown(row, index)?.dataset.rank;
     [...body.rows].forEach((row, i, rows) =>
       row.classList.toggle("cut", kind === "score" && i > 0 && rank(row) !== rank(rows[i - 1])));
+  };
+
+  // The direction that puts the best first; names go from A to Z, and of speeds and sizes the largest is first.
+  const usual = (table, header) => {
+    if (header.dataset.sort === "name") return "ascending";
+    const index = [...header.parentElement.children].indexOf(header);
+    const parts = [...table.tBodies[0].rows].map((row) => header.dataset.sort === "score" && shown(row, index));
+    return parts.some((part) => part && part.dataset.better === "lower") ? "ascending" : "descending";
   };
 
   const sort = (table, header, direction) => {
@@ -36,23 +45,33 @@
 
   const resort = (table) => {
     const header = table.querySelector("thead [aria-sort]");
-    if (header) sort(table, header, header.getAttribute("aria-sort"));
+    if (header) sort(table, header, usual(table, header));
   };
 
   const tables = [...document.querySelectorAll("table.main")];
   for (const table of tables) {
     for (const header of table.querySelectorAll("thead [data-sort]")) {
       header.querySelector("button").addEventListener("click", () => {
-        const usual = header.dataset.sort === "name" ? "ascending" : "descending";
-        const other = usual === "ascending" ? "descending" : "ascending";
-        sort(table, header, header.getAttribute("aria-sort") === usual ? other : usual);
+        const first = usual(table, header);
+        const other = first === "ascending" ? "descending" : "ascending";
+        sort(table, header, header.getAttribute("aria-sort") === first ? other : first);
       });
     }
   }
 
+  // Without a choice every column shows the metric that ranks it.
+  const choose = (metric) => {
+    for (const part of document.querySelectorAll(".m")) {
+      part.hidden = metric === "" ? !("primary" in part.dataset) : part.dataset.metric !== metric;
+    }
+    for (const other of document.querySelectorAll(".otherwise")) {
+      other.hidden = other.parentElement.querySelector(".m:not([hidden])") !== null;
+    }
+  };
+
   for (const button of document.querySelectorAll("[data-choose]")) {
     button.addEventListener("click", () => {
-      root.dataset.metric = button.dataset.choose;
+      choose(button.dataset.choose);
       for (const each of document.querySelectorAll("[data-choose]")) {
         each.setAttribute("aria-pressed", String(each === button));
       }

@@ -7,18 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from melp_bench.board.arrangement import evaluation_label
 from melp_bench.board.escape import plain
 from melp_bench.board.plots import Curve, curves
-from melp_bench.board.sections import Column, Method, Section, Table, evaluation_label
+from melp_bench.board.sections import Column, Method, Section, Table, scored_outcome
 from melp_bench.results import ClassScore
 
 _ELSEWHERE = ("overlap", "recipe", "pretraining.identity", "pretraining.history")  # shown as what it is, and as curves
-REFERENCE = "melp"  # recipes are shown by what differs from this one
+DIGITS = 12  # of a digest, enough to tell two apart
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One line of what a model is; `reference` is the same line of MELP, or None where there is no MELP to compare with."""
+class RecipeLine:
+    """One line of what a model is; `reference` is the same line of the model it is compared with, None where there is none."""
 
     name: str
     value: str
@@ -37,7 +38,9 @@ class Card:
     method: Method
     facts: tuple[tuple[str, str], ...]
     curves: tuple[Curve, ...]
-    recipe: tuple[Difference, ...]
+    reference: str  # the method that the recipe is compared with: the one that stands first; "" on its own card
+    recipe: tuple[RecipeLine, ...]
+    code: tuple[tuple[str, str], ...]  # of which code its rows were made: component, digest
     rows: tuple[tuple[str, str, str, str], ...]  # measurement, key, created, seconds
     environment: tuple[tuple[str, str], ...]
 
@@ -55,7 +58,7 @@ class ClassRow:
 
 def cards(section: Section) -> list[Card]:
     """Return a card per method of the section."""
-    reference = next((method for method in section.methods if method.label == REFERENCE), None)
+    reference = section.tables[0].methods[0] if len(section.methods) > 1 else None
     return [_card(method, reference if reference is not method else None) for method in section.methods]
 
 
@@ -68,18 +71,29 @@ def _card(method: Method, reference: Method | None) -> Card:
         method=method,
         facts=tuple((k.replace("_", " "), v) for k, v in _flat(first.facts) if not _is_elsewhere(k)),
         curves=curves(first),
-        recipe=tuple(Difference(n, own.get(n, "absent"), other.get(n, "absent") if other is not None else None) for n in names),
+        reference=reference.label if reference else "",
+        recipe=tuple(RecipeLine(n, own.get(n, "absent"), other.get(n, "absent") if other is not None else None) for n in names),
+        code=_code(method),
         rows=tuple(
             (
-                plain(f"{evaluation_label(r.evaluation)} {r.setting} · {r.task.replace('->', ' → ')}"),
+                plain(f"{evaluation_label(r)} {r.setting} · {r.task.replace('->', ' → ')}"),
                 r.key,
                 plain(r.created),
                 f"{r.seconds:.1f}",
             )
-            for r in sorted(method.records, key=lambda r: (r.task, r.evaluation, r.setting, r.key))
+            for r in sorted(method.records, key=lambda r: (r.task, r.order, r.evaluation, r.setting, r.key))
         ),
         environment=environment(method),
     )
+
+
+def _code(method: Method) -> tuple[tuple[str, str], ...]:
+    """Return the components whose code made the method's rows, with the first digits of their digests."""
+    found: dict[str, set[str]] = {}
+    for record in method.records:
+        for name, code in record.inputs.code.items():
+            found.setdefault(plain(name), set()).add(plain(code)[:DIGITS])
+    return tuple((name, ", ".join(sorted(codes))) for name, codes in sorted(found.items()))
 
 
 def environment(*methods: Method) -> tuple[tuple[str, str], ...]:
@@ -120,16 +134,16 @@ def readable(value: Any) -> str:
 
 
 def class_rows(column: Column, table: Table) -> list[ClassRow]:
-    """Return the classes of a measurement, weakest first by mean AUROC over the methods; unscored ones last, by name."""
+    """Return the classes of a measurement, weakest first by the mean over the methods; unscored ones last, by name."""
     found: dict[str, dict[str, ClassScore]] = {}
     rare: set[str] = set()
     for method in table.methods:
         cell = column.cells.get(method.anchor)
-        outcome = cell.record.outcome if cell else None
+        outcome = scored_outcome(cell.record) if cell else None
         for entry in outcome.classes if outcome else ():
             found.setdefault(entry.name, {})[method.anchor] = entry
         rare |= set(outcome.rare if outcome else ())
-    ordered = sorted(found, key=lambda name: (_strength(found[name].values()), name))
+    ordered = sorted(found, key=lambda name: (*_strength(found[name].values(), column), name))
     return [
         ClassRow(
             name=plain(name),
@@ -142,9 +156,12 @@ def class_rows(column: Column, table: Table) -> list[ClassRow]:
     ]
 
 
-def _strength(entries: Iterable[ClassScore]) -> float:
-    values = [entry.auroc.value for entry in entries if entry.auroc is not None]
-    return sum(values) / len(values) if values else 2.0
+def _strength(entries: Iterable[ClassScore], column: Column) -> tuple[bool, float]:
+    values = [entry.scores[column.primary].value for entry in entries if column.primary in entry.scores]
+    if not values or column.metric is None:
+        return True, 0.0
+    mean = sum(values) / len(values)
+    return False, mean if column.metric.higher_is_better else -mean
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -10,13 +10,17 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from melp_bench.board.arrangement import evaluation_label
 from melp_bench.board.card import cards, class_rows, environment
 from melp_bench.board.escape import plain
+from melp_bench.board.figures import metric_text, triple
 from melp_bench.board.paired_differences import LEVEL, staircases
-from melp_bench.board.plots import efficiency, pareto, span
-from melp_bench.board.sections import GENERATED_NOTE, METRICS, Section, Table, evaluation_label
+from melp_bench.board.plots import efficiencies, pareto, span
+from melp_bench.board.sections import GENERATED_NOTE, Section, Table, merged
 from melp_bench.board.speed import HOW, SpeedTable, speeds_beside
 from melp_bench.results import Score
+
+AS_RANKED = ""  # chosen where every column shows the metric that ranks it
 
 
 def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) -> str:
@@ -28,23 +32,25 @@ def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) 
     page.globals.update(
         cards=cards,
         class_rows=class_rows,
-        domain=domain,
         dates=dates,
-        efficiency=efficiency,
+        efficiencies=efficiencies,
         environment=environment,
         evaluations=evaluations,
         level=LEVEL,
         pareto=pareto,
+        metric_text=metric_text,
         place=place,
+        scales=scales,
         speeds_beside=speeds_beside,
         staircases=staircases,
+        triple=triple,
     )
     page.filters.update(compact=compact, plain=plain)
     return page.get_template("board.html.j2").render(
         sections=sections,
         speeds=speeds,
         speed_how=HOW,
-        metrics=METRICS,
+        choices=choices(sections),
         generated_note=GENERATED_NOTE,
         # ours, not data: inlined as they are, and the page's policy admits this script alone
         css=Markup(_file("board.css")),
@@ -57,11 +63,27 @@ def _file(name: str) -> str:
     return (resources.files("melp_bench.board") / name).read_text(encoding="utf-8")
 
 
-def domain(table: Table, metric: str) -> tuple[float, float]:
-    """Return the scale of a table's interval bars, one for all its columns."""
-    cells = [cell for column in table.columns for cell in column.cells.values()]
-    scores = [score for cell in cells if (score := cell.score(metric)) is not None]
-    return span(scores) if scores else (0.0, 1.0)
+def choices(sections: Sequence[Section]) -> dict[str, str]:
+    """Return the metrics that a reader can choose among, by name, in words; first what is shown at first."""
+    columns = [column for section in sections for table in section.tables for column in table.columns]
+    primaries = dict.fromkeys(column.primary for column in columns if column.primary is not None)
+    metrics = {name: metric_text(label) for name, label in merged(column.metrics for column in columns).items()}
+    if len(primaries) != 1:
+        return {AS_RANKED: "as ranked", **{plain(name): text for name, text in metrics.items()}} if metrics else {}
+    (first,) = primaries
+    return {plain(name): metrics[name] for name in (first, *metrics)}
+
+
+def scales(table: Table) -> dict[str, tuple[tuple[float, float], tuple[str, str]]]:
+    """Return the scale of a table's interval bars by metric, one for all its columns, and its ends as text."""
+    found = {}
+    for name, label in table.metrics.items():
+        cells = [cell for column in table.columns for cell in column.cells.values()]
+        scores = [score for cell in cells if (score := cell.score(name)) is not None]
+        if scores:
+            low, high = scale = span(scores, label)
+            found[name] = (scale, (f"{low:.4g}", f"{high:.4g}"))
+    return found
 
 
 def place(score: Score, scale: tuple[float, float]) -> tuple[str, str, str]:
@@ -80,8 +102,8 @@ def dates(section: Section) -> str:
 
 def evaluations(section: Section) -> str:
     """Return what was measured, with the version of each measuring rule."""
-    names = dict.fromkeys(f"{evaluation_label(r.evaluation)} v{r.evaluation_version}" for r in section.records)
-    return ", ".join(sorted(names))
+    rows = sorted(section.records, key=lambda r: (r.order, r.key))
+    return ", ".join(dict.fromkeys(f"{evaluation_label(r)} v{r.evaluation_version}" for r in rows))
 
 
 def compact(count: float) -> str:

@@ -18,7 +18,7 @@ def corpora_of(record: ResultRecord) -> list[str]:
 
 
 def datasets_of(task: str) -> list[str]:
-    """Return the datasets that a task (or a transfer between two, "a/x->b/y") reads."""
+    """Return the datasets that a task (or a pair of them, "a/x->b/y") reads."""
     return [part.strip().partition("/")[0] for part in re.split(r"->|→", task)]
 
 

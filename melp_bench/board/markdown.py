@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from melp_bench.board.escape import markdown
-from melp_bench.board.plots import spoken
+from melp_bench.board.figures import metric_text, spoken
 from melp_bench.board.reported import Reported
 from melp_bench.board.sections import GENERATED_NOTE, Cell, Column, Method, Section, Table
 from melp_bench.board.speed import HOW, SpeedTable
@@ -15,7 +15,7 @@ _MADE = (
     "[board.csv](board.csv) every score, [board.tex](board.tex) the tables for a paper."
 )
 _HOW_TO_READ = (
-    "Macro AUROC with its bootstrap interval, resampled by patient. **Bold**: the best group, that is the highest score and "
+    "Every score with its bootstrap interval, resampled by patient. **Bold**: the best group, that is the best score and "
     "every score whose interval overlaps its interval (marked ≈). Overlap is a cautious rule: what it separates differs, what "
     "it does not separate may still differ under a paired test. † : test records are, or by the declared corpora may be, in "
     "the pretraining."
@@ -62,9 +62,20 @@ def _section(section: Section) -> list[str]:
     if section.generated:
         parts.append(f"> **{GENERATED_NOTE}**")
     parts.append(f"Protocol {markdown(section.hash[:12])}, {len(section.records)} rows, board {section.cite_key[:12]}.")
+    if section.left_out:
+        parts.append(f"{section.left_out}.")
     for table in section.tables:
-        parts += [f"### {markdown(table.title)}", _grid(table), *_notes(table)]
+        parts += [f"### {markdown(table.title)}", _metrics(table), _grid(table), *_notes(table)]
     return parts
+
+
+def _metrics(table: Table) -> str:
+    """Return what the table shows, and what else its rows hold."""
+    shown = {column.primary for column in table.columns}
+    scored = {name for column in table.columns for cell in column.cells.values() for name in cell.standings}
+    others = [markdown(metric_text(m)) for name, m in table.metrics.items() if name in scored and name not in shown]
+    also = f" In index.html and board.csv also: {'; '.join(others)}." if others else ""
+    return f"Ranked by {markdown(table.ranked_by)}.{also}"
 
 
 def _grid(table: Table) -> str:
@@ -83,28 +94,28 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def _reported(table: Table, cell: Reported) -> str:
-    return f"_{cell.auroc:.3f}_ ({table.sources[cell.source]})"
+    return f"_{cell.value:.3f}_ ({table.sources[cell.source]})"
 
 
 def _cell(column: Column, method: Method) -> str:
     cell = column.cells.get(method.anchor)
     if cell is None:
         return "not run"
-    return _score(cell) or f"not applicable: {markdown(cell.reason)}"
+    return _score(column, cell) or f"not applicable: {markdown(cell.reason)}"
 
 
-def _score(cell: Cell) -> str:
-    score = cell.score("auroc")
-    if score is None:
+def _score(column: Column, cell: Cell) -> str:
+    score = cell.score(column.primary)
+    if score is None or column.metric is None or column.primary is None:
         return ""
-    standing = cell.standings["auroc"]
-    value, _, interval = spoken(score).partition(" ")
+    standing = cell.standings[column.primary]
+    value, _, interval = spoken(score, column.metric).partition(" ")
     value = f"**{value}**" if standing.best else value
     return f"{value} {interval}{' ≈' if standing.best and not standing.leads else ''}{' †' if cell.leaks else ''}"
 
 
 def _notes(table: Table) -> list[str]:
-    notes = [f"- {markdown(sentence)}." for sentence in table.exclusions]
+    notes = [f"- {markdown(sentence)}." for sentence in (*table.exclusions, *table.unmeasured)]
     if table.overlaps:
         known = "; ".join(f"{markdown(text)}: {', '.join(map(markdown, who))}" for text, who in table.overlaps.items())
         notes.append(f"- Test records in pretraining: {known}.")

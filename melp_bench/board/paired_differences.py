@@ -1,6 +1,6 @@
 """Which methods differ under one measurement: their paired differences, as a staircase with the best method at its top.
 
-Both scores of a pair were resampled with the same patients (`evaluations.scoring`), so what is hard about a patient cancels.
+Both scores of a pair were resampled with the same patients (`measure`), so what is hard about a patient cancels.
 Where a row does not hold its resamples, or they are of other records, there is no difference to show.
 """
 
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from melp_bench.board.escape import plain
+from melp_bench.board.figures import signed, width_of
 from melp_bench.board.sections import Cell, Column, Method, Table
 from melp_bench.errors import UserError
 from melp_bench.measure import difference
 from melp_bench.metrics.paired import Difference
+from melp_bench.results import MetricLabel
 
 LEVEL = 0.95
 CELL, ROW, LETTER = 60.0, 34.0, 6.6  # width and height of a step, and of a letter of a name, in SVG units
@@ -19,7 +22,8 @@ CELL, ROW, LETTER = 60.0, 34.0, 6.6  # width and height of a step, and of a lett
 
 @dataclass(frozen=True)
 class Step:
-    """One pair: what the method above it scores more than the method beside it, in points of 0.01; None if not comparable."""
+    """One pair: what the method above it scores more than the method beside it, in the staircase's unit; None if not
+    comparable."""
 
     x: float
     y: float
@@ -43,6 +47,7 @@ class Staircase:
     """All pairs of one measurement."""
 
     measurement: str
+    unit: str  # the metric, or hundredths of it
     names: tuple[Name, ...]
     steps: tuple[Step, ...]
     width: float
@@ -65,25 +70,36 @@ def staircases(table: Table) -> list[Staircase]:
 
 
 def _staircase(column: Column, methods: tuple[Method, ...]) -> Staircase | None:
+    metric = column.metric
+    if metric is None:
+        return None
+    sign = -1.0 if metric.higher_is_better else 1.0
     label = {method.anchor: method.label for method in methods}
-    kept = [(score.value, anchor, cell) for anchor, cell in column.cells.items() if (score := cell.score("auroc"))]
-    kept.sort(key=lambda one: (-one[0], label[one[1]]))
+    kept = [(score.value, anchor, cell) for anchor, cell in column.cells.items() if (score := cell.score(column.primary))]
+    kept.sort(key=lambda one: (sign * one[0], label[one[1]]))
     names = [label[anchor] for _, anchor, _ in kept]
     steps, found = [], False
-    for i, (_, _, low) in enumerate(kept):
-        for j, (_, _, high) in enumerate(kept[:i]):
-            known = _paired(high, low)
+    for i, (_, _, worse) in enumerate(kept):
+        for j, (_, _, better) in enumerate(kept[:i]):
+            known = _paired(better, worse)
             found |= known is not None
-            steps.append(_step(j * CELL, i * ROW, f"{names[j]} − {names[i]}", known))
+            steps.append(_step(j * CELL, i * ROW, f"{names[j]} − {names[i]}", known, in_hundredths=_is_small(metric)))
     if not found:
         return None
     return Staircase(
-        measurement=column.label,
+        measurement=column.measurement,
+        unit=("hundredths of " if _is_small(metric) else "") + plain(metric.label),
         names=tuple(Name(i * CELL + 5, i * ROW + ROW / 2 + 4, name) for i, name in enumerate(names)),
         steps=tuple(steps),
         width=round(max(i * CELL + 10 + LETTER * len(name) for i, name in enumerate(names))),
         height=len(names) * ROW,
     )
+
+
+def _is_small(metric: MetricLabel) -> bool:
+    """Return whether the metric lies within one unit, so that hundredths of it are read more easily."""
+    width = width_of(metric)
+    return width is not None and width <= 2
 
 
 def _paired(first: Cell, second: Cell) -> Difference | None:
@@ -98,16 +114,15 @@ def _paired(first: Cell, second: Cell) -> Difference | None:
         raise UserError(f"the resamples in row {keys} are damaged: {error}; delete the row and run again") from error
 
 
-def _step(x: float, y: float, names: str, known: Difference | None) -> Step:
+def _step(x: float, y: float, names: str, known: Difference | None, *, in_hundredths: bool) -> Step:
     if known is None:
         return Step(x, y, None, "", separable=False, text=f"{names}: not scored on the same records")
+    numbers = (known.value, known.low, known.high)
     verdict = "they differ" if known.separable else "not separable"
-    told = f"{names}: {_signed(known.value, 3)} [{_signed(known.low, 3)}, {_signed(known.high, 3)}], {verdict}"
-    points, low, high = (_signed(100 * value, 1) for value in (known.value, known.low, known.high))
-    return Step(x, y, points, f"[{low}, {high}]", known.separable, told)
-
-
-def _signed(value: float, digits: int) -> str:
-    """Return a number with a true minus, and zero without one."""
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+    if in_hundredths:
+        value, low, high = (signed(number, 3) for number in numbers)
+        points, *ends = (signed(100 * number, 1) for number in numbers)
+    else:
+        value, low, high = points, *ends = (f"{number:.3g}".replace("-", "−") for number in numbers)
+    told = f"{names}: {value} [{low}, {high}], {verdict}"
+    return Step(x, y, points, f"[{', '.join(ends)}]", known.separable, told)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from melp_bench.board.escape import plain
+from melp_bench.board.figures import metric_text, spoken, tick_text, width_of
 from melp_bench.board.sections import Column, Method, Table, fraction_of
-from melp_bench.results import ResultRecord, Score
+from melp_bench.results import MetricLabel, ResultRecord, Score
 
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 8.0, 22.0
 ROOM = 70.0  # for the labels on the right of the Pareto plot
@@ -48,6 +49,8 @@ class Panel:
 class Efficiency:
     """Score against the share of labels, a panel per method, all on one scale."""
 
+    evaluation: str
+    metric: str
     panels: tuple[Panel, ...]
     xticks: tuple[Tick, ...]
     yticks: tuple[Tick, ...]
@@ -60,6 +63,8 @@ class Pareto:
     """Score against speed, with the front of methods that no other beats in both."""
 
     measurement: str
+    metric: str
+    better: str  # "up" or "down"
     marks: tuple[Mark, ...]
     on_front: tuple[bool, ...]
     labels: tuple[Tick, ...]  # `at` is the label's y
@@ -106,23 +111,49 @@ def is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def span(scores: Sequence[Score]) -> tuple[float, float]:
-    """Return the scale that shows every interval: outward to the next 0.05, within [0, 1]."""
+def span(scores: Sequence[Score], label: MetricLabel) -> tuple[float, float]:
+    """Return the scale that shows every interval: outward to the next round step, within the metric's bounds."""
     low, high = min(min(s.low, s.value) for s in scores), max(max(s.high, s.value) for s in scores)
-    bottom, top = max(math.floor(low * 20) / 20, 0.0), min(math.ceil(high * 20) / 20, 1.0)
-    return (bottom, top) if top > bottom else (max(bottom - 0.05, 0.0), min(bottom + 0.05, 1.0))
+    room = width_of(label) or max(abs(low), abs(high)) or 1.0
+    step = _round_step(max((high - low) / 4, room / 20))
+    least, most = (end if end is not None else far for end, far in zip(label.bounds, (-math.inf, math.inf), strict=True))
+    bottom, top = max(_down(low, step), min(least, low)), min(-_down(-high, step), max(most, high))
+    if top > bottom:
+        return bottom, top
+    return max(bottom - step, min(least, low)), min(top + step, max(most, high))
 
 
-def efficiency(table: Table) -> Efficiency | None:
-    """Return the label-efficiency plot of a task's linear probes, or None where there are not two fractions."""
-    columns = [(f, c) for c in table.columns if c.evaluation == "linear_probe" and (f := fraction_of(c.setting)) is not None]
-    if len({fraction for fraction, _ in columns}) < 2 or len({f for f, _ in columns}) < len(columns):
+def _round_step(least: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, the first that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= least * (1 - 1e-9))
+
+
+def _down(value: float, step: float) -> float:
+    """Return the multiple of `step` at or next below `value`, without the dust of floating point."""
+    multiple = round(math.floor(value / step + 1e-9) * step, 12)
+    return min(multiple, value)
+
+
+def efficiencies(table: Table) -> list[Efficiency]:
+    """Return the label-efficiency plot of each evaluation of a task that has rows at two shares of labels or more."""
+    by_evaluation: dict[str, list[tuple[float, Column]]] = {}
+    for column in table.columns:
+        if (fraction := fraction_of(column.setting)) is not None and column.metric is not None:
+            by_evaluation.setdefault(column.evaluation, []).append((fraction, column))
+    found = [_efficiency(table, evaluation, columns) for evaluation, columns in by_evaluation.items()]
+    return [plot for plot in found if plot is not None]
+
+
+def _efficiency(table: Table, evaluation: str, columns: Sequence[tuple[float, Column]]) -> Efficiency | None:
+    label = columns[0][1].metric
+    if len({f for f, _ in columns}) < max(2, len(columns)) or len({c.primary for _, c in columns}) > 1 or label is None:
         return None
     curves = {m: found for m in table.methods if (found := _curve(columns, m))}
     everything = [score for curve in curves.values() for score in curve.values()]
     if not everything:
         return None
-    bottom, top = span(everything)
+    bottom, top = span(everything, label)
     width, height = Efficiency.width, Efficiency.height
     logs = [math.log10(fraction) for fraction, _ in columns]
 
@@ -137,18 +168,20 @@ def efficiency(table: Table) -> Efficiency | None:
         Panel(
             label=method.label,
             line=lines[method],
-            marks=tuple(Mark(x(f), y(s.value), y(s.low), y(s.high), f"{f:.0%}: {spoken(s)}") for f, s in curve.items()),
+            marks=tuple(
+                Mark(x(f), y(s.value), y(s.low), y(s.high), f"{100 * f:g} %: {spoken(s, label)}") for f, s in c.items()
+            ),
             others=tuple(line for other, line in lines.items() if other is not method),
         )
-        for method, curve in curves.items()
+        for method, c in curves.items()
     )
     xticks = tuple(Tick(x(f), f"{100 * f:g} %") for f, _ in columns)
-    return Efficiency(panels, xticks, tuple(Tick(y(v), f"{v:.2f}") for v in _steps(bottom, top)))
+    return Efficiency(evaluation, metric_text(label), panels, xticks, _yticks(bottom, top, height - BOTTOM, TOP))
 
 
 def _curve(columns: Sequence[tuple[float, Column]], method: Method) -> dict[float, Score]:
-    cells = {fraction: column.cells.get(method.anchor) for fraction, column in columns}
-    return {fraction: score for fraction, cell in cells.items() if cell and (score := cell.score("auroc"))}
+    cells = {fraction: (column, column.cells.get(method.anchor)) for fraction, column in columns}
+    return {f: score for f, (column, cell) in cells.items() if cell and (score := cell.score(column.primary))}
 
 
 def pareto(table: Table) -> Pareto | None:
@@ -156,24 +189,28 @@ def pareto(table: Table) -> Pareto | None:
     speeds = {m: speed for m in table.methods if (speed := m.fact("records_per_second")) is not None}
     found = [(column, _scored(column, speeds)) for column in table.columns]
     column, scores = max(reversed(found), key=lambda pair: len(pair[1]))
-    if len(scores) < 2:
+    if len(scores) < 2 or (label := column.metric) is None:
         return None
-    bottom, top = span(list(scores.values()))
-    width, height = Pareto.width, Pareto.height
+    sign = 1.0 if label.higher_is_better else -1.0
+    bottom, top = span(list(scores.values()), label)
+    width, floor = Pareto.width, Pareto.height - BOTTOM - 12
     logs = [math.log10(speeds[m]) for m in scores]
     first, last = min(logs) - 0.15, max(logs) + 0.15
-    points = sorted(scores, key=lambda m: (-speeds[m], -scores[m].value, m.label))
+    points = sorted(scores, key=lambda m: (-speeds[m], -sign * scores[m].value, m.label))
     xs = {m: _place(math.log10(speeds[m]), first, last, LEFT, width - RIGHT - ROOM) for m in points}
-    ys = {m: _place(scores[m].value, bottom, top, height - BOTTOM - 12, TOP) for m in points}
-    scale = [_place(v, bottom, top, height - BOTTOM - 12, TOP) for m in points for v in (scores[m].low, scores[m].high)]
-    on_front = tuple(all(scores[m].value > scores[faster].value for faster in points[:i]) for i, m in enumerate(points))
-    front = [(xs[m], ys[m]) for m, keep in zip(points, on_front, strict=True) if keep]
-    label_ys = _spread({m.anchor: (xs[m], ys[m]) for m in points})
+    ys = {m: [_place(v, bottom, top, floor, TOP) for v in (scores[m].value, scores[m].low, scores[m].high)] for m in points}
+    on_front = tuple(
+        all(sign * scores[m].value > sign * scores[faster].value for faster in points[:i]) for i, m in enumerate(points)
+    )
+    front = [(xs[m], ys[m][0]) for m, keep in zip(points, on_front, strict=True) if keep]
+    label_ys = _spread({m.anchor: (xs[m], ys[m][0]) for m in points})
     return Pareto(
-        measurement=column.label,
+        measurement=column.measurement,
+        metric=metric_text(label),
+        better="up" if label.higher_is_better else "down",
         marks=tuple(
-            Mark(xs[m], ys[m], scale[2 * i], scale[2 * i + 1], f"{m.label}: {spoken(scores[m])} at {speeds[m]:,.0f} records/s")
-            for i, m in enumerate(points)
+            Mark(xs[m], ys[m][0], ys[m][1], ys[m][2], f"{m.label}: {spoken(scores[m], label)} at {speeds[m]:,.0f} records/s")
+            for m in points
         ),
         on_front=on_front,
         labels=tuple(Tick(label_ys[m.anchor], m.label) for m in points),
@@ -181,18 +218,13 @@ def pareto(table: Table) -> Pareto | None:
         xticks=tuple(
             Tick(_place(math.log10(v), first, last, LEFT, width - RIGHT - ROOM), f"{v:,g}") for v in _round(first, last)
         ),
-        yticks=tuple(Tick(_place(v, bottom, top, height - BOTTOM - 12, TOP), f"{v:.2f}") for v in _steps(bottom, top)),
+        yticks=_yticks(bottom, top, floor, TOP),
     )
-
-
-def spoken(score: Score) -> str:
-    """Return a score as text, never without its interval."""
-    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
 def _scored(column: Column, speeds: Mapping[Method, float]) -> dict[Method, Score]:
     cells = {method: column.cells.get(method.anchor) for method in speeds}
-    return {method: score for method, cell in cells.items() if cell and (score := cell.score("auroc"))}
+    return {method: score for method, cell in cells.items() if cell and (score := cell.score(column.primary))}
 
 
 def _place(value: float, low: float, high: float, start: float, end: float) -> float:
@@ -218,10 +250,12 @@ def _spread(points: Mapping[str, tuple[float, float]], gap: float = 11.5) -> dic
     return placed
 
 
-def _steps(bottom: float, top: float) -> list[float]:
-    """Return at most six round values from bottom to top."""
-    step = next((s for s in (0.02, 0.05, 0.1, 0.2) if (top - bottom) / s <= 5.0001), 0.2)
-    return [round(k * step, 2) for k in range(math.ceil(bottom / step - 1e-9), math.floor(top / step + 1e-9) + 1)]
+def _yticks(bottom: float, top: float, start: float, end: float) -> tuple[Tick, ...]:
+    """Return at most six round values from bottom to top, placed between `start` and `end`."""
+    step = _round_step((top - bottom) / 5)
+    first, last = math.ceil(bottom / step - 1e-9), math.floor(top / step + 1e-9)
+    values = [k * step for k in range(first, last + 1)]
+    return tuple(Tick(_place(v, bottom, top, start, end), tick_text(v, step)) for v in values)
 
 
 def _round(first: float, last: float) -> list[float]:

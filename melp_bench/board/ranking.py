@@ -16,8 +16,8 @@ class Standing:
     """Where a score stands in its column."""
 
     rank: int
-    best: bool  # it is in the best group: its interval overlaps the interval of the highest value
-    leads: bool  # it is the highest value itself
+    best: bool  # it is in the best group: its interval overlaps the interval of the best value
+    leads: bool  # it is the best value itself
 
 
 def overlap(a: Score, b: Score) -> bool:
@@ -25,20 +25,25 @@ def overlap(a: Score, b: Score) -> bool:
     return a.low <= b.high and b.low <= a.high
 
 
-def standings(scores: Mapping[K, Score]) -> dict[K, Standing]:
+def standings(scores: Mapping[K, Score], *, higher_is_better: bool = True) -> dict[K, Standing]:
     """Return each score's standing.
 
-    The best group is every score whose interval overlaps the interval of the highest value; all of it has rank 1. Any
-    other score has rank 1 + the number of scores that lie separably above it. Overlap of two intervals is a cautious
+    The best group is every score whose interval overlaps the interval of the best value; all of it has rank 1. Any
+    other score has rank 1 + the number of scores that are separably better. Overlap of two intervals is a cautious
     rule: scores it separates differ; scores it does not separate may still differ under a paired test.
     """
     if not scores:
         return {}
-    highest = max(score.value for score in scores.values())
-    leaders = [score for score in scores.values() if score.value == highest]
+    turned = scores if higher_is_better else {key: _turned(score) for key, score in scores.items()}
+    highest = max(score.value for score in turned.values())
+    leaders = [score for score in turned.values() if score.value == highest]
     placed = {}
-    for key, score in scores.items():
+    for key, score in turned.items():
         best = any(overlap(score, leader) for leader in leaders)
-        above = sum(other.low > score.high for other in scores.values())
+        above = sum(other.low > score.high for other in turned.values())
         placed[key] = Standing(rank=1 if best else 1 + max(above, 1), best=best, leads=score.value == highest)
     return placed
+
+
+def _turned(score: Score) -> Score:
+    return Score(value=-score.value, low=-score.high, high=-score.low)

@@ -10,22 +10,23 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class Reported:
-    """One cell of a paper's table: macro AUROC in [0, 1], without an interval."""
+    """One cell of a paper's table: a macro mean, without an interval."""
 
     method: str
     evaluation: str
     setting: str
     task: str
-    auroc: float
+    metric: str
+    value: float
     source: str
 
 
-def reported_for(evaluation: str, setting: str, task: str) -> list[Reported]:
-    """Return what papers report for this cell, in the file's order."""
+def reported_for(evaluation: str, setting: str, task: str, metric: str | None) -> list[Reported]:
+    """Return what papers report for this cell by this metric, in the file's order."""
     return [
         cell
         for cell in _cells()
-        if cell.evaluation == evaluation
+        if (cell.evaluation, cell.metric) == (evaluation, metric)
         and cell.setting.replace(" ", "") == setting.replace(" ", "")
         and (cell.task == task or ("/" not in cell.task and task.startswith(f"{cell.task}/")))
     ]
@@ -35,7 +36,8 @@ def reported_for(evaluation: str, setting: str, task: str) -> list[Reported]:
 def _cells() -> tuple[Reported, ...]:
     text = (resources.files("melp_bench.board") / "reported.toml").read_text(encoding="utf-8")
     return tuple(
-        Reported(row["method"], row["evaluation"], row["setting"], task, percent / 100, row["source"])
+        Reported(row["method"], row["evaluation"], row["setting"], task, metric, percent / 100, row["source"])
         for row in tomllib.loads(text)["row"]
-        for task, percent in row["auroc"].items()
+        for metric, tasks in row["percent"].items()
+        for task, percent in tasks.items()
     )

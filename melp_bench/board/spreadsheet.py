@@ -4,44 +4,46 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from melp_bench.board.escape import csv_text
-from melp_bench.board.sections import Cell, Section, scores_of
+from melp_bench.board.figures import width_of
+from melp_bench.board.sections import Cell, Column, Section, merged, scored_outcome
+from melp_bench.results import MetricLabel
 
 _FIXED = (
     *("protocol", "protocol_revision", "protocol_hash", "generated", "evaluation", "evaluation_version", "task", "setting"),
-    *("model", "status", "reason", "rank", "in_best_group"),
+    *("model", "status", "reason", "ranked_by", "higher_is_better", "rank", "in_best_group"),
 )
 _TAIL = (
-    *("excluded", "rare", "pretraining_overlap", "overlap_check", "parameters", "records_per_second", "corpora"),
-    *("created", "seconds", "key"),
+    *("not_measured", "excluded", "rare", "pretraining_overlap", "overlap_check", "parameters", "records_per_second"),
+    *("corpora", "created", "seconds", "key"),
 )
 
 
 def render_csv(sections: Sequence[Section]) -> str:
     """Return the whole board; text cells are guarded against spreadsheets that run formulas."""
-    metrics = sorted({metric for section in sections for record in section.records for metric in scores_of(record)})
+    metrics = dict(sorted(merged(column.metrics for s in sections for table in s.tables for column in table.columns).items()))
     spread = [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*_FIXED, *map(csv_text, spread), *_TAIL])
     for section in sections:
-        for label, cell, corpora in _cells(section):
-            writer.writerow([*_head(section, label, cell), *_scores(cell, metrics), *_tail(cell, corpora)])
+        for label, column, cell, corpora in _cells(section):
+            writer.writerow([*_head(section, label, column, cell), *_scores(cell, metrics), *_tail(cell, corpora)])
     return file.getvalue()
 
 
-def _cells(section: Section) -> Iterator[tuple[str, Cell, list[str]]]:
+def _cells(section: Section) -> Iterator[tuple[str, Column, Cell, list[str]]]:
     for table in section.tables:
         for column in table.columns:
             for method in table.methods:
                 if method.anchor in column.cells:
-                    yield method.label, column.cells[method.anchor], method.corpora
+                    yield method.label, column, column.cells[method.anchor], method.corpora
 
 
-def _head(section: Section, label: str, cell: Cell) -> list[str]:
-    record, standing = cell.record, cell.standings.get("auroc")
+def _head(section: Section, label: str, column: Column, cell: Cell) -> list[str]:
+    record, standing, metric = cell.record, cell.standings.get(column.primary or ""), column.metric
     return [
         csv_text(section.protocol),
         str(section.revision),
@@ -54,21 +56,27 @@ def _head(section: Section, label: str, cell: Cell) -> list[str]:
         csv_text(label),
         record.status,
         csv_text(record.reason),
+        csv_text(column.primary or ""),
+        str(metric.higher_is_better).lower() if metric else "",
         str(standing.rank) if standing else "",
         str(standing.best).lower() if standing else "",
     ]
 
 
-def _scores(cell: Cell, metrics: Sequence[str]) -> list[str]:
-    found = [cell.score(metric) for metric in metrics]
-    return [
-        f"{x:.6f}" if score else "" for score in found for x in ((score.value, score.low, score.high) if score else (0, 0, 0))
-    ]
+def _scores(cell: Cell, metrics: Mapping[str, MetricLabel]) -> list[str]:
+    """Return value, low and high by each metric: six decimals of what lies within one unit, else eight digits."""
+    found: list[str] = []
+    for name, label in metrics.items():
+        score, width = cell.score(name), width_of(label)
+        form = ".6f" if width is not None and width <= 2 else ".8g"
+        found += [f"{x:{form}}" for x in (score.value, score.low, score.high)] if score else ["", "", ""]
+    return found
 
 
 def _tail(cell: Cell, corpora: list[str]) -> list[str]:
-    record, outcome = cell.record, cell.record.outcome
+    record, outcome = cell.record, scored_outcome(cell.record)
     return [
+        csv_text("; ".join(f"{name}: {why}" for name, why in sorted(outcome.not_measured.items())) if outcome else ""),
         csv_text("; ".join(outcome.excluded if outcome else ())),
         csv_text("; ".join(outcome.rare if outcome else ())),
         csv_text("; ".join(cell.leaks)),

@@ -8,15 +8,21 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from melp_bench.board.plots import spoken
-from melp_bench.board.sections import GENERATED_NOTE, METRICS, Column, Section, Table, build_board
+from melp_bench.board.arrangement import build_board
+from melp_bench.board.figures import metric_text, spoken
+from melp_bench.board.sections import GENERATED_NOTE, Column, Section, Table
 from melp_bench.results import ResultRecord
 
 WIDTH = 78
+RANK, MARK, GAPS = 3, 6, 11  # columns of the terminal: two beside ours, and what lies between all four
+NUMBERS = 27  # a score with its interval is seldom wider, and what is wider gets its room
 
 
-def terminal_tables(records: Iterable[ResultRecord], metric: str = "auroc") -> list[RichTable]:
-    """Return a table per section, task and measurement: rank, model, score [low, high], mark; reasons where unscored."""
+def terminal_tables(records: Iterable[ResultRecord], metric: str | None = None) -> list[RichTable]:
+    """Return a table per section, task and measurement: rank, model, score [low, high], mark; reasons where unscored.
+
+    Each is by its own metric that ranks, or by `metric` where its rows have that.
+    """
     return [
         _table(section, table, column, metric, noted=table is section.tables[0] and column is table.columns[0])
         for section in build_board(records)
@@ -25,26 +31,47 @@ def terminal_tables(records: Iterable[ResultRecord], metric: str = "auroc") -> l
     ]
 
 
-def _table(section: Section, table: Table, column: Column, metric: str, *, noted: bool) -> RichTable:
-    heading = column.label if table.title == "transfer" else f"{column.label} · {table.title}"
-    title = Text(f"{heading} · {METRICS[metric]}", style="bold")
+def _table(section: Section, table: Table, column: Column, wanted: str | None, *, noted: bool) -> RichTable:
+    metric = wanted if wanted in column.metrics else column.primary
+    heading = f"{column.measurement} · {table.title}" if column.task == table.title else column.measurement
+    title = Text(heading + (f" · {metric_text(column.metrics[metric])}" if metric is not None else ""), style="bold")
     if section.generated:
         title.append(f"\n{GENERATED_NOTE}" if noted else " (synthetic)", style="yellow not bold")
+    if noted and section.left_out:
+        title.append(f"\n{section.left_out}", style="not bold")
+    labels = {method.anchor: method.label for method in table.methods}
+    scored, others = _lines(column, metric, labels)
+    room = min(max([NUMBERS, *(len(text) for _, _, text, _ in scored)]), WIDTH - RANK - MARK - GAPS - 8)
     drawn = RichTable(
         title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False, width=WIDTH, pad_edge=False
     )
-    drawn.add_column("rank", justify="right", width=3, no_wrap=True)
-    drawn.add_column("model", ratio=3, overflow="fold")
-    drawn.add_column(METRICS[metric], ratio=4, overflow="fold")
-    drawn.add_column("mark", width=6, no_wrap=True)
-    labels = {method.anchor: method.label for method in table.methods}
-    scored = [(anchor, cell) for anchor, cell in column.cells.items() if metric in cell.standings]
-    for anchor, cell in sorted(scored, key=lambda pair: (-pair[1].record.outcome.scores[metric].value, labels[pair[0]])):  # type: ignore[union-attr]
-        standing, score = cell.standings[metric], cell.score(metric)
-        if score is not None:
-            style = "bold" if standing.best else ""
-            mark = "≈ best" if standing.best and not standing.leads else ""
-            drawn.add_row(Text(str(standing.rank)), Text(labels[anchor], style), Text(spoken(score), style), Text(mark, "cyan"))
-    for anchor in sorted(set(column.cells) - {anchor for anchor, _ in scored}, key=labels.__getitem__):
-        drawn.add_row(Text("-"), Text(labels[anchor], "dim"), Text(column.cells[anchor].reason, "dim"), Text(""))
+    drawn.add_column("rank", justify="right", width=RANK, no_wrap=True)
+    drawn.add_column("model", width=WIDTH - RANK - MARK - GAPS - room, overflow="fold")
+    drawn.add_column("score", width=room, overflow="fold")
+    drawn.add_column("mark", width=MARK, no_wrap=True)
+    for rank, label, text, mark in scored:
+        style = "bold" if mark is not None else ""
+        drawn.add_row(Text(rank), Text(label, style), Text(text, style), Text(mark or "", "cyan"))
+    for label, reason in others:
+        drawn.add_row(Text("-"), Text(label, "dim"), Text(reason, "dim"), Text(""))
     return drawn
+
+
+Scored = tuple[str, str, str, str | None]
+"""Rank, model, score, and the mark of the best group or None outside of it."""
+
+
+def _lines(column: Column, metric: str | None, labels: dict[str, str]) -> tuple[list[Scored], list[tuple[str, str]]]:
+    """Return the scored rows, best first, and the others with their reason, by name."""
+    scored: list[tuple[float, str, Scored]] = []
+    others: list[tuple[str, str]] = []
+    for anchor, cell in column.cells.items():
+        score = cell.score(metric)
+        if metric is None or score is None:
+            others.append((labels[anchor], cell.missing(metric) if metric is not None else cell.reason))
+            continue
+        standing, label = cell.standings[metric], column.metrics[metric]
+        mark = None if not standing.best else "" if standing.leads else "≈ best"
+        line = (str(standing.rank), labels[anchor], spoken(score, label), mark)
+        scored.append((-score.value if label.higher_is_better else score.value, labels[anchor], line))
+    return [line for _, _, line in sorted(scored, key=lambda one: one[:2])], sorted(others)

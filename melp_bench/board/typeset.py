@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from melp_bench.board.escape import latex
+from melp_bench.board.figures import triple
 from melp_bench.board.sections import GENERATED_NOTE, Cell, Column, Method, Section, Table
 
 
@@ -16,8 +17,8 @@ def render_latex(sections: Sequence[Section]) -> str:
 
 def _table(section: Section, table: Table) -> str:
     caption = (
-        f"{latex(table.title)}: macro AUROC with bootstrap interval. Bold: the best group, whose intervals overlap that of "
-        f"the highest value ($\\approx$). $\\dagger$: test records are, or by the declared corpora may be, in the "
+        f"{latex(table.title)}: {latex(table.ranked_by)}, with bootstrap interval. Bold: the best group, whose intervals "
+        f"overlap that of the best value ($\\approx$). $\\dagger$: test records are, or by the declared corpora may be, in the "
         f"pretraining. Protocol "
         f"{latex(section.protocol)}, revision {section.revision}, SHA-256 {latex(section.hash[:12])}."
     )
@@ -47,15 +48,20 @@ def _cell(column: Column, method: Method) -> str:
     cell = column.cells.get(method.anchor)
     if cell is None:
         return "--"
-    return _score(cell) or f"\\textit{{\\footnotesize {latex(cell.reason)}}}"
+    return _score(column, cell) or f"\\textit{{\\footnotesize {latex(cell.reason)}}}"
 
 
-def _score(cell: Cell) -> str:
-    score = cell.score("auroc")
-    if score is None:
+def _score(column: Column, cell: Cell) -> str:
+    score = cell.score(column.primary)
+    if score is None or column.metric is None or column.primary is None:
         return ""
-    standing = cell.standings["auroc"]
-    value = f"\\textbf{{{score.value:.3f}}}" if standing.best else f"{score.value:.3f}"
+    standing = cell.standings[column.primary]
+    value, low, high = (_number(text) for text in triple(score, column.metric))
+    value = f"\\textbf{{{value}}}" if standing.best else value
     mark = "$^{\\approx}$" if standing.best and not standing.leads else ""
     mark += "$^{\\dagger}$" if cell.leaks else ""
-    return f"{value}{mark} {{\\footnotesize [{score.low:.3f}, {score.high:.3f}]}}"
+    return f"{value}{mark} {{\\footnotesize [{low}, {high}]}}"
+
+
+def _number(text: str) -> str:
+    return f"${text}$" if text.startswith("-") else text.replace(",", "{,}")  # a true minus

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from melp_bench.board.arrangement import build_board
 from melp_bench.board.html import render_html
 from melp_bench.board.markdown import render_markdown
-from melp_bench.board.sections import build_board
 from melp_bench.board.speed import speed_tables
 from melp_bench.board.spreadsheet import render_csv
 from melp_bench.board.typeset import render_latex

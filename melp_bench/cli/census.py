@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from melp_bench.leads import LEADS
+from melp_bench.splits import FOLDS
 from melp_bench.store import Store
 from melp_bench.store.census import Census, TaskCensus, census
 from melp_bench.store.layout import Manifest
@@ -59,6 +61,7 @@ def _facts(counts: Census, store: Store) -> dict[str, str]:
         "records": f"{counts.num_records:,}",
         "patients": f"{counts.num_patients:,}, {most} each",
         "rate": ", ".join(f"{rate:g} Hz {number:,}" for rate, number in counts.rates_hz.items()),
+        "leads": _leads(counts.leads),
         "length": f"{low:g} s" if low == high else f"median {middle:g} s, {low:g} to {high:g} s",
         "age": ages + (f", {counts.unknown_ages:,} unknown" if counts.unknown_ages and counts.ages else ""),
         "sex": ", ".join(f"{names.get(sex, sex)} {number:,}" for sex, number in counts.sexes.items()),
@@ -70,6 +73,14 @@ def _facts(counts: Census, store: Store) -> dict[str, str]:
         "quarantined": _listed(counts.quarantined),
         "hash": store.fingerprint,
     }
+
+
+def _leads(counts: dict[tuple[str, ...], int]) -> str:
+    """Return how many records have which leads; the standard twelve go without their names."""
+    named = {leads: "12" if leads == LEADS else f"{len(leads)} ({' '.join(leads)})" for leads in counts}
+    if len(counts) == 1:
+        return named[next(iter(counts))]
+    return ", ".join(f"{named[leads]} {number:,}" for leads, number in counts.items())
 
 
 def _number(count: int, one: str, several: str) -> str:
@@ -87,7 +98,7 @@ def _print_task(console: Console, task: TaskCensus) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("class", no_wrap=True, min_width=9, max_width=22)
     table.add_column("all", justify="right", no_wrap=True)
-    for fold in range(1, task.positives.shape[1] + 1):
+    for fold in FOLDS:
         table.add_column(f"{fold}", justify="right", no_wrap=True, min_width=3)
     totals = task.positives.sum(axis=1)
     for row in sorted(range(len(task.classes)), key=lambda c: -int(totals[c])):

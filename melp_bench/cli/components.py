@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from melp_bench.errors import UnknownName, UserError
+from melp_bench.cli.options import key_values
+from melp_bench.errors import UnknownName
 
 if TYPE_CHECKING:
     from melp_bench.plugins import Catalogue
@@ -29,7 +30,10 @@ def list_components() -> None:
     catalogue, console = discover(), Console()
     for registry in catalogue.registries():
         console.print(
-            kind_table(f"{registry.kind}s", [(e.name, e.summary, e.plugin.partition(":")[0], e.license) for e in registry])
+            kind_table(
+                registry.kind if registry.kind.endswith("s") else f"{registry.kind}s",
+                [(e.name, e.summary, e.plugin.partition(":")[0], e.license) for e in registry],
+            )
         )
     if catalogue.broken:
         console.print(broken_table([(b.name, b.distribution, b.reason) for b in catalogue.broken]))
@@ -54,7 +58,7 @@ def show(
     protocol = load_protocol(name) if name in protocol_names() else None
     if not found and recipe is None and protocol is None:
         raise unknown(catalogue, name, [*recipe_names(), *protocol_names()])
-    options = parse_options(option)
+    options = key_values(option)
     for kind, entry in found:
         console.print(facts_table(f"{kind} {name}", describe_component(kind, entry, options)))
     if recipe is not None:
@@ -76,7 +80,7 @@ def check(
     from melp_bench.testing import check_component
 
     catalogue, console = discover(), Console()
-    found, options = find(catalogue, name), parse_options(option)
+    found, options = find(catalogue, name), key_values(option)
     if not found:
         raise unknown(catalogue, name, [])
     broken = 0
@@ -104,20 +108,3 @@ def unknown(catalogue: Catalogue, name: str, others: list[str]) -> UnknownName:
             return UnknownName(f"plugin {name!r} could not be loaded: {plugin.reason}")
     known = [entry.name for registry in catalogue.registries() for entry in registry] + others
     return UnknownName(f"nothing is named {name!r}{nearest(name, known)} `melp-bench list` shows what is installed")
-
-
-def parse_options(given: list[str] | None) -> dict[str, str]:
-    """Return KEY=VALUE texts as a mapping.
-
-    Raises:
-        UserError: one has no "=", or a key comes twice.
-    """
-    options: dict[str, str] = {}
-    for text in given or []:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UserError(f"option {text!r} has no '='; give it as KEY=VALUE")
-        if key in options:
-            raise UserError(f"option {key!r} is given twice: {options[key]!r} and {value!r}")
-        options[key] = value
-    return options

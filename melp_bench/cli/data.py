@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from melp_bench.cli.audit import audit
 from melp_bench.cli.fetch import fetch
 from melp_bench.cli.leakage import leakage
+from melp_bench.cli.options import num_workers
+from melp_bench.cli.stores import build_dataset, find_store, manifests
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from melp_bench.components import Dataset
     from melp_bench.store import Store
 
 app = typer.Typer(help="Fetch, prepare, list, show and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
@@ -21,9 +22,7 @@ app = typer.Typer(help="Fetch, prepare, list, show and verify datasets.", no_arg
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset, or the folder name of a store (see data list).")]
 Options = Annotated[
     list[str] | None,
-    typer.Option(
-        "--option", "-o", metavar="NAME=VALUE", help="An option of the dataset, or clean=METHOD to filter; may be repeated."
-    ),
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the dataset; may be repeated."),
 ]
 
 
@@ -48,9 +47,9 @@ def prepare(
     from melp_bench.store import prepare as make
     from melp_bench.store import store_path
 
-    built, resolved = _build(dataset, option)
+    built, resolved = build_dataset(dataset, option)
     root = store_path(dataset, resolved)
-    had = [manifest for folder, manifest in _manifests()[0] if folder == root]
+    had = [manifest for folder, manifest in manifests()[0] if folder == root]
     screen = Screen(Console())
     begun = unfinished(source) if source is not None else None
     if begun is not None:
@@ -62,7 +61,7 @@ def prepare(
             source=source,
             root=root,
             options=resolved,
-            workers=workers or _cores(),
+            workers=num_workers(workers),
             progress=lambda done, total: advance(done, total, ""),
             fresh=fresh,
             tell=screen.say,
@@ -90,7 +89,7 @@ def list_stores() -> None:
     from melp_bench.plugins import discover
 
     console = Console()
-    stores, broken = _manifests()
+    stores, broken = manifests()
     if stores:
         console.print(stores_table(stores))
     else:
@@ -126,7 +125,7 @@ def show(
     from melp_bench.store import open_store
 
     console = Console()
-    store = open_store(_find(dataset, option))
+    store = open_store(find_store(dataset, option))
     if plot is None:
         from melp_bench.cli.census import print_census
 
@@ -153,17 +152,18 @@ def verify(
 
     from melp_bench.cli.screen import Screen
     from melp_bench.plugins import discover
-    from melp_bench.store import configured, open_store, verify_source
+    from melp_bench.store import open_store, verify_source
     from melp_bench.store import verify as check
 
-    store = open_store(_find(dataset, option))
+    store = open_store(find_store(dataset, option))
     screen = Screen(Console())
     with screen.stage(f"verify {dataset}", "shards") as advance:
         found = check(store, progress=lambda done, total: advance(done, total, ""))
     told = f"{found.num_shards:,} shards"
     problems = found.problems
     if not problems and (source is not None or store.generated):
-        built, _ = configured(discover().datasets[store.name], store.manifest.options)
+        entry = discover().datasets[store.name]
+        built = entry.build(**entry.resolve(store.manifest.options))
         with screen.stage("read the source", "rec") as advance:
             native = verify_source(
                 store, built, source, sample=None if every else sample, progress=lambda done, total: advance(done, total, "")
@@ -181,75 +181,6 @@ app.command(short_help="Audit the published label files.")(audit)
 app.command(short_help="List recordings that two stores share.")(leakage)
 
 # ----------------------------------------------------------------------------------------------------------------------
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _pairs(options: list[str] | None) -> dict[str, str]:
-    """Return "name=value" texts as a mapping."""
-    parsed: dict[str, str] = {}
-    for text in options or []:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
-            raise UserError(f"--option {text!r} is not NAME=VALUE, as rate=100")
-        parsed[name] = value
-    return parsed
-
-
-def _build(name: str, options: list[str] | None) -> tuple[Dataset, dict[str, Any]]:
-    """Return the dataset, and the options of its store with the defaults filled in."""
-    from melp_bench.plugins import discover
-    from melp_bench.store import configured
-
-    return configured(discover().datasets[name], _pairs(options))
-
-
-def _manifests() -> tuple[list[tuple[Path, Any]], dict[str, str]]:
-    """Return the finished stores, folder and manifest, and what is wrong with those that cannot be read, by folder name."""
-    from melp_bench.home import home
-    from melp_bench.store.layout import read_manifest
-
-    stores, broken = [], {}
-    for path in sorted((home() / "stores").glob("*/store.json")):
-        try:
-            stores.append((path.parent, read_manifest(path.parent)))
-        except UserError as error:
-            broken[path.parent.name] = str(error)
-    return stores, broken
-
-
-def _find(name: str, options: list[str] | None) -> Path:
-    """Return the folder of the one store that is meant.
-
-    Raises:
-        UserError: no store has this name, or several have.
-    """
-    from melp_bench.plugins import discover
-    from melp_bench.registry import nearest
-
-    stores, broken = _manifests()
-    asked = _pairs(options)
-    found = [
-        folder
-        for folder, manifest in stores
-        if name in (folder.name, manifest.name) and all(str(manifest.options.get(k)) == v for k, v in asked.items())
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = ", ".join(folder.name for folder in found)
-        raise UserError(f"{len(found)} stores fit {name!r}: {several}; give one of these names, or --option NAME=VALUE")
-    if spoilt := [reason for folder, reason in broken.items() if folder == name or folder.startswith(f"{name}-")]:
-        raise UserError(spoilt[0])
-    if name not in discover().datasets:
-        known = [manifest.name for _, manifest in stores] + [entry.name for entry in discover().datasets]
-        raise UserError(f"no dataset or store named {name!r}{nearest(name, known)} `melp-bench data list` shows them")
-    wanted = " with these options" if asked else ""
-    raise UserError(f"no prepared store of {name!r}{wanted}; make it: melp-bench data prepare {name} --from DIR")
 
 
 def _draw(store: Store, record: str, out: Path | None) -> Path:

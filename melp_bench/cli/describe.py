@@ -14,6 +14,7 @@ from melp_bench.errors import UserError
 if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder
     from melp_bench.evaluations import Evaluation
+    from melp_bench.metrics import Metric
     from melp_bench.protocol import Protocol
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
@@ -31,7 +32,7 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
     """
     from melp_bench.components import TextSource
     from melp_bench.testing.heads import WIDTHS
-    from melp_bench.testing.inputs import SIZES
+    from melp_bench.testing.small import SIZES
     from melp_bench.testing.text import REPORTS
 
     given: dict[str, tuple[object, ...]] = {"text encoder": (TextSource(reports=REPORTS),), "objective": (SIZES,)}
@@ -99,7 +100,7 @@ def _ecg(encoder: ECGEncoder) -> Facts:
     spec = encoder.spec
     widths = f"tokens {encoder.width}, rhythm {encoder.record_width}, embedding {encoder.embedding_width}"
     return [
-        ("wants", f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads: {' '.join(spec.leads)}; {spec.scaling}"),
+        ("wants", f"{spec}; {' '.join(spec.leads)}"),
         ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),
         ("parameters", f"{num_parameters(encoder):,}"),
         ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),
@@ -118,7 +119,7 @@ def _text(encoder: TextEncoder) -> Facts:
 
 
 def _objective(objective: Objective) -> Facts:
-    from melp_bench.testing.inputs import wanted_inputs
+    from melp_bench.pretrain.step import wanted_inputs
 
     return [
         ("scale", objective.scale),
@@ -147,6 +148,16 @@ def _dataset(dataset: Dataset) -> Facts:
     ]
 
 
+def _metric(metric: Metric) -> Facts:
+    low, high = metric.bounds
+    return [
+        ("label", metric.label),
+        ("better", "higher" if metric.higher_is_better else "lower"),
+        ("bounds", f"{low:g} to {high:g}"),
+        ("needs", metric.needs + (" that validation chooses" if metric.needs == "thresholds" else "")),
+    ]
+
+
 def _evaluated(evaluation: Evaluation) -> Facts:
     return [
         ("label", f"{evaluation.label}, version {evaluation.version}"),
@@ -161,6 +172,7 @@ DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "heads": _heads,
     "objective": _objective,
     "evaluation": _evaluated,
+    "metric": _metric,
     "dataset": _dataset,
 }
 

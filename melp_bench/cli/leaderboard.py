@@ -18,6 +18,9 @@ def leaderboard(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where the board goes; by default $MELP_BENCH_HOME/leaderboard.")
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="NAME", help="Shown in the terminal where rows have it: ece, for example.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 2 if the board is stale.")] = False,
 ) -> None:
     """Write the board of all result rows, and of speeds in OUT/throughput: README.md, index.html, board.csv and board.tex."""
@@ -26,6 +29,7 @@ def leaderboard(
     from melp_bench.board import board_files, stale_files, terminal_tables, write_board
     from melp_bench.board.write import SPEEDS
     from melp_bench.home import home
+    from melp_bench.registry import nearest
     from melp_bench.results import read_results
     from melp_bench.throughput.rows import read_speeds
 
@@ -39,8 +43,11 @@ def leaderboard(
         if stale := stale_files(board_files(records, read_speeds(out / SPEEDS)), out):
             raise UserError(f"the board in {str(out)!r} is stale ({', '.join(stale)}); write it anew: {again}")
         return
+    known = {name for record in records if record.outcome is not None for name in record.outcome.metrics}
+    if metric is not None and metric not in known:
+        raise UserError(f"no row has the metric {metric!r}{nearest(metric, sorted(known))} Known: {', '.join(sorted(known))}")
     write_board(records, out)
     console = Console()
-    for table in terminal_tables(records):
+    for table in terminal_tables(records, metric):
         console.print(table)
     console.print(f"board  {out / 'index.html'}", markup=False, highlight=False, soft_wrap=True)

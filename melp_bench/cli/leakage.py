@@ -29,15 +29,16 @@ def leakage(
     """List the recordings that two stores share, or that one holds twice, whatever their rate, gain, leads or length."""
     from rich.console import Console
 
-    from melp_bench.cli.data import _cores, _find
+    from melp_bench.cli.options import num_workers
     from melp_bench.cli.screen import Screen
+    from melp_bench.cli.stores import find_store
     from melp_bench.home import atomic_write
     from melp_bench.store import open_store
 
     screen = Screen(Console())
-    store = open_store(_find(first, None))
-    other = store if second is None else open_store(_find(second, None))
-    found = _search(store, None if other.root == store.root else other, workers or _cores(), screen)
+    store = open_store(find_store(first))
+    other = store if second is None else open_store(find_store(second))
+    found = _search(store, None if other.root == store.root else other, num_workers(workers), screen)
     if out is not None:
         atomic_write(out, _csv(store, other, found))
     _show(screen, store, other, found, len(found) if every else SHOWN)

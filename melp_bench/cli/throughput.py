@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from melp_bench.cli.components import OptionsFlag, parse_options
+from melp_bench.cli.components import OptionsFlag
+from melp_bench.cli.options import key_values
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def throughput(
     from melp_bench.plugins import discover
     from melp_bench.throughput.rows import Work, write_speed
 
-    registry, options = discover().ecg_encoders, parse_options(option)
+    registry, options = discover().ecg_encoders, key_values(option)
     chosen = names or [entry.name for entry in registry]
     for name in chosen:
         registry[name].resolve(options)  # a wrong name or option is said before anything is measured

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from melp_bench.errors import UserError
 from melp_bench.leakage.duplicates import Watch, find_duplicates, known_duplicates
+from melp_bench.splits import TEST_FOLD
 from melp_bench.store import Store
 
 Positions = NDArray[np.int64]
@@ -31,8 +32,8 @@ class Seen:
 
 
 def pretraining_records(corpus: Store) -> Positions:
-    """Return the records that pretraining reads: folds 1 to 8 to train, fold 9 to choose a checkpoint."""
-    return np.flatnonzero(corpus.folds <= 9)
+    """Return the records that pretraining reads: those of a holdout that train, and those that choose a checkpoint."""
+    return np.flatnonzero(corpus.folds != TEST_FOLD)
 
 
 def seen_in_pretraining(corpus: Store, test: Store, *, workers: int = 1, watch: Watch | None = None) -> Seen:
@@ -62,6 +63,7 @@ def refuse_shared_patients(corpus: Store, test: Store, tested: Positions) -> Non
     shared = np.intersect1d(corpus.patient_ids[pretraining_records(corpus)], test.patient_ids[tested])
     if len(shared):
         raise UserError(
-            f"{len(shared):,} patients of {test.name!r}, {str(shared[0])!r} the first, are in pretraining (folds 1 to 9) and "
-            f'would be scored; pretrain on another dataset, or score fold 10 alone with split = "holdout"'
+            f"{len(shared):,} patients of {test.name!r}, {str(shared[0])!r} the first, are in pretraining (all folds but "
+            f"{TEST_FOLD}) and would be scored; pretrain on another dataset, or score fold {TEST_FOLD} alone with "
+            'split = "holdout"'
         )

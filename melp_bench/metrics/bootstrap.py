@@ -151,7 +151,7 @@ class _Arrays:
     def __call__(self, stack: NDArray[Any], parts: bool = True) -> list[NDArray[Any]]:
         """Return the parts of `stack` along its first axis, or all of it as one."""
         if id(stack) not in self._made:
-            made = [_constant(np.array(part)) for part in stack] if parts else [_constant(np.array(stack))]
+            made = [_constant(np.array(part, order="C")) for part in (stack if parts else [stack])]
             self._made[id(stack)] = (stack, made)
         return self._made[id(stack)][1]
 

@@ -55,12 +55,14 @@ def average_precision(scores: NDArray[np.floating[Any]], labels: NDArray[Any]) -
 
 def weighted_auroc(scores: NDArray[np.floating[Any]], labels: NDArray[Any], weights: Floats) -> Floats:
     """Return the AUROC of each class of `scores` and `labels` (N, C) under each set of `weights` (N, R), shape (C, R)."""
-    return _ranked(scores, labels).areas(weights)[0]
+    area: Floats = _ranked(scores, labels).areas(weights)[0]
+    return area
 
 
 def weighted_precision(scores: NDArray[np.floating[Any]], labels: NDArray[Any], weights: Floats) -> Floats:
     """Return the average precision of each class under each set of weights, shape (C, R)."""
-    return _ranked(scores, labels).areas(weights)[1]
+    average: Floats = _ranked(scores, labels).areas(weights)[1]
+    return average
 
 
 def weighted_ranking(scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:

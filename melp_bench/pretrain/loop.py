@@ -82,8 +82,6 @@ def pretrain(
     """
     tell = _teller(listeners)
     objectives = cast("list[Objective]", list(step_module.objectives.values()))
-    for objective in objectives:
-        objective.attach(step_module.model)
     last = any(objective.keep == "last" for objective in objectives)
     per_rank = share(budget.batch_size, fabric.world_size, len(source.train))
     module, optimizer = fabric.setup(step_module, adamw(step_module, optimiser))

@@ -5,6 +5,8 @@ Shapes: N records, B records of a batch, L leads, T samples, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +17,9 @@ from melp_bench.errors import UserError
 from melp_bench.pretrain.reports import TokenisedReports
 from melp_bench.pretrain.sampler import shard_bounds
 from melp_bench.pretrain.step import Batch
+from melp_bench.pretrain.views import WHOLE, Part
 from melp_bench.signal import SignalSpec
+from melp_bench.splits import holdout
 from melp_bench.store import Store
 
 MEMORY_LIMIT_BYTES = 2 * 1024**3
@@ -26,18 +30,27 @@ BLOCK = 16
 
 
 class PretrainSource:
-    """Records, reports and labels of a store, as one model wants them; folds 1-8 train, 9 validation, 10 never read.
+    """Records, reports and labels of a store, as one model wants them: those that train and validate in a holdout.
+
+    `parts` are the shares of a record that views look at (`Step.parts`).
 
     Raises:
         UserError: no record is in fold 9, so that nothing could choose among checkpoints.
     """
 
     def __init__(
-        self, store: Store, spec: SignalSpec, text: TextEncoder | None, labels: NDArray[np.bool_] | None = None
+        self,
+        store: Store,
+        spec: SignalSpec,
+        text: TextEncoder | None,
+        labels: NDArray[np.bool_] | None = None,
+        parts: Iterable[Part] = (),
     ) -> None:
         self.store, self.spec, self.labels = store, spec, labels
-        self.train = np.flatnonzero(store.folds <= 8)
-        self.validation = np.flatnonzero(store.folds == 9)
+        self.parts = [part for part in parts if part != WHOLE]
+        self.patients = np.unique(store.patient_ids, return_inverse=True)[1]  # (N,)
+        (part,) = holdout(store.folds)
+        self.train, self.validation = part.train, part.validation
         self.bounds = shard_bounds(store.shards[self.train])
         if not len(self.validation):
             raise UserError(
@@ -56,7 +69,9 @@ class PretrainSource:
         """Return the records at `positions`, on `device`."""
         labels = None if self.labels is None else torch.from_numpy(self.labels[positions]).float().to(device)
         reports = None if self._reports is None else self._reports.batch(positions, device)
-        return Batch(self._signals(positions, device), reports, labels)
+        patients = torch.from_numpy(self.patients[positions]).to(device)
+        parts = {part: self.store.batch(positions, self.spec, device, part=part) for part in self.parts}
+        return Batch(self._signals(positions, device), reports, labels, patients, parts)
 
     def _signals(self, positions: NDArray[np.int64], device: torch.device) -> Tensor:
         """Return the records (B, L, T), conformed on `device`."""

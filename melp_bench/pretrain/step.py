@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,12 @@ from melp_bench.components import Objective, TextBatch
 from melp_bench.errors import UserError
 from melp_bench.features import Features
 from melp_bench.model import Model
-from melp_bench.pretrain.views import augment, halves
+from melp_bench.pretrain.views import WHOLE, Part, Views, looked_at, make_views, views_of
 
-INPUTS = ("ecg", "text", "view1", "view2", "half1", "half2", "labels", "signal", "encoder", "reports", "text_encoder")
+INPUTS = (
+    "ecg", "text", "labels", "patients", "signal", "encoder", "reports", "text_encoder", "progress"
+)  # fmt: skip
+"""What there is beside an objective's own views and what its `local` returns."""
 OF_REPORTS = {"text", "reports", "text_encoder"}
 
 Gather = Callable[[Tensor], Tensor]
@@ -32,40 +35,80 @@ class Batch:
         signal: (B, L, T), as the encoder's spec asks; None where nothing but reports is read.
         reports: tokenised, where the model reads them.
         labels: (B, C), where the dataset has them.
+        patients: (B,) long, equal for the records of one person.
+        parts: shares of the records as conformed by themselves, (B, L, T) each, where a view looks at one.
     """
 
-    def __init__(self, signal: Tensor | None, reports: TextBatch | None, labels: Tensor | None) -> None:
-        self.signal, self.reports, self.labels = signal, reports, labels
+    def __init__(
+        self,
+        signal: Tensor | None,
+        reports: TextBatch | None = None,
+        labels: Tensor | None = None,
+        patients: Tensor | None = None,
+        parts: Mapping[Part, Tensor] | None = None,
+    ) -> None:
+        self.signal, self.reports, self.labels, self.patients = signal, reports, labels, patients
+        self.parts = {**(parts or {}), **({} if signal is None else {WHOLE: signal})}
 
     def __len__(self) -> int:
         return len(self.signal) if self.signal is not None else 0 if self.reports is None else len(self.reports.ids)
 
 
+def local_of(objective: Objective) -> Callable[..., Mapping[str, Tensor | Features]] | None:
+    """Return what an objective declares to do per record, before the gather; None if nothing."""
+    found: Callable[..., Mapping[str, Tensor | Features]] | None = getattr(objective, "local", None)
+    return found
+
+
+def parameters_of(objective: Objective, method: Literal["local", "forward"]) -> tuple[str, ...]:
+    """Return what an objective names in `local` (nothing where it has none) or in `forward`."""
+    declared = getattr(objective, method, None)  # declared by each objective, not by the base class
+    return () if declared is None else tuple(inspect.signature(declared).parameters)
+
+
 def wanted_inputs(objective: Objective) -> tuple[str, ...]:
-    """Return the names of what an objective needs: the parameters of its `forward`.
+    """Return the names of what the loop makes for an objective: what `local` and `forward` name, less what `local` returns.
 
     Raises:
-        UserError: a parameter is none of the inputs that the loop can make.
+        UserError: a parameter is none of the inputs that the loop can make, or `forward` names nothing.
     """
-    forward = getattr(objective, "forward")  # noqa: B009 - declared by each objective, not by the base class
-    names = tuple(inspect.signature(forward).parameters)
-    unknown = [n for n in names if n not in INPUTS]
-    if unknown:
-        raise UserError(f"objective {type(objective).__name__!r} asks for {unknown}; what there is: {', '.join(INPUTS)}")
-    return names
+    views = objective.views()
+    known = [*INPUTS, *views, *(f"{name}_signal" for name in views)]
+    local, forward = parameters_of(objective, "local"), parameters_of(objective, "forward")
+    unknown = [name for name in (forward if local_of(objective) is None else local) if name not in known]
+    if unknown or not forward:
+        raise UserError(
+            f"objective {type(objective).__name__!r} asks for {unknown or 'nothing'}; what there is: {', '.join(known)}"
+        )
+    return tuple(dict.fromkeys(name for name in (*local, *forward) if name in known))
 
 
 class Step(nn.Module):
-    """The model and its objectives; `forward` returns each term as (mean, count)."""
+    """The model and its objectives, by the names of their terms; `forward` returns each term as (mean, count).
 
-    def __init__(self, model: Model, objectives: Mapping[str, Objective]) -> None:
+    Each objective is attached to the model here: the model has the weights that training begins with. `views` are those that
+    a recipe names in place of an objective's own: term -> view -> what it is made of.
+
+    Raises:
+        UserError: an objective reads reports of a model without a text encoder, or what there is not.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objectives: Mapping[str, Objective],
+        views: Mapping[str, Views] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.objectives = nn.ModuleDict(objectives)
-        self.wanted = {name: wanted_inputs(objective) for name, objective in objectives.items()}
+        self.wanted = {term: wanted_inputs(objective) for term, objective in objectives.items()}
+        self.views = {term: self._named(views_of(term, o, (views or {}).get(term, {})), term) for term, o in objectives.items()}
         if model.text_encoder is None and self.reads_reports:
-            needy = [n for n, w in self.wanted.items() if OF_REPORTS & set(w)]
+            needy = [term for term, names in self.wanted.items() if OF_REPORTS & set(names)]
             raise UserError(f"objectives {needy} read reports, but the recipe has no [text] encoder")
+        for objective in objectives.values():
+            objective.attach(model)
+        self.objectives = nn.ModuleDict(objectives)
 
     @property
     def reads_reports(self) -> bool:
@@ -77,44 +120,81 @@ class Step(nn.Module):
         """Whether some objective reads more than reports."""
         return any(set(names) - OF_REPORTS for names in self.wanted.values())
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The shares of a record that views look at."""
+        return tuple({looked_at(made): None for views in self.views.values() for made in views.values()})
+
     def forward(
         self, batch: Batch, generator: torch.Generator, gather: Gather | None = None, progress: float = 0.0
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return term name -> (mean over what it counts, that count), both zero-dimensional."""
-        made = self._inputs(batch, generator)
+        """Return term -> (mean over what it counts, that count), both zero-dimensional."""
+        made = self._inputs(batch, progress)
+        views = self._views(batch, generator)
         terms: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, objective in self.objectives.items():
-            given: dict[str, Any] = {n: made[n] for n in self.wanted[name]}
-            if gather is not None and objective.needs_global_batch:
-                given = {n: _gathered(value, gather) for n, value in given.items()}
-            value = objective(**given)
+        for term, objective in self._objectives().items():
+            given = made | views[term]
+            if (local := local_of(objective)) is not None:
+                given |= local(**{name: given[name] for name in parameters_of(objective, "local")})
+            value = objective(**self._for_forward(objective, given, gather))
             mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch))))
-            terms[name] = (mean, count.to(mean.device))
+            terms[term] = (mean, count.to(mean.device))
         return terms
 
-    def _inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Any]:
-        """Return every input that some objective wants, each made once."""
-        wanted = {n for names in self.wanted.values() for n in names}
-        if "labels" in wanted and batch.labels is None:
-            raise UserError(
-                "an objective reads labels, but the pretraining dataset has no task of the name in [pretrain] labels"
-            )
-        made: dict[str, Any] = {"signal": batch.signal, "encoder": self.model.encoder, "labels": batch.labels}
-        made |= {"reports": batch.reports, "text_encoder": self.model.text_encoder}
-        if batch.signal is None:
-            return made | ({"text": self.model.text(batch.reports)} if "text" in wanted and batch.reports else {})
-        if "ecg" in wanted:
+    def _named(self, views: Views, term: str) -> Views:
+        """Return the views that a term names."""
+        return {name: made for name, made in views.items() if {name, f"{name}_signal"} & set(self.wanted[term])}
+
+    def _objectives(self) -> dict[str, Objective]:
+        return {name: module for name, module in self.objectives.items() if isinstance(module, Objective)}
+
+    def _for_forward(self, objective: Objective, given: Mapping[str, Any], gather: Gather | None) -> dict[str, Any]:
+        """Return what `forward` names, out of all that is `given`."""
+        names = parameters_of(objective, "forward")
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise UserError(f"{type(objective).__name__!r} asks for {missing} in forward; its local returns no such name")
+        if gather is None or not objective.needs_global_batch:
+            return {name: given[name] for name in names}
+        return {name: _gathered(given[name], gather) for name in names}
+
+    def _inputs(self, batch: Batch, progress: float) -> dict[str, Any]:
+        """Return every input but views that some objective wants, each made once."""
+        wanted = {name for names in self.wanted.values() for name in names}
+        made: dict[str, Any] = {"signal": batch.signal, "labels": batch.labels, "patients": batch.patients}
+        made |= {"reports": batch.reports, "text": batch.reports, "ecg": batch.signal}
+        for name in wanted & made.keys():
+            if made[name] is None:
+                raise UserError(f"an objective reads {LACKING[name]}")
+        made |= {"encoder": self.model.encoder, "text_encoder": self.model.text_encoder, "progress": progress}
+        if batch.signal is not None and "ecg" in wanted:
             made["ecg"] = self.model.ecg(batch.signal)
-        if "text" in wanted:
-            if batch.reports is None:
-                raise UserError("an objective reads reports, but the dataset has none")
+        if batch.reports is not None and "text" in wanted:
             made["text"] = self.model.text(batch.reports)
-        for view in ("view1", "view2"):
-            if view in wanted:
-                made[view] = self.model.ecg(augment(batch.signal, generator))
-        if wanted & {"half1", "half2"}:
-            made["half1"], made["half2"] = (self.model.ecg(half) for half in halves(batch.signal))
         return made
+
+    def _views(self, batch: Batch, generator: torch.Generator) -> dict[str, dict[str, Any]]:
+        """Return term -> what it names of its views: features by the view's name, and the view itself; each made once."""
+        made = make_views(self.views, batch.parts, generator)
+        features: dict[int, Features] = {}  # by the tensor they are of, which terms may share
+        found: dict[str, dict[str, Any]] = {}
+        for term, signals in made.items():
+            found[term] = {f"{name}_signal": signal for name, signal in signals.items()}
+            for name, signal in signals.items():
+                if name in self.wanted[term] and id(signal) not in features:
+                    features[id(signal)] = self.model.ecg(signal)
+                found[term] |= {name: features[id(signal)]} if name in self.wanted[term] else {}
+        return found
+
+
+LACKING = {
+    "labels": "labels, but the pretraining dataset has no task of the name in [pretrain] labels",
+    "patients": "patients, but the batch names none",
+    "text": "reports, but the dataset has none",
+    "reports": "reports, but the dataset has none",
+    "ecg": "records, but there are only reports",
+    "signal": "records, but there are only reports",
+}
 
 
 def _gathered(value: Any, gather: Gather) -> Any:

@@ -21,7 +21,6 @@ from melp_bench.code_digest import code_digest
 from melp_bench.components import ECGEncoder, Heads, TextEncoder, TextSource
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
-from melp_bench.locks import folder_lock
 from melp_bench.model import Model, widths_of
 from melp_bench.published.family import Family, TextTower
 from melp_bench.published.fitting import Fitted, fit
@@ -110,20 +109,6 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
     assets = model.text_encoder.assets() if model.text_encoder is not None else {}
     save_checkpoint(out, model, _manifest(entry, made, source, text), assets)
     return made
-
-
-def obtain_import(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
-    """Return the checkpoint folder of a published file under `folder`, imported unless an earlier command did.
-
-    Raises:
-        UserError: as for `import_checkpoint`.
-    """
-    path = import_path(where, entry, folder, text)
-    if not is_checkpoint(path):
-        with folder_lock(path, f"importing {where!r}"):
-            if not is_checkpoint(path):  # which another process may have made meanwhile
-                import_checkpoint(where, entry, path, text)
-    return path
 
 
 def import_path(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:

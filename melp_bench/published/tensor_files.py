@@ -80,6 +80,18 @@ def locate(where: str) -> Path:
     return path
 
 
+def is_here(where: str) -> bool:
+    """Return whether `locate` would find the file, or say that there is none, without fetching anything."""
+    if not where.startswith("hf:"):
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    match = _HUB.fullmatch(where)
+    if match is None or match[2] is None:
+        return False
+    return isinstance(try_to_load_from_cache(match[1], match[2]), str)
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:

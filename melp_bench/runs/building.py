@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,22 +16,26 @@ from melp_bench.errors import UserError
 from melp_bench.model import Model, widths_of
 from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.step import Step
+from melp_bench.pretrain.views import Views
 from melp_bench.protocol import Pretrain
-from melp_bench.recipe import Recipe, Stage
+from melp_bench.recipe import Part, Recipe, Stage
+from melp_bench.registry import Entry
 from melp_bench.runs.components import build_component
 from melp_bench.store import Store
+
+T = TypeVar("T")
 
 
 def build_model(recipe: Recipe, catalogue: Catalogue, source: TextSource, seed: int) -> Model:
     """Return the recipe's encoders and heads, randomly initialised from `seed`."""
     torch.manual_seed(seed)
-    encoder = build_component(catalogue.ecg_encoders[recipe.encoder.name], recipe.encoder.options)
+    encoder = _build(catalogue.ecg_encoders[recipe.encoder.name], recipe.encoder)
     text = None
     if recipe.text is not None:
-        text = build_component(catalogue.text_encoders[recipe.text.name], recipe.text.options, source)
+        text = _build(catalogue.text_encoders[recipe.text.name], recipe.text, source)
     heads = None
     if recipe.heads is not None:
-        heads = build_component(catalogue.heads[recipe.heads.name], recipe.heads.options, widths_of(encoder, text))
+        heads = _build(catalogue.heads[recipe.heads.name], recipe.heads, widths_of(encoder, text))
     return Model(encoder, text, heads)
 
 
@@ -42,7 +47,7 @@ def build_objectives(stage: Stage, catalogue: Catalogue, model: Model, classes: 
     """
     sizes, made = model.sizes(classes), {}
     for part in stage.objectives:
-        objective = build_component(catalogue.objectives[part.name], part.options, sizes)
+        objective = _build(catalogue.objectives[part.name], part, sizes)
         if (reason := objective.fits(model.encoder)) is not None:
             raise UserError(f"objective {part.name!r} of stage {stage.name!r} cannot train this encoder: {reason}")
         made[part.term] = objective
@@ -55,7 +60,17 @@ def build_step(stage: Stage, catalogue: Catalogue, model: Model, classes: int) -
     Raises:
         UserError: an objective reads what the recipe has not, such as reports without a text encoder.
     """
-    return Step(model, build_objectives(stage, catalogue, model, classes))
+    views = {part.term: build_views(part.views, catalogue) for part in stage.objectives}
+    return Step(model, build_objectives(stage, catalogue, model, classes), views)
+
+
+def build_views(named: Mapping[str, Sequence[Part]], catalogue: Catalogue) -> Views:
+    """Return what each view that a recipe names is made of.
+
+    Raises:
+        UserError: an option is unknown or out of its range.
+    """
+    return {name: [_build(catalogue.views[part.name], part) for part in made] for name, made in named.items()}
 
 
 def check_recipe(recipe: Recipe, catalogue: Catalogue, classes: int) -> None:
@@ -68,8 +83,6 @@ def check_recipe(recipe: Recipe, catalogue: Catalogue, classes: int) -> None:
         model = build_model(recipe, catalogue, TextSource(reports=["normal ecg."]), seed=0)
         for stage in recipe.stages:
             step = build_step(stage, catalogue, model, classes)
-            for objective in step.objectives.values():
-                cast("Objective", objective).attach(model)
             model.freeze(stage.untrained(recipe.present()))()
             if stage.reports is not None and step.reads_signals:
                 raise UserError(f"stage {stage.name!r} has reports of its own, and an objective of it reads records")
@@ -89,6 +102,11 @@ def num_classes(budget: Pretrain, store: Store) -> int:
     """Return how many classes the pretraining labels have; 0 without any."""
     labels = pretraining_labels(budget, store)
     return 0 if labels is None else labels.shape[1]
+
+
+def _build(entry: Entry[T], part: Part, *given: object) -> T:
+    """Return the component of a recipe's `part`."""
+    return build_component(entry, part.options, *given)
 
 
 def load_model(folder: Path, catalogue: Catalogue) -> tuple[Model, Manifest]:

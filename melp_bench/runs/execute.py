@@ -1,4 +1,4 @@
-"""Carrying out a plan: per method weights, then every missing row, each written as soon as it is known."""
+"""Carrying out a plan: per candidate weights, then every missing row, each written as soon as it is known."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from melp_bench.plugins import Catalogue
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
-from melp_bench.runs.identity import features_digest
+from melp_bench.runs.candidates import Candidate, features_digest
 from melp_bench.runs.kept import now
-from melp_bench.runs.methods import Method
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.runs.plan import Plan, Row
 from melp_bench.runs.tasks import task_records
@@ -47,26 +46,27 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     """
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
-    tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, views=plan.views))
-    methods = list({row.method.label: row.method for row in fitting}.values())
-    _obtain_all(plan, fitting, methods, catalogue, tasks, fabric, listener)
+    tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
+    candidates = list({row.candidate.label: row.candidate for row in fitting}.values())
+    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener)
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
     overlap = OverlapCheck(plan.stores, listener)
     with listener.stage("evaluate", "rows") as advance:
+        advance(0, len(rows), "")
         for row in rows:
             if row.reason is not None:
                 written.append(write_result(_record(row, plan, row.reason, {}, fabric.device), plan.results))
-        for method in methods:
-            advance(len(written), len(rows), method.label)
-            manifest = read_manifest(method.folder)
-            with stage_if_needed(listener, f"embed {method.label}", "rec") as embedding:
-                context = _context(method, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
-                facts = model_facts(method, context.model, manifest)
+        for candidate in candidates:
+            advance(len(written), len(rows), candidate.label)
+            manifest = read_manifest(candidate.folder)
+            with stage_if_needed(listener, f"embed {candidate.label}", "rec") as embedding:
+                context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
+                facts = model_facts(context.model, manifest)
                 facts["records_per_second"] = records_per_second(context.model, fabric.device)
-                for row in (row for row in fitting if row.method is method):
-                    advance(len(written), len(rows), f"{method.label} {row}")
+                for row in (row for row in fitting if row.candidate is candidate):
+                    advance(len(written), len(rows), f"{candidate.label} {row}")
                     scored = plan.stores[row.planned.scored_alias], tasks(row.planned.scored_task)
                     written.append(_score(row, plan, context, {**facts, "overlap": overlap.facts(manifest, *scored)}))
                     advance(len(written), len(rows), "")
@@ -76,25 +76,25 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
 def _obtain_all(
     plan: Plan,
     rows: Sequence[Row],
-    methods: Sequence[Method],
+    candidates: Sequence[Candidate],
     catalogue: Catalogue,
     tasks: FindTask,
     fabric: Fabric,
     listener: Listener,
 ) -> None:
-    """Make every method's checkpoint that is not there."""
-    for method in methods:
-        if is_checkpoint(method.folder):
-            check_checkpoint(method.folder)  # before hours are spent on the others
+    """Make every candidate's checkpoint that is not there."""
+    for candidate in candidates:
+        if is_checkpoint(candidate.folder):
+            check_checkpoint(candidate.folder)  # before hours are spent on the others
     budget = plan.protocol.pretrain
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
-    for method in methods:
+    for candidate in candidates:
         corpus = plan.stores[budget.dataset] if budget else None
-        obtain(method, catalogue, budget, corpus, fabric, listener)
+        obtain(candidate, catalogue, budget, corpus, fabric, listener)
 
 
 def _context(
-    method: Method,
+    candidate: Candidate,
     manifest: Manifest,
     plan: Plan,
     catalogue: Catalogue,
@@ -103,10 +103,10 @@ def _context(
     device: torch.device,
     advance: Callable[[int, int, str], None],
 ) -> Context:
-    """Return what evaluations of the method are handed; nothing is loaded yet."""
+    """Return what evaluations of the candidate are handed; nothing is loaded yet."""
     return Context(
-        method.label,
-        lambda: load_model(method.folder, catalogue)[0],
+        candidate.label,
+        lambda: load_model(candidate.folder, catalogue)[0],
         plan.stores,
         tasks,
         features=features,
@@ -146,7 +146,7 @@ def _record(
         protocol=plan.protocol.name,
         protocol_revision=plan.protocol.revision,
         protocol_hash=plan.protocol.hash,
-        model=row.method.label,
+        model=row.candidate.label,
         evaluation=planned.name,
         evaluation_label=planned.evaluation.label,
         evaluation_version=planned.evaluation.version,
@@ -165,15 +165,15 @@ def _record(
     )
 
 
-def model_facts(method: Method, model: Model, manifest: Manifest) -> dict[str, Any]:
+def model_facts(model: Model, manifest: Manifest) -> dict[str, Any]:
     """Return what a reader may want to know of a model beside its scores."""
     encoder, spec = model.encoder, model.encoder.spec
     return {
         "parameters": sum(p.numel() for p in encoder.parameters()),
         "corpora": list(manifest.corpora),
-        "recipe": method.recipe.model_dump(mode="json"),
+        "recipe": manifest.recipe.model_dump(mode="json"),
         "weights_sha256": manifest.weights_sha256,
-        "signal": f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads, {spec.scaling}",
+        "signal": str(spec),
         "pretraining": dict(manifest.pretraining),
     }
 

@@ -31,7 +31,7 @@ def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mappin
     """
     if protocol.pretrain is None:
         return
-    trained = [row for row in rows if row.method.recipe.stages and "budget" in row.method.identity]
+    trained = [row for row in rows if row.candidate.recipe.stages and "budget" in row.candidate.identity]
     for name in sorted({row.planned.scored_task for row in trained}):
         task = tasks(name)
         refuse_shared_patients(stores[protocol.pretrain.dataset], stores[task.alias], np.sort(task.positions[task.scored]))

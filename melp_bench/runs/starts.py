@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from melp_bench.canonical import digest
 from melp_bench.checkpoint import Manifest, is_checkpoint, load_tensors, read_manifest
-from melp_bench.components import ECGEncoder
 from melp_bench.errors import UserError
 from melp_bench.model import PARTS, Model
 from melp_bench.plugins import Catalogue
@@ -19,7 +18,8 @@ from melp_bench.published.fitting import fit
 from melp_bench.published.folder import published_form
 from melp_bench.published.tensor_files import file_sha256, locate, read_published
 from melp_bench.recipe import PREVIOUS, RANDOM, Recipe
-from melp_bench.registry import Entry
+from melp_bench.runs.components import build_component
+from melp_bench.runs.references import published_reference
 
 
 def digests_of_starts(recipe: Recipe, catalogue: Catalogue) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def digests_of_starts(recipe: Recipe, catalogue: Catalogue) -> dict[str, Any]:
     starts, reports = {}, {}
     for stage in recipe.stages:
         for part, source in elsewhere(stage.start, recipe).items():
-            file = published_file(source, catalogue)
-            found = file_sha256(locate(file[1])) if file else _checkpoint(source, stage.name, part).weights_sha256
+            file = published_reference(source, catalogue)
+            found = file_sha256(locate(file.file)) if file else _checkpoint(source, stage.name, part).weights_sha256
             starts[f"{stage.name}.{part}"] = found
         if stage.reports is not None:
             reports[stage.name] = digest(read_reports(Path(stage.reports)))
@@ -50,22 +50,10 @@ def corpora_of_starts(recipe: Recipe, catalogue: Catalogue) -> list[str]:
     found: list[str] = []
     for stage in recipe.stages:
         for part, source in elsewhere(stage.start, recipe).items():
-            file = published_file(source, catalogue)
-            known = file[0].build(**file[0].resolve(recipe.encoder.options)).corpora if file else None
+            file = published_reference(source, catalogue)
+            known = build_component(file.encoder, recipe.encoder.options).corpora if file else None
             found += _checkpoint(source, stage.name, part).corpora if known is None else known
     return list(dict.fromkeys(found))
-
-
-def published_file(text: str, catalogue: Catalogue) -> tuple[Entry[ECGEncoder], str] | None:
-    """Return the encoder and the file that ENCODER@FILE names; None where `text` is of another form.
-
-    Raises:
-        UnknownName: no encoder has the name before the @.
-    """
-    name, at, where = text.partition("@")
-    if not at or "/" in name or name.endswith(".toml"):
-        return None
-    return catalogue.ecg_encoders[name], where
 
 
 def load_start(model: Model, part: str, source: str, recipe: Recipe, catalogue: Catalogue) -> None:
@@ -74,7 +62,7 @@ def load_start(model: Model, part: str, source: str, recipe: Recipe, catalogue: 
     Raises:
         UserError: the file is damaged, of another component, or of other options than the recipe's.
     """
-    if (file := published_file(source, catalogue)) is None:
+    if (reference := published_reference(source, catalogue)) is None:
         manifest = _checkpoint(source, "", part)
         theirs, ours = getattr(manifest.recipe, part), getattr(recipe, part)
         if theirs is None or theirs.name != ours.name:
@@ -83,7 +71,7 @@ def load_start(model: Model, part: str, source: str, recipe: Recipe, catalogue: 
         prefix = f"{PARTS[part]}."
         put(model, part, {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}, source)
         return
-    entry, where = file
+    entry, where = reference.encoder, reference.file
     if part != "encoder" or entry.name != recipe.encoder.name:
         raise UserError(f"{source!r} is of the encoder {entry.name!r}; the recipe's {part} is {getattr(recipe, part).name!r}")
     fitted = fit(read_published(where).tensors, published_form(entry), entry.build, where)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from melp_bench.components import Dataset
 from melp_bench.errors import UserError
 from melp_bench.plugins import Catalogue
 from melp_bench.progress import Listener
 from melp_bench.protocol import DatasetUse, Protocol
 from melp_bench.registry import Entry
-from melp_bench.store import Store, configured, open_store, prepare, store_path
+from melp_bench.store import Store, open_store, prepare, store_path
 
 
 def open_stores(protocol: Protocol, catalogue: Catalogue, listener: Listener, workers: int) -> dict[str, Store]:
@@ -22,12 +25,12 @@ def open_stores(protocol: Protocol, catalogue: Catalogue, listener: Listener, wo
 
 
 def unprepared(protocol: Protocol, catalogue: Catalogue) -> dict[str, str]:
-    """Return, for every dataset of the protocol without a finished store, what must be done first, by alias."""
+    """Return, for every dataset of the protocol without a store to open, what must be done first, by alias; makes nothing."""
     found: dict[str, str] = {}
     for alias, use in protocol.datasets.items():
         entry = catalogue.datasets[use.dataset]
-        dataset, options = configured(entry, use.options)
-        if not (store_path(entry.name, options) / "store.json").is_file():
+        dataset, _, path = _built(entry, use)
+        if _stored(dataset, path) is None:
             found[alias] = (
                 "it is to be made, which the run does" if dataset.generated else f"first: {_command(entry.name, use)}"
             )
@@ -35,25 +38,17 @@ def unprepared(protocol: Protocol, catalogue: Catalogue) -> dict[str, str]:
 
 
 def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers: int) -> Store:
-    """Return the store of one dataset, made now if it is generated and not there; its tasks are as the plugin has them today.
+    """Return the store of one dataset, made now if it is generated and not there.
 
     Raises:
         UserError: it is read from files and was not prepared, or by another version of its plugin.
     """
-    dataset, options = configured(entry, use.options)
-    path = store_path(entry.name, options)
-    if (path / "store.json").is_file():
-        store = open_store(path)
-        if store.manifest.version == dataset.version:
-            store.tasks = dict(dataset.tasks)
-            return store
-        if not dataset.generated:
-            raise UserError(
-                f"the store of {entry.name!r} was prepared from version {store.manifest.version!r}, and the plugin reads "
-                f"{dataset.version!r}; run: {_command(entry.name, use)}"
-            )
+    dataset, options, path = _built(entry, use)
+    store = _stored(dataset, path)
+    if store is not None:
+        return store
     if not dataset.generated:
-        raise UserError(f"dataset {entry.name!r} is not prepared; run: {_command(entry.name, use)}")
+        raise UserError(_absence(entry.name, dataset, path, use))
     with listener.stage(f"corpus {entry.name}", "rec") as advance:
         return prepare(
             dataset,
@@ -66,6 +61,43 @@ def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers
         )
 
 
+def _built(entry: Entry[Dataset], use: DatasetUse) -> tuple[Dataset, dict[str, Any], Path]:
+    """Return the dataset with the protocol's options, these with their defaults, and where its store is or will be."""
+    options = entry.resolve(use.options)
+    return entry.build(**options), options, store_path(entry.name, options)
+
+
+def _stored(dataset: Dataset, path: Path) -> Store | None:
+    """Return the store at `path` as it is of `dataset`; None if there is none of its version.
+
+    Its tasks are the plugin's of today, so that a changed prompt is read at once; where a dataset knows its tasks from its
+    files alone, they are those that the store was made with.
+    """
+    if not (path / "store.json").is_file():
+        return None
+    store = open_store(path)
+    if store.manifest.version != dataset.version:
+        return None
+    store.tasks = dict(dataset.tasks) or store.tasks
+    return store
+
+
+def _absence(name: str, dataset: Dataset, path: Path, use: DatasetUse) -> str:
+    """Return why there is no store of a dataset that is read from files, and what makes it."""
+    if not (path / "store.json").is_file():
+        return f"dataset {name!r} is not prepared; run: {_command(name, use)}"
+    had = open_store(path).manifest.version
+    return (
+        f"the store of {name!r} was prepared from version {had!r}, and the plugin reads {dataset.version!r}; "
+        f"run: {_command(name, use)}"
+    )
+
+
 def _command(name: str, use: DatasetUse) -> str:
-    flags = "".join(f" --option {option}={value}" for option, value in use.options.items())
+    flags = "".join(f" --option {option}={_typed(value)}" for option, value in use.options.items())
     return f"melp-bench data prepare {name} --from DIR{flags}"
+
+
+def _typed(value: Any) -> str:
+    """Return a value as it is typed on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""From a method to its checkpoint: pretrained stage by stage, then found again by the digest of what it depends on."""
+"""From a candidate to its checkpoint: pretrained stage by stage, then found again by the digest of what it depends on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,11 +31,13 @@ from melp_bench.pretrain.texts import read_reports, split_by_text
 from melp_bench.pretrain.validation import Budget, Source
 from melp_bench.progress import Listener, OnStep, StepValues, drawn_by
 from melp_bench.protocol import Pretrain
+from melp_bench.published.folder import import_checkpoint
 from melp_bench.recipe import PREVIOUS, RANDOM, Stage, stage_steps
 from melp_bench.runs.building import build_model, build_step, num_classes, pretraining_labels
-from melp_bench.runs.methods import Method
+from melp_bench.runs.candidates import Candidate
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.starts import corpora_of_starts, load_start, put
+from melp_bench.splits import holdout
 from melp_bench.store import Store
 
 if TYPE_CHECKING:
@@ -102,16 +104,16 @@ def make_fabric(device: str, precision: str) -> Fabric:
     return fabric
 
 
-def has_begun(method: Method) -> bool:
-    """Return whether a run of this method was stopped on its way."""
-    return any((method.folder / STATE).glob("*/*.pt"))
+def has_begun(candidate: Candidate) -> bool:
+    """Return whether a run of this candidate was stopped on its way."""
+    return any((candidate.folder / STATE).glob("*/*.pt"))
 
 
 @dataclass(frozen=True)
 class _Training:
-    """What all stages of a method share."""
+    """What all stages of a candidate share."""
 
-    method: Method
+    candidate: Candidate
     catalogue: Catalogue
     budget: Pretrain
     store: Store
@@ -119,12 +121,12 @@ class _Training:
     listener: Listener
 
     def stage_folder(self, index: int) -> Path:
-        """Return where the state of a stage lies while the method is trained."""
-        return self.method.folder / STATE / f"{index}-{self.method.recipe.stages[index].name}"
+        """Return where the state of a stage lies while the candidate is trained."""
+        return self.candidate.folder / STATE / f"{index}-{self.candidate.recipe.stages[index].name}"
 
 
 def obtain(
-    method: Method,
+    candidate: Candidate,
     catalogue: Catalogue,
     budget: Pretrain | None,
     store: Store | None,
@@ -133,31 +135,40 @@ def obtain(
     *,
     on_step: Sequence[OnStep] = (),
 ) -> None:
-    """Make the method's checkpoint if it is not there; a run that was stopped is gone on with.
+    """Make the candidate's checkpoint if it is not there: import its file, or pretrain; a run that was stopped is gone on with.
 
-    One process (or its ranks) at a time makes a checkpoint; a second waits, tells so, and takes what the first has made.
     `on_step` are called with the values of every step, beside the log that is always written and the bar that is drawn.
     """
-    if is_checkpoint(method.folder):
+    if fabric.broadcast(is_checkpoint(candidate.folder)):
         return
-    if budget is None or store is None:
-        raise UserError(f"{method.label!r} has no checkpoint, and the protocol says nothing of pretraining")
-    with ExitStack() as held:
-        if fabric.global_rank == 0:
-            held.enter_context(folder_lock(method.folder, f"pretraining {method.label!r}", listener.say))
-            for folder in (method.folder, *method.folder.glob(f"{STATE}/*")):
-                remove_leftovers(folder)
+    first = fabric.global_rank == 0
+    with folder_lock(candidate.folder, f"making {candidate.label!r}", listener.say) if first else nullcontext():
+        if fabric.broadcast(is_checkpoint(candidate.folder)):  # another process made it meanwhile
+            return
+        for folder in (candidate.folder, *candidate.folder.glob(f"{STATE}/*")) if first else ():
+            remove_leftovers(folder)
+        if candidate.published is None:
+            _pretrain(candidate, catalogue, budget, store, fabric, listener, on_step)
+        elif first:
+            import_checkpoint(candidate.published.file, candidate.published.encoder, candidate.folder)
         fabric.barrier()
-        if not is_checkpoint(method.folder):  # which another process may have made meanwhile
-            _make(_Training(method, catalogue, budget, store, fabric, listener), on_step)
 
 
-def _make(training: _Training, on_step: Sequence[OnStep]) -> None:
-    """Train the method stage by stage and write its checkpoint."""
-    method, catalogue, budget, store = training.method, training.catalogue, training.budget, training.store
-    recipe, fabric = method.recipe, training.fabric
+def _pretrain(
+    candidate: Candidate,
+    catalogue: Catalogue,
+    budget: Pretrain | None,
+    store: Store | None,
+    fabric: Fabric,
+    listener: Listener,
+    on_step: Sequence[OnStep],
+) -> None:
+    """Train a recipe's stages, and write the checkpoint."""
+    if budget is None or store is None:
+        raise UserError(f"{candidate.label!r} has no checkpoint, and the protocol says nothing of pretraining")
+    recipe, training = candidate.recipe, _Training(candidate, catalogue, budget, store, fabric, listener)
     model = build_model(recipe, catalogue, TextSource(reports=_vocabulary_reports(training)), budget.seed).to(fabric.device)
-    made: dict[str, Any] = {"seed": budget.seed, "identity": method.identity}
+    made: dict[str, Any] = {"seed": budget.seed, "identity": candidate.identity}
     published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
     corpora = [] if published else list(model.encoder.corpora)  # published weights come by an import, never by a recipe
     if recipe.stages:
@@ -165,21 +176,20 @@ def _make(training: _Training, on_step: Sequence[OnStep]) -> None:
         made |= budget.model_dump(mode="json", exclude={"recipe"}) | {"data": store.fingerprint, "stages": curves}
         made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history")}
         corpora += [*corpora_of_starts(recipe, catalogue), store.name]
-        training.listener.say(f"best   {method.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
+        listener.say(f"best   {candidate.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
     if fabric.global_rank == 0:
         assets = model.text_encoder.assets() if model.text_encoder is not None else {}
         manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
-        save_checkpoint(method.folder, model, manifest, assets)
-        shutil.rmtree(method.folder / STATE, ignore_errors=True)
-    fabric.barrier()
+        save_checkpoint(candidate.folder, model, manifest, assets)
+        shutil.rmtree(candidate.folder / STATE, ignore_errors=True)
 
 
 def _vocabulary_reports(training: _Training) -> list[str]:
     """Return the reports that a text encoder may learn its vocabulary from: all that some stage learns from."""
-    store, recipe = training.store, training.method.recipe
+    store, recipe = training.store, training.candidate.recipe
     if recipe.text is None:
         return []
-    reports = [store.reports[i] for i in np.flatnonzero(store.folds <= 8)]
+    reports = [store.reports[i] for i in holdout(store.folds)[0].train]
     for stage in recipe.stages:
         if stage.reports is not None:
             own = read_reports(Path(stage.reports))
@@ -189,8 +199,8 @@ def _vocabulary_reports(training: _Training) -> list[str]:
 
 def _train_stage(training: _Training, index: int, model: Model, on_step: Sequence[OnStep]) -> dict[str, Any]:
     """Train the model by a stage, or load what the stage left if it is finished; return its curves."""
-    method, fabric, listener = training.method, training.fabric, training.listener
-    stage, folder = method.recipe.stages[index], training.stage_folder(index)
+    candidate, fabric, listener = training.candidate, training.fabric, training.listener
+    stage, folder = candidate.recipe.stages[index], training.stage_folder(index)
     if (folder / f"{FINISHED}.pt").is_file():
         state = load_state(folder, FINISHED, stage=stage.name, module=model, fabric=fabric)
         return _curves(stage, Trained(**state["trained"]))
@@ -198,12 +208,12 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
     seed = stage_seed(training.budget.seed, index)
     torch.manual_seed(seed)
     step = build_step(stage, training.catalogue, model, num_classes(training.budget, training.store)).to(fabric.device)
-    thaw = model.freeze(stage.untrained(method.recipe.present()))
-    steps = stage_steps(method.recipe, training.budget.steps)[index]
+    thaw = model.freeze(stage.untrained(candidate.recipe.present()))
+    steps = stage_steps(candidate.recipe, training.budget.steps)[index]
     if not steps:
         raise UserError(f"stage {stage.name!r} gets {stage.share:g} of {training.budget.steps} steps, which is none")
-    several = f" {stage.name}" if len(method.recipe.stages) > 1 else ""
-    with listener.stage(f"pretrain {method.label}{several}", "steps") as advance:
+    several = f" {stage.name}" if len(candidate.recipe.stages) > 1 else ""
+    with listener.stage(f"pretrain {candidate.label}{several}", "steps") as advance:
         trained = pretrain(
             step,
             {part.term: part.weight for part in stage.objectives},
@@ -213,7 +223,7 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
             fabric=fabric,
             folder=folder,
             stage=stage.name,
-            listeners=[drawn_by(advance), _written_to(method.folder / LOG, fabric), *on_step],
+            listeners=[drawn_by(advance), _written_to(candidate.folder / LOG, fabric), *on_step],
         )
     thaw()
     _export(step)
@@ -225,7 +235,7 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
 
 def _start(training: _Training, index: int, model: Model) -> None:
     """Put into each part of the model the weights that the stage starts from; by default those that are there."""
-    recipe = training.method.recipe
+    recipe = training.candidate.recipe
     stage, names = recipe.stages[index], [stage.name for stage in recipe.stages]
     for part, source in stage.start.items():
         if source == PREVIOUS or (source == RANDOM and index == 0):
@@ -248,14 +258,14 @@ def _source(training: _Training, stage: Stage, step: Step) -> Source:
     """Return what a stage learns from: records with what its objectives read beside them, or reports alone."""
     store, text = training.store, step.model.text_encoder if step.reads_reports else None
     if step.reads_signals or text is None:
-        return PretrainSource(store, step.model.encoder.spec, text, pretraining_labels(training.budget, store))
+        labels = pretraining_labels(training.budget, store)
+        return PretrainSource(store, step.model.encoder.spec, text, labels, step.parts)
     if stage.reports is not None:
         reports = read_reports(Path(stage.reports))
         return ReportSource(text, reports, *split_by_text(reports))
     told = np.array([bool(report.strip()) for report in store.reports])
-    return ReportSource(
-        text, store.reports, np.flatnonzero(told & (store.folds <= 8)), np.flatnonzero(told & (store.folds == 9))
-    )
+    (part,) = holdout(store.folds)
+    return ReportSource(text, store.reports, part.train[told[part.train]], part.validation[told[part.validation]])
 
 
 def _export(step: Step) -> None:

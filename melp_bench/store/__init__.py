@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from melp_bench.store.clean import configured
-from melp_bench.store.layout import hash_fold, store_path
+from melp_bench.store.layout import store_path
 from melp_bench.store.prepare import Progress, prepare
 from melp_bench.store.verify import Verification, verify, verify_source
 
@@ -17,8 +16,6 @@ __all__ = [
     "Progress",
     "Store",
     "Verification",
-    "configured",
-    "hash_fold",
     "open_store",
     "prepare",
     "store_path",

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from melp_bench.store.layout import FOLDS
+from melp_bench.leads import LEADS
+from melp_bench.splits import FOLDS
 from melp_bench.store.reader import Store
 
 
@@ -32,6 +33,7 @@ class Census:
     num_patients: int
     most_per_patient: int
     rates_hz: dict[float, int]
+    leads: dict[tuple[str, ...], int]  # records by the leads they have, in the standard order, most first
     seconds: tuple[float, float, float]  # shortest, median, longest
     ages: tuple[float, float, float] | None  # youngest, median, oldest; None if no age is known
     unknown_ages: int
@@ -56,12 +58,13 @@ def census(store: Store) -> Census:
         num_patients=len(per_patient),
         most_per_patient=int(per_patient.max()),
         rates_hz=dict(sorted(Counter(store.rates_hz.tolist()).items())),
+        leads=dict(Counter(tuple(lead for lead in LEADS if lead in had) for had in store.leads).most_common()),
         seconds=_spread(seconds),
         ages=_spread(known) if len(known) else None,
         unknown_ages=len(store) - len(known),
         sexes=dict(sorted(Counter(store.sexes.tolist()).items(), reverse=True)),
         num_reports=sum(1 for report in store.reports if report.strip()),
-        folds=np.bincount(store.folds, minlength=FOLDS + 1)[1:],
+        folds=np.array([(store.folds == fold).sum() for fold in FOLDS]),
         verdicts={**Counter(store.verdicts), "quarantined": sum(store.manifest.quarantined.values())},
         repairs=_most_first(repairs),
         quality_flags=_most_first(store.quality_flags),
@@ -81,5 +84,5 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _task(store: Store, name: str) -> TaskCensus:
     labels = store.labels(name)
-    positives = np.stack([labels[store.folds == fold].sum(axis=0) for fold in range(1, FOLDS + 1)], axis=1)
+    positives = np.stack([labels[store.folds == fold].sum(axis=0) for fold in FOLDS], axis=1)
     return TaskCensus(name, store.task(name).classes, int(store.eligible(name).sum()), positives)

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from melp_bench.records import BadRecord, Dataset, RecordInfo
-from melp_bench.store.clean import OPTION
-from melp_bench.store.layout import hash_fold
+from melp_bench.splits import hash_fold
 from melp_bench.store.pack import Packed
 from melp_bench.store.shard import read_record
 
@@ -68,7 +67,7 @@ def record_drift(store: Store, position: int, dataset: Dataset, source: Path, in
     if changed := _changed(store, position, infos[record]):
         yield f"record {record!r}: the source now states another {', another '.join(changed)}"
     try:
-        now = read_record(dataset, source, infos[record], clean=store.manifest.options.get(OPTION, ""))
+        now = read_record(dataset, source, infos[record])
     except BadRecord as error:
         yield f"record {record!r}: cannot be read from the source now ({error})"
         return

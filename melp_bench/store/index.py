@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from melp_bench.canonical import canonical_json
 from melp_bench.home import atomic_write
-from melp_bench.store.layout import canonical
 
 SCHEMA = pa.schema(
     [
@@ -49,7 +49,7 @@ def index_digest(rows: Sequence[Mapping[str, Any]], *, judged: bool = True) -> s
     columns = [name for name in SCHEMA.names if judged or name not in JUDGED]
     sha = hashlib.sha256()
     for row in rows:
-        sha.update(canonical([row[column] for column in columns]))
+        sha.update(canonical_json([row[column] for column in columns]).encode())
     return sha.hexdigest()
 
 

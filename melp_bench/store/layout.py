@@ -9,7 +9,6 @@ plan.json, parts/     while it is being made: what is to be packed, and the rows
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,24 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from melp_bench.canonical import digest
 from melp_bench.errors import UserError
 from melp_bench.home import home
 from melp_bench.records import Task
 
-FORMAT = 4
-FOLDS = 10
+FORMAT = 5
 Options = Mapping[str, Any]
 """Values that JSON can hold, by option."""
-
-
-def canonical(value: object) -> bytes:
-    """Return the one JSON text of `value`: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def digest(value: object) -> str:
-    """Return the SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def store_path(name: str, options: Options) -> Path:
@@ -42,11 +31,6 @@ def store_path(name: str, options: Options) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"dataset name {name!r} cannot name a folder; wanted letters, digits, '.', '_' and '-'")
     return home() / "stores" / (f"{name}-{digest(options)[:8]}" if options else name)
-
-
-def hash_fold(key: str) -> int:
-    """Return the fold, 1 to 10, of a patient id (record id where there is none); it depends on nothing else."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % FOLDS + 1
 
 
 def shard_path(root: Path, number: int) -> Path:

@@ -45,19 +45,19 @@ class Packed:
 
 
 def pack(signal: Signal) -> Packed:
-    """Return the signal's twelve standard leads as int16.
+    """Return the signal's standard leads, of which it has one at least, as int16.
 
     A lead whose values are multiples of the source's own step keeps every value exactly; otherwise the step is 1/32767 of
-    the lead's largest value, an error of at most half of that (0.08 microvolt for 5 millivolts). Leads besides the twelve
-    are left out. Up to 1 % missing (NaN) samples are bridged by a line and counted.
+    the lead's largest value, an error of at most half of that (0.08 microvolt for 5 millivolts). Leads that are not
+    of the standard twelve are left out. Up to 1 % missing (NaN) samples are bridged by a line and counted.
 
     Raises:
         BadRecord: the record cannot be used; its code says why.
     """
-    rows, leads = _standard_leads(signal)
+    rows, leads, unknown = _standard_leads(signal)
     _check_shape(signal)
-    x = np.asarray(signal.millivolts, dtype=np.float64)[rows]  # (12, T)
-    low, high = x.min(axis=1), x.max(axis=1)  # (12,)
+    x = np.asarray(signal.millivolts, dtype=np.float64)[rows]  # (L, T)
+    low, high = x.min(axis=1), x.max(axis=1)  # (L,)
     missing = 0
     if not np.isfinite(low + high).all():
         missing = _missing(x)
@@ -69,7 +69,7 @@ def pack(signal: Signal) -> Packed:
     flat = high - low < FLAT_MILLIVOLT
     if flat.all():
         code = "all-zero" if not x.any() else "flat"
-        raise BadRecord(code, f"all {len(flat)} leads are constant")
+        raise BadRecord(code, f"all {len(flat)} leads are constant" if len(flat) > 1 else "its one lead is constant")
     spans = beat_spans(x, signal.rate_hz)
     largest, middle = float(spans.max()), float(np.median(spans))
     if largest < BEAT_MILLIVOLT[0] or middle > BEAT_MILLIVOLT[1]:
@@ -85,6 +85,8 @@ def pack(signal: Signal) -> Packed:
     repairs = (*signal.repairs, *(["bridged-samples"] if missing else []))
     rate_hz = float(signal.rate_hz)
     found = quality_flags(x, values, leads, rate_hz, spans, flat)
+    if unknown and len(leads) < len(LEADS):  # a standard lead under a strange name may be among them
+        found = (*found, f"unknown-leads: {_shown(unknown)}")
     return Packed(values, steps.astype(np.float32), rate_hz, leads, int(flat.sum()), missing, repairs, found)
 
 
@@ -105,8 +107,8 @@ def beat_spans(x: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
     return np.asarray(np.median(np.ptp(blocks, axis=2), axis=1))
 
 
-def _standard_leads(signal: Signal) -> tuple[list[int], tuple[str, ...]]:
-    """Return the rows of the twelve standard leads in the source's order, and their canonical names."""
+def _standard_leads(signal: Signal) -> tuple[list[int], tuple[str, ...], list[str]]:
+    """Return the rows of the standard leads in the source's order, their canonical names, and the names of the others."""
     rows: list[int] = []
     names: list[str] = []
     unknown: list[str] = []
@@ -120,11 +122,9 @@ def _standard_leads(signal: Signal) -> tuple[list[int], tuple[str, ...]]:
             raise BadRecord("duplicate-lead", f"lead {lead} is there twice: {_shown(signal.leads)}")
         rows.append(row)
         names.append(lead)
-    missing = [lead for lead in LEADS if lead not in names]
-    if missing:
-        other = f"; unknown {_shown(unknown)}" if unknown else ""
-        raise BadRecord("missing-leads", f"has {len(signal.leads)} leads, lacks {', '.join(missing)}{other}")
-    return rows, tuple(names)
+    if not names:
+        raise BadRecord("no-known-lead", f"has the leads {_shown(unknown) or 'none'}; known are {', '.join(LEADS)}")
+    return rows, tuple(names), unknown
 
 
 def _shown(names: list[str] | tuple[str, ...]) -> str:

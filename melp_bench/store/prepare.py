@@ -9,21 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from melp_bench.canonical import canonical_json
 from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, make_folder
 from melp_bench.locks import LOCK_FILES, Tell, folder_lock
 from melp_bench.records import Dataset, RecordInfo
-from melp_bench.store.clean import OPTION
+from melp_bench.splits import FOLDS, hash_fold
 from melp_bench.store.exchange import NEXT, clear, finish_exchange, sweep
 from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
 from melp_bench.store.layout import (
-    FOLDS,
     FORMAT,
     Manifest,
     Options,
     Shard,
-    canonical,
-    hash_fold,
     part_path,
     read_manifest,
     store_path,
@@ -58,8 +56,7 @@ def prepare(
     what it makes is byte for byte what an undisturbed run makes, with any number of workers. A finished store of the same
     records is returned as it is; `fresh` makes it again (native files have changed or were added). A store that is there stays
     until another one is whole. One process at a time makes a store; a second one waits, tells so, and takes what the first has
-    made. Metadata is held in memory, about 1 kB per record; signals are not. With `clean` among the options records are
-    filtered by that method, see `clean.METHODS`; it changes the store's name, plan and fingerprint as every option does.
+    made. Metadata is held in memory, about 1 kB per record; signals are not.
 
     Raises:
         UserError: the source lacks something, records are not told apart, a patient is in two folds, no record can be used,
@@ -81,8 +78,7 @@ def prepare(
         if fresh or finished is None or finished.plan != plan or _is_begun(folder / NEXT, plan):
             place = _begin(folder, plan, fresh=fresh)
             parts = [infos[start : start + size] for start in range(0, len(infos), size)]
-            clean = chosen.get(OPTION, "")
-            jobs = [Job(n, part, clean) for n, part in enumerate(parts) if not part_path(place, n).exists()]
+            jobs = [Job(n, part) for n, part in enumerate(parts) if not part_path(place, n).exists()]
             _run(dataset, source, place, jobs, len(infos), max(1, workers), progress)
             _finish(dataset, name, chosen, plan, place, len(parts))
             sweep(place, done=True)
@@ -105,8 +101,8 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
         if info.record_id in seen:
             raise UserError(f"dataset {name!r} lists the record {info.record_id!r} twice; record ids must differ")
         seen.add(info.record_id)
-        if info.fold is not None and info.fold not in range(1, FOLDS + 1):
-            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted 1 to {FOLDS}")
+        if info.fold is not None and info.fold not in FOLDS:
+            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted {FOLDS[0]} to {FOLDS[-1]}")
         patient = info.patient_id or info.record_id
         fold = hash_fold(patient) if info.fold is None else info.fold
         if fold_of.setdefault(patient, fold) != fold:
@@ -115,9 +111,10 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
 
 def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int) -> str:
     """Return the digest of everything that decides the shards, besides the native files."""
-    sha = hashlib.sha256(canonical([FORMAT, name, dataset.version, dict(options), size]))
+    sha = hashlib.sha256(canonical_json([FORMAT, name, dataset.version, dict(options), size]).encode())
     for info in infos:
-        sha.update(canonical({**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}))
+        stated = {**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}
+        sha.update(canonical_json(stated).encode())
     return sha.hexdigest()
 
 
@@ -135,7 +132,7 @@ def _begin(folder: Path, plan: str, *, fresh: bool) -> Path:
             raise UserError(f"{str(folder)!r} holds {strange[0]!r} and no store; give a new or empty folder")
     if fresh or not _is_begun(place, plan):
         clear(place)
-        atomic_write(place / "plan.json", canonical({"plan": plan}))
+        atomic_write(place / "plan.json", canonical_json({"plan": plan}))
     for inner in ("shards", "parts"):
         make_folder(place / inner)
     return place
@@ -143,7 +140,7 @@ def _begin(folder: Path, plan: str, *, fresh: bool) -> Path:
 
 def _is_begun(place: Path, plan: str) -> bool:
     path = place / "plan.json"
-    return path.is_file() and path.read_bytes() == canonical({"plan": plan})
+    return path.is_file() and path.read_text(encoding="utf-8") == canonical_json({"plan": plan})
 
 
 def _finished(folder: Path) -> Manifest | None:

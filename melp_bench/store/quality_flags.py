@@ -49,6 +49,7 @@ def quality_flags(
     if flat.any():
         found.append("flat-leads")
     slopes = lead_slopes(x, leads, rate_hz)
+    limbs = all(lead in slopes for lead in LIMB)
     identity = lead_identity(slopes)
     if identity.code not in ("ok", "unchecked-leads"):
         found.append(f"{identity.code}: {identity.detail}".removesuffix(": "))
@@ -56,7 +57,7 @@ def quality_flags(
         found.append("exchanged-electrodes")
     if identity.code != "wrong-leads" and (odd := odd_lead(slopes)):
         found.append(f"odd-lead: {odd}")
-    elif identity.code == "ok" and not flat.any() and _limb_miss(slopes) > CONTRARY_GAINS:
+    elif limbs and identity.code == "ok" and not flat.any() and _limb_miss(slopes) > CONTRARY_GAINS:
         found.append("contrary-gains")
     middle = float(np.median(spans[~flat]))
     named = {

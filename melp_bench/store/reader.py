@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,13 +16,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from melp_bench.canonical import digest
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.records import Signal, Task
 from melp_bench.registry import nearest
 from melp_bench.signal import SignalSpec, conform, native_window
-from melp_bench.store.layout import Manifest, digest, read_manifest, shard_path, tasks_from_json, tasks_to_json
+from melp_bench.store.layout import Manifest, read_manifest, shard_path, tasks_from_json, tasks_to_json
+from melp_bench.windows import Windows, conform_windows, joined, one_each
 
 Positions = Sequence[int] | NDArray[np.int64]
+
+
+class Native(TypedDict):
+    """Records of one rate and lead order as `conform` takes them."""
+
+    signals: Tensor
+    rate_hz: float
+    leads: tuple[str, ...]
+    lengths: Tensor | None
 
 
 class Store:
@@ -40,7 +52,7 @@ class Store:
         statements: N sets of labels, by name.
         rates_hz: (N,) float.
         num_samples: (N,) int.
-        leads: N tuples of lead names, in the source's order.
+        leads: N tuples of lead names, in the source's order; a record may have any of the standard ones.
         verdicts: N of "ok" and "repaired".
         shards: (N,) int, the shard that holds the record; ascending.
         quality_flags: N tuples of reason codes of what looks wrong and was left as it is.
@@ -134,28 +146,61 @@ class Store:
     # --------------------------------------------------------------------------------------------------------- signals
 
     def signal(self, position: int) -> Signal:
-        """Return a record's whole signal as the source had it (its twelve leads)."""
+        """Return a record's whole signal as the source had it (its standard leads)."""
         millivolts = self._values(position) * self._gains[position][:, None]
         steps = tuple(self._gains[position].tolist())
         return Signal(millivolts, float(self.rates_hz[position]), self.leads[position], steps)
 
+    def refusal(self, spec: SignalSpec, positions: Positions | None = None) -> str | None:
+        """Return why an encoder of `spec` cannot be fed with the records at `positions` (default: all); None if it can."""
+        kinds = self._kinds if positions is None else self._kinds[np.asarray(positions, dtype=np.int64)]
+        for kind, first in zip(*np.unique(kinds, return_index=True), strict=True):
+            position = int(first) if positions is None else int(positions[int(first)])
+            if (reason := spec.refusal(self.leads[position])) is not None:
+                also = int((kinds == kind).sum()) - 1
+                others = f" and {also:,} others" if also else ""
+                return f"record {str(self.record_ids[position])!r} of {self.name!r}{others}: {reason}"
+        return None
+
     def batch(
-        self, positions: Sequence[int] | NDArray[np.int64], spec: SignalSpec, device: str | torch.device = "cpu"
+        self,
+        positions: Positions,
+        spec: SignalSpec,
+        device: str | torch.device = "cpu",
+        *,
+        part: tuple[float, float] = (0.0, 1.0),
     ) -> Tensor:
         """Return the records at `positions` as `spec` asks for them, (B, len(spec.leads), spec.samples), on `device`.
 
-        Records of one rate and lead order are conformed together; only the samples that decide the result are read.
+        `part` is the share of each record that is read, and conformed as if it were a record of its own: (0.5, 1.0) is its
+        second half. Records of one rate and lead order are conformed together; only samples that decide the result are read.
+
+        Raises:
+            UserError: a record has not the leads that `spec` wants; the record is named.
         """
         wanted = np.asarray(positions, dtype=np.int64)
-        kinds = self._kinds[wanted]
-        groups = np.unique(kinds).tolist()
-        if len(groups) == 1:
-            return self._group(wanted, spec, device)
+        groups = self._groups(wanted, spec)
+        parts = [conform(**self._native(wanted[rows], spec, device, part), spec=spec, inplace=True) for rows in groups]
+        if len(parts) == 1:
+            return parts[0]
         out = torch.empty(len(wanted), len(spec.leads), spec.samples, device=device)
-        for kind in groups:
-            (rows,) = np.nonzero(kinds == kind)
-            out[torch.from_numpy(rows).to(device)] = self._group(wanted[rows], spec, device)
+        for rows, conformed in zip(groups, parts, strict=True):
+            out[torch.from_numpy(rows).to(device)] = conformed
         return out
+
+    def windows(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Windows:
+        """Return the windows by which an encoder of `spec` reads the records at `positions`: one each, without crops.
+
+        Raises:
+            UserError: as `batch`.
+        """
+        wanted = np.asarray(positions, dtype=np.int64)
+        groups = self._groups(wanted, spec)
+        if not groups or spec.crops is None:
+            return one_each(self.batch(wanted, spec, device))
+        natives = (self._native(wanted[rows], spec, device, whole=True) for rows in groups)
+        parts = [conform_windows(**native, spec=spec, inplace=True) for native in natives]
+        return joined(parts, [torch.from_numpy(rows) for rows in groups])
 
     @cached_property
     def _kinds(self) -> NDArray[np.int64]:
@@ -164,20 +209,42 @@ class Store:
         pairs = zip(self.rates_hz.tolist(), self.leads, strict=True)
         return np.array([known.setdefault(pair, len(known)) for pair in pairs], dtype=np.int64)
 
-    def _group(self, positions: NDArray[np.int64], spec: SignalSpec, device: str | torch.device) -> Tensor:
-        """Return records of one rate and lead order, conformed."""
+    def _groups(self, wanted: NDArray[np.int64], spec: SignalSpec) -> list[NDArray[np.int64]]:
+        """Return the rows of `wanted` that are conformed together, group by group."""
+        if (reason := self.refusal(spec, wanted)) is not None:
+            raise UserError(reason)
+        kinds = self._kinds[wanted]
+        return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds).tolist()]
+
+    def _native(
+        self,
+        positions: NDArray[np.int64],
+        spec: SignalSpec,
+        device: str | torch.device,
+        part: tuple[float, float] = (0.0, 1.0),
+        *,
+        whole: bool = False,
+    ) -> Native:
+        """Return what `conform` is given of records of one rate and lead order: what decides the result, or their `whole`."""
         first = int(positions[0])
         rate_hz, leads = float(self.rates_hz[first]), self.leads[first]
-        lengths = np.minimum(self.num_samples[positions], native_window(rate_hz, spec))  # (B,)
+        begins, ends = (np.rint(share * self.num_samples[positions]).astype(np.int64) for share in part)
+        lengths = ends - begins  # (B,)
+        if not whole:
+            lengths = np.minimum(lengths, native_window(rate_hz, spec))
         longest = int(lengths.max())
         ragged = bool((lengths != longest).any())
         block = (np.zeros if ragged else np.empty)((len(positions), len(leads), longest), dtype=np.int16)
-        for row, (position, length) in enumerate(zip(positions.tolist(), lengths.tolist(), strict=True)):
-            block[row, :, :length] = self._values(position)[:, :length]
+        for row, (position, begin) in enumerate(zip(positions.tolist(), begins.tolist(), strict=True)):
+            block[row, :, : lengths[row]] = self._values(position)[:, begin : begin + lengths[row]]
         gains = torch.from_numpy(np.stack([self._gains[p] for p in positions.tolist()])).to(device)  # (B, L)
         millivolts = torch.from_numpy(block).to(device).float().mul_(gains[:, :, None])  # (B, L, T)
-        real = torch.from_numpy(lengths) if ragged else None
-        return conform(millivolts, rate_hz=rate_hz, leads=leads, spec=spec, lengths=real, inplace=True)
+        return {
+            "signals": millivolts,
+            "rate_hz": rate_hz,
+            "leads": leads,
+            "lengths": torch.from_numpy(lengths) if ragged else None,
+        }
 
     def _values(self, position: int) -> NDArray[np.int16]:
         """Return a record's int16 values, (L, T), as a view of its shard."""

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from melp_bench.canonical import canonical_json
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, commit, temporary_path
 from melp_bench.records import BadRecord, Dataset, RecordInfo
-from melp_bench.store.clean import cleaned
-from melp_bench.store.layout import canonical, hash_fold, part_path, shard_path
+from melp_bench.splits import hash_fold
+from melp_bench.store.layout import part_path, shard_path
 from melp_bench.store.pack import Packed, pack
 
 NO_SOURCE = Path("/nonexistent")
@@ -29,7 +30,6 @@ class Job:
 
     number: int
     infos: Sequence[RecordInfo]
-    clean: str = ""  # the method by which the records are filtered
 
 
 def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> int:
@@ -47,7 +47,7 @@ def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> 
         with temporary.open("wb") as file:
             for info in job.infos:
                 try:
-                    packed = read_record(dataset, source, info, clean=job.clean)
+                    packed = read_record(dataset, source, info)
                 except BadRecord as reason:
                     bad.append({"record_id": info.record_id, "code": reason.code, "detail": reason.detail[:500]})
                     continue
@@ -63,7 +63,7 @@ def write_shard(dataset: Dataset, source: Path | None, root: Path, job: Job) -> 
     finally:
         temporary.unlink(missing_ok=True)
     part = {"values": offset, "digest": sha.hexdigest(), "records": rows, "quarantine": bad}
-    atomic_write(part_path(root, job.number), canonical(part))
+    atomic_write(part_path(root, job.number), canonical_json(part))
     return len(job.infos)
 
 
@@ -73,7 +73,7 @@ def read_part(root: Path, number: int) -> dict[str, Any]:
     return part
 
 
-def read_record(dataset: Dataset, source: Path | None, info: RecordInfo, *, clean: str = "") -> Packed:
+def read_record(dataset: Dataset, source: Path | None, info: RecordInfo) -> Packed:
     """Return a record, checked and packed; whatever is wrong with its file is a reason, and none ends a run.
 
     Raises:
@@ -83,8 +83,7 @@ def read_record(dataset: Dataset, source: Path | None, info: RecordInfo, *, clea
         check_inside(info.path)
     try:
         with np.errstate(all="ignore"):  # what overflows is infinite, and infinite samples have a reason of their own
-            packed = pack(dataset.signal(NO_SOURCE if source is None else source, info))
-            return cleaned(packed, clean) if clean else packed
+            return pack(dataset.signal(NO_SOURCE if source is None else source, info))
     except (BadRecord, UserError):
         raise
     except FileNotFoundError as error:

@@ -18,6 +18,7 @@ from melp_bench.components import BadRecord, Dataset, RecordInfo, Signal
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.lead_identity import lead_identity, lead_slopes
 from melp_bench.signal import canonical_lead
+from melp_bench.splits import FOLDS
 from melp_bench.testing.verdict import Broken, demand
 
 MOST_INFOS = 20_000
@@ -140,7 +141,7 @@ def _folds(subject: DatasetSubject) -> str:
         patients = len({info.patient_id or info.record_id for info in infos})
         return f"no official folds: split by the id of {patients} patients"
     demand(len(given) == len(infos), f"{len(infos) - len(given)} of {len(infos)} records have no fold")
-    wrong = sorted({info.fold for info in given if info.fold is not None} - set(range(1, 11)))
+    wrong = sorted({info.fold for info in given if info.fold is not None} - set(FOLDS))
     demand(not wrong, f"folds {wrong}; wanted 1 to 10")
     folds_of: dict[str, set[int | None]] = {}
     for info in given:

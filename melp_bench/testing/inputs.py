@@ -5,82 +5,82 @@ Shapes: B pairs, N tokens, Q segments, K causes, D channels.
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from melp_bench.components import ECGEncoder, Objective, Sizes
-from melp_bench.errors import UserError
+from melp_bench.components import TextBatch
 from melp_bench.features import Features
-from melp_bench.signal import SignalSpec
+from melp_bench.testing.small import SIZES, SmallModel
 
-SIZES = Sizes(shared=16, embedding=24, ecg_tokens=20, text_tokens=12, vocab=24, pad_id=0, classes=5, causal_text=True)
-"""Widths all different, so that an objective which mixes them up fails to build or to run."""
 PAIRS = 8
 WORDS = 9
-FEATURE_INPUTS = ("ecg", "text", "view1", "view2", "half1", "half2")
-INPUTS = (*FEATURE_INPUTS, "labels", "signal", "encoder")
 Inputs = dict[str, Any]
 
 
-class SmallEncoder(ECGEncoder):
-    """Patches of a quarter of a second through two linear layers; what masked objectives are given to work on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spec = SignalSpec(rate_hz=100.0, seconds=2.0)
-        self.width = SIZES.ecg_tokens
-        self.patch = 25
-        self.layers = nn.Sequential(nn.Linear(12 * self.patch, 32), nn.GELU(), nn.Linear(32, self.width))
-
-    def forward(self, signal: Tensor) -> Features:
-        """Return features of `signal` (B, 12, T)."""
-        patches = signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)  # (B, N, 12 * patch)
-        tokens = self.layers(patches)  # (B, N, D)
-        mean = tokens.mean(dim=1)  # (B, D)
-        return Features(record=mean, embedding=mean, tokens=tokens, tokens_mask=tokens.new_ones(tokens.shape[:2]).bool())
+def made_like(name: str, views: Mapping[str, object]) -> str:
+    """Return of which kind an input is: "features", "signal", or its own name."""
+    if name in ("ecg", "text") or name in views:
+        return "features"
+    return "signal" if name == "signal" or name.removesuffix("_signal") in views else name
 
 
-def wanted_inputs(objective: Objective) -> tuple[str, ...]:
-    """Return the names of what `forward` needs.
+def make_inputs(
+    names: tuple[str, ...],
+    views: Mapping[str, object] | None = None,
+    *,
+    model: SmallModel | None = None,
+    pairs: int = PAIRS,
+    seed: int = 0,
+) -> Inputs:
+    """Return the named inputs of a batch, of which `views` names features; every floating-point tensor asks for its gradient.
 
-    Raises:
-        UserError: it asks for something no loop can give.
+    Every record is another patient's, so that only a true pair belongs together.
     """
-    names = tuple(inspect.signature(objective.forward).parameters)
-    unknown = [name for name in names if name not in INPUTS]
-    if unknown or not names:
-        raise UserError(f"forward asks for {unknown or 'nothing'}; what it can have is {', '.join(INPUTS)}")
-    return names
-
-
-def make_inputs(names: tuple[str, ...], *, pairs: int = PAIRS, seed: int = 0) -> Inputs:
-    """Return the named inputs of a batch; every floating-point tensor asks for its gradient."""
     generator = torch.Generator().manual_seed(seed)
     words = torch.randint(2, SIZES.vocab, (pairs, WORDS), generator=generator)  # the common cause: which words are true
     signal = torch.randn(pairs, 12, 200, generator=generator)
     made: Inputs = {}
     for name in names:
-        if name in FEATURE_INPUTS:
+        kind = made_like(name, views or {})
+        if kind == "features":
             made[name] = _features(words, generator, text=name == "text")
-        elif name == "labels":
+        elif kind == "labels":
             labels = (torch.rand(pairs, SIZES.classes, generator=generator) < 0.4).float()
             made[name] = torch.where(torch.arange(pairs)[:, None] % SIZES.classes == torch.arange(SIZES.classes), 1.0, labels)
-        elif name == "signal":
+        elif kind == "signal":
             made[name] = signal
+        elif kind == "patients":
+            made[name] = torch.arange(pairs)
+        elif kind == "progress":
+            made[name] = 0.5
+        elif kind == "reports":
+            made[name] = _reports(words)
         else:
-            made[name] = SmallEncoder()
+            model = model or SmallModel()
+            made[name] = model.encoder if kind == "encoder" else model.text_encoder
     return made
+
+
+def _reports(words: Tensor) -> TextBatch:
+    """Return reports of `words` (B, N), of ragged length and one sentence each."""
+    mask = _ragged(words)
+    return TextBatch(words.masked_fill(~mask, SIZES.pad_id), mask, torch.where(mask, 0, -1))
+
+
+def _ragged(words: Tensor) -> Tensor:
+    pairs, count = words.shape
+    lengths = 3 + torch.arange(pairs) % (count - 2)  # 3 to count
+    return torch.arange(count) < lengths[:, None]  # (B, N)
 
 
 def _features(words: Tensor, generator: torch.Generator, *, text: bool) -> Features:
     """Return features caused by `words` (B, N), with a little noise of their own and masks of ragged length."""
     pairs, count = words.shape
-    lengths = 3 + torch.arange(pairs) % (count - 2)  # 3 to count
-    tokens_mask = torch.arange(count) < lengths[:, None]  # (B, N)
+    tokens_mask = _ragged(words)  # (B, N)
     segments_mask = torch.arange(4) < (1 + torch.arange(pairs) % 4)[:, None]  # (B, Q)
     counts = nn.functional.one_hot(words, SIZES.vocab).float()  # (B, N, K)
     placed = torch.cat([counts, torch.eye(count).expand(pairs, -1, -1)], dim=-1)  # (B, N, K + N), which word and where

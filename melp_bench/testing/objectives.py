@@ -6,69 +6,34 @@ Shapes: B pairs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from melp_bench.components import Objective, Sizes
 from melp_bench.errors import NotApplicable
 from melp_bench.features import Features
 from melp_bench.testing.compare import demand_all_used, round_trip
-from melp_bench.testing.inputs import FEATURE_INPUTS, PAIRS, SIZES, Inputs, disturb_padding, make_inputs, reorder, wanted_inputs
+from melp_bench.testing.inputs import PAIRS, disturb_padding, reorder
+from melp_bench.testing.objective_life import follows_the_model, local_is_per_record, views_are_views
+from melp_bench.testing.objective_subject import ObjectiveSubject, called
 from melp_bench.testing.verdict import demand
 
 SCALES = ("token", "beat", "rhythm", "signal")
 FITTING_STEPS = 150
 
 
-@dataclass(frozen=True)
-class ObjectiveSubject:
-    """An objective in `eval()`, a way to build it again, and the names of what it needs."""
-
-    objective: Objective
-    rebuild: Callable[[], Objective]
-    names: tuple[str, ...]
-
-    def loss(self, inputs: Inputs) -> Tensor:
-        """Return the loss, with masks and noise drawn from a fixed seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return mean_of(self.objective(**inputs))
-
-
-def mean_of(returned: object) -> Tensor:
-    """Return the mean of what an objective returned: a tensor, or `(mean, count)`.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    mean = returned[0] if isinstance(returned, tuple) and len(returned) == 2 else returned
-    if not isinstance(mean, Tensor):
-        raise TypeError(f"forward returned {type(returned).__name__!r}; wanted a zero-dim tensor, or (mean, count)")
-    return mean
-
-
-def objective_subject(build: Callable[[Sizes], Objective]) -> ObjectiveSubject:
-    """Return the subject of an objective's checks."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        objective = build(SIZES)
-    if not isinstance(objective, Objective):
-        raise TypeError(f"build returned {type(objective).__name__!r}; wanted a melp_bench.Objective")
-    return ObjectiveSubject(objective.eval(), lambda: build(SIZES), wanted_inputs(objective))
-
-
 def _declares(subject: ObjectiveSubject) -> str:
-    scale = getattr(subject.objective, "scale", None)
+    scale, keep = getattr(subject.objective, "scale", None), subject.objective.keep
     demand(scale in SCALES, f"scale is {scale!r}; wanted one of {', '.join(SCALES)}")
+    demand(keep in ("lowest", "last"), f"keep is {keep!r}; wanted 'lowest' or 'last'")
     return f"{scale}, needs {', '.join(subject.names)}"
 
 
 def _finite(subject: ObjectiveSubject) -> str:
     values = []
     for pairs in (PAIRS, 2, 1):
-        value = subject.loss(make_inputs(subject.names, pairs=pairs))
+        value = subject.loss(subject.inputs(pairs=pairs))
         demand(value.dim() == 0, f"the loss of {pairs} pairs is {tuple(value.shape)}; wanted a zero-dim tensor")
         demand(bool(torch.isfinite(value)), f"the loss of {pairs} pairs is {value.item()}")
         values.append(f"{value.item():.3g}")
@@ -76,7 +41,7 @@ def _finite(subject: ObjectiveSubject) -> str:
 
 
 def _count(subject: ObjectiveSubject) -> str:
-    returned = subject.objective(**make_inputs(subject.names))
+    returned = called(subject.objective, subject.inputs())
     if not isinstance(returned, tuple):
         return "a mean over records"
     count = float(returned[1])
@@ -85,14 +50,16 @@ def _count(subject: ObjectiveSubject) -> str:
 
 
 def _gradient(subject: ObjectiveSubject) -> str:
-    inputs = make_inputs(subject.names)
+    inputs, kinds = subject.inputs(), subject.kinds()
     if "signal" in inputs and "encoder" not in inputs:
         inputs["signal"].requires_grad_()
+    fixed = [n for n, p in subject.objective.named_parameters() if not p.requires_grad]
     subject.objective.zero_grad(set_to_none=True)
+    subject.model.zero_grad(set_to_none=True)
     torch.autograd.backward(subject.loss(inputs))
     reached = []
     for name, value in inputs.items():
-        if name == "labels" or (name == "signal" and "encoder" in inputs):
+        if kinds[name] not in ("features", "encoder", "text_encoder") and (name != "signal" or "encoder" in inputs):
             continue
         gradients = _gradients(value)
         demand(all(bool(torch.isfinite(g).all()) for g in gradients.values()), f"a gradient at {name} is not finite")
@@ -101,7 +68,8 @@ def _gradient(subject: ObjectiveSubject) -> str:
         reached.append(f"{name}.{'/'.join(alive)}" if isinstance(value, Features) else name)
     demand_all_used(subject.objective)
     subject.objective.zero_grad(set_to_none=True)
-    return f"reaches {', '.join(reached)}"
+    subject.model.zero_grad(set_to_none=True)
+    return f"reaches {', '.join(reached)}" + (f"; {len(fixed)} tensors of its own are fixed" if fixed else "")
 
 
 def _gradients(value: object) -> dict[str, Tensor]:
@@ -116,9 +84,9 @@ def _gradients(value: object) -> dict[str, Tensor]:
 
 
 def _permutation(subject: ObjectiveSubject) -> str:
-    if "encoder" in subject.names:
+    if {"encoder", "text_encoder"} & set(subject.names):
         raise NotApplicable("its random masks are drawn per position in the batch")
-    inputs = make_inputs(subject.names)
+    inputs = subject.inputs()
     order = torch.randperm(PAIRS, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         one, two = subject.loss(inputs).item(), subject.loss(reorder(inputs, order)).item()
@@ -127,7 +95,7 @@ def _permutation(subject: ObjectiveSubject) -> str:
 
 
 def _under_masks(subject: ObjectiveSubject) -> str:
-    inputs = make_inputs(subject.names)
+    inputs = subject.inputs()
     if not any(isinstance(v, Features) for v in inputs.values()):
         raise NotApplicable("it reads no features")
     with torch.no_grad():
@@ -138,12 +106,12 @@ def _under_masks(subject: ObjectiveSubject) -> str:
 
 def _true_pairs(subject: ObjectiveSubject) -> str:
     """Compare true pairs with pairs rotated by one, after the objective's own layers were fitted to the true ones."""
-    partners = [n for n in subject.names if n in (*FEATURE_INPUTS, "labels")]
+    partners = [name for name, kind in subject.kinds().items() if kind in ("features", "labels")]
     if len(partners) < 2:
         raise NotApplicable("it reads no pairs")
-    true = {n: v if not isinstance(v, Features) else _detached(v) for n, v in make_inputs(subject.names).items()}
+    true = {n: v if not isinstance(v, Features) else _detached(v) for n, v in subject.inputs().items()}
     shuffled = reorder(true, torch.arange(PAIRS).roll(1), only=partners[0])
-    fitted = ObjectiveSubject(subject.rebuild(), subject.rebuild, subject.names)
+    fitted = replace(subject, objective=subject.rebuild())
     fitted.objective.load_state_dict(subject.objective.state_dict())
     fitted.objective.eval()
     parameters = [p for p in fitted.objective.parameters() if p.requires_grad]
@@ -164,8 +132,8 @@ def _detached(features: Features) -> Features:
 
 
 def _round_trip(subject: ObjectiveSubject) -> str:
-    other = ObjectiveSubject(round_trip(subject.objective, subject.rebuild), subject.rebuild, subject.names)
-    inputs = make_inputs(subject.names)
+    other = replace(subject, objective=round_trip(subject.objective, subject.rebuild))
+    inputs = subject.inputs()
     with torch.no_grad():
         one, two = subject.loss(inputs).item(), other.loss(inputs).item()
     demand(abs(one - two) <= 1e-5 * max(abs(one), 1.0), f"{one:.6g} before the round trip, {two:.6g} after it")
@@ -174,11 +142,14 @@ def _round_trip(subject: ObjectiveSubject) -> str:
 
 OBJECTIVE_CHECKS: dict[str, Callable[[ObjectiveSubject], str]] = {
     "it declares its scale and what it needs": _declares,
+    "its views are views": views_are_views,
     "the loss is finite and zero-dim": _finite,
     "what it is a mean over is counted": _count,
     "gradient reaches every input and parameter": _gradient,
     "the order of the pairs does not matter": _permutation,
     "what lies under a mask does not matter": _under_masks,
     "true pairs cost less than shuffled ones": _true_pairs,
+    "what it does per record is each record's own": local_is_per_record,
+    "it follows the model and leaves it alone": follows_the_model,
     "weights survive a strict round trip": _round_trip,
 }

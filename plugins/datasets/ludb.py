@@ -26,6 +26,7 @@ import numpy as np
 
 import melp_bench as mb
 from melp_bench.lead_identity import identity_error
+from melp_bench.leads import LIMB
 from melp_plugins.datasets.wfdb_files import comments, read_wfdb
 
 _TABLE = "ludb.csv"
@@ -87,10 +88,12 @@ class LUDB(mb.Dataset):
 
 
 def _limb_miss(signal: mb.Signal) -> float:
-    """Return by how much the limb leads miss their identities; NaN where leads have other names, or samples are missing."""
-    if {lead.casefold() for lead in mb.LEADS} != {lead.casefold() for lead in signal.leads}:
+    """Return by how much the limb leads miss their identities; NaN where one has another name, or samples are missing."""
+    named = {lead.casefold(): row for row, lead in enumerate(signal.leads)}
+    if any(lead.casefold() not in named for lead in LIMB):
         return float("nan")
-    return identity_error(signal.millivolts.astype(np.float64), signal.leads)
+    rows = [named[lead.casefold()] for lead in LIMB]
+    return identity_error(signal.millivolts[rows].astype(np.float64), tuple(LIMB))
 
 
 def _info(source: Path, row: Mapping[str, str]) -> mb.RecordInfo:

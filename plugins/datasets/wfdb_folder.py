@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import melp_bench as mb
+from melp_bench.splits import FOLDS
 from melp_plugins.datasets.challenge import sex, years
 from melp_plugins.datasets.tables import read_table, truth
 from melp_plugins.datasets.wfdb_files import read_wfdb
@@ -72,9 +73,10 @@ class WFDBFolder(mb.Dataset):
 
 
 def _fold(cell: str, place: str) -> int:
-    if cell.isascii() and cell.isdigit() and 1 <= int(cell) <= 10:
+    if cell.isascii() and cell.isdigit() and int(cell) in FOLDS:
         return int(cell)
-    raise mb.UserError(f"{place}: fold is {cell[:20]!r}; wanted 1 to 10, or no column of that name")
+    known = f"{FOLDS[0]} to {FOLDS[-1]}"
+    raise mb.UserError(f"{place}: fold is {cell[:20]!r}; wanted {known}, or no column of that name")
 
 
 @mb.hookimpl

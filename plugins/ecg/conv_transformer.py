@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -72,7 +73,9 @@ class ConvolutionalPositions(nn.Module):
 
 
 class ConvTransformer(mb.ECGEncoder):
-    """Extractor, projection, convolutional positions, transformer layers, queries."""
+    """Extractor, projection, convolutional positions, transformer layers, queries. It offers masked encoding."""
+
+    token_rows, separators = 1, 0
 
     def __init__(
         self,
@@ -103,19 +106,42 @@ class ConvTransformer(mb.ECGEncoder):
         """Channels of a query: the embedding is the mean over queries."""
         return self._pool_width
 
-    def encode(self, signal: Tensor) -> Tensor:
-        """Return tokens (B, N, D) of `signal` (B, L, T)."""
-        x: Tensor = self.extractor(signal).transpose(1, 2)  # (B, N, C)
-        x = self.project(self.norm_features(x))  # (B, N, D)
+    @property
+    def local_width(self) -> int:
+        """Channels of the last convolution."""
+        return self.extractor.width
+
+    @property
+    def context_width(self) -> int:
+        """Channels of a token."""
+        return self.width
+
+    def local(self, signal: Tensor) -> Tensor:
+        """Return the convolutions' output (B, N, C) for `signal` (B, L, T)."""
+        convolved: Tensor = self.extractor(signal).transpose(1, 2)
+        return convolved
+
+    def normed(self, local: Tensor) -> Tensor:
+        """Return local features (B, N, C), normed over channels."""
+        normed: Tensor = self.norm_features(local)
+        return normed
+
+    def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        """Return tokens (B, N, D), those `masked` (B, N) replaced by `stand_in` (D,) or, without one, left out."""
+        x: Tensor = self.project(normed)  # (B, N, D)
+        absent = masked if stand_in is None else None
+        if masked is not None:
+            x = torch.where(masked[..., None], 0.0 if stand_in is None else stand_in.to(x.dtype), x)
         x = x + self.positions(x)
         x = self.dropout(x if self.norm_first else self.norm(x))
         for layer in self.layers:
-            x = layer(x)
-        return self.norm(x) if self.norm_first else x
+            x = layer(x, src_key_padding_mask=absent)
+        x = self.norm(x) if self.norm_first else x
+        return x if absent is None else x.masked_fill(absent[..., None], 0.0)
 
     def forward(self, signal: Tensor) -> mb.Features:
         """Return features of `signal` (B, L, T), of any length that gives a token."""
-        tokens = self.encode(signal)
+        tokens = self.contextual(self.normed(self.local(signal)))
         beats = self.pool(tokens)  # (B, Q, P)
         mean = beats.mean(dim=1)
         return mb.Features(record=mean, embedding=mean, segments=beats, tokens=tokens)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.ecg.wav2vec2 import SIZES, UNUSED, MaskedEncoding, Wav2Vec2
+from melp_plugins.ecg.wav2vec2 import SIZES, UNUSED, BackboneMasking, Wav2Vec2
 
 WIDTH = SIZES["small"].width
 
@@ -30,7 +31,7 @@ class Pooler(nn.Module):
         return pooled
 
 
-class DBeta(MaskedEncoding, mb.ECGEncoder):
+class DBeta(BackboneMasking, mb.ECGEncoder):
     """The class token goes in after the positional convolution; the pooled record is what contrast and probes read."""
 
     spec = mb.SignalSpec(rate_hz=500.0, seconds=10.0, leads=mb.LEADS, scaling=mb.Scaling.MILLIVOLT)
@@ -45,12 +46,13 @@ class DBeta(MaskedEncoding, mb.ECGEncoder):
         self.multi_modal_ecg_proj = nn.Linear(WIDTH, WIDTH)
         self.unimodal_ecg_pooler = Pooler()
 
-    def encode(self, local: Tensor, masked: Tensor | None = None, mask_emb: Tensor | None = None) -> Tensor:
-        """Return context (B, 1 + N, D) of local features (B, N, 256), class token first."""
-        x = self.ecg_encoder.positioned(local, masked, mask_emb)
+    def encode(self, local: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        """Return context (B, 1 + N, D) of local features (B, N, 256), class token first; some masked as in the backbone."""
+        x = self.ecg_encoder.positioned(local, masked, stand_in)
         x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
-        context: Tensor = self.ecg_encoder.encoder(x)
-        return context
+        absent = None if masked is None or stand_in is not None else F.pad(masked, (1, 0))  # the class token is never left out
+        context: Tensor = self.ecg_encoder.encoder(x, absent)
+        return context if absent is None else context.masked_fill(absent[..., None], 0.0)
 
     def forward(self, signal: Tensor) -> mb.Features:
         """Return features of signal (B, L, T)."""
@@ -62,9 +64,9 @@ class DBeta(MaskedEncoding, mb.ECGEncoder):
         """Return the backbone, for masked prediction."""
         return self.ecg_encoder
 
-    def contextual(self, local: Tensor, masked: Tensor, mask_emb: Tensor) -> Tensor:
+    def contextual(self, normed: Tensor, masked: Tensor, stand_in: Tensor | None) -> Tensor:
         """Return context (B, N, D) of partly masked local features (B, N, 256), without the class token."""
-        return self.encode(local, masked, mask_emb)[:, 1:]
+        return self.encode(normed, masked, stand_in)[:, 1:]
 
 
 CROSS = "part of the fusion of both modalities or of its heads, not of the ECG branch"

@@ -22,7 +22,7 @@ from melp_plugins.ecg.wav2vec2 import (
     MIMIC_LEADS,
     SIZES,
     UNUSED,
-    MaskedEncoding,
+    BackboneMasking,
     Wav2Vec2,
     mean_of_nonzero,
     size_of,
@@ -31,7 +31,7 @@ from melp_plugins.ecg.wav2vec2 import (
 ANCHOR = "encoder.layers.0.self_attn.k_proj.weight"
 
 
-class Wav2Vec2CMSC(MaskedEncoding, mb.ECGEncoder):
+class Wav2Vec2CMSC(BackboneMasking, mb.ECGEncoder):
     """The bare backbone; a record is the mean of its tokens."""
 
     spec = mb.SignalSpec(rate_hz=500.0, seconds=10.0, leads=MIMIC_LEADS, scaling=mb.Scaling.MINMAX_RECORD)
@@ -56,9 +56,11 @@ class Wav2Vec2CMSC(MaskedEncoding, mb.ECGEncoder):
 
 
 class ECGFM(Wav2Vec2CMSC):
-    """ECG-FM's backbone, on 5 s that are z-scored over the whole record."""
+    """ECG-FM's backbone, on segments of 5 s of a record that is z-scored as a whole; a record's embedding is their mean."""
 
-    spec = mb.SignalSpec(rate_hz=500.0, seconds=5.0, leads=mb.LEADS, scaling=mb.Scaling.ZSCORE_RECORD)
+    spec = mb.SignalSpec(
+        rate_hz=500.0, seconds=5.0, leads=mb.LEADS, scaling=mb.Scaling.ZSCORE_RECORD, crops=mb.Crops(pool="mean")
+    )
     corpora: tuple[str, ...] = ("mimic-iv-ecg", "ptb-xl", "cpsc2018", "g12ec", "csn")
 
     def __init__(self, *, size: str = "base", dropout: float = 0.1) -> None:

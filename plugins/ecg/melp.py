@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.published.family import Shapes, TextTower
-from melp_plugins.ecg.wav2vec2 import MELP_UNUSED, MIMIC_LEADS, SIZES, MaskedEncoding, Wav2Vec2, size_of
+from melp_plugins.ecg.wav2vec2 import MELP_UNUSED, MIMIC_LEADS, SIZES, BackboneMasking, Wav2Vec2, size_of
 
 SHARED = 256
 CAPTION = 768  # in every published size, for the text decoder
@@ -45,7 +45,7 @@ class AttentionPooler(nn.Module):
         return pooled
 
 
-class MELPEncoder(MaskedEncoding, mb.ECGEncoder):
+class MELPEncoder(BackboneMasking, mb.ECGEncoder):
     """Beats are the contrast queries, tokens the caption queries that the text decoder reads."""
 
     spec = mb.SignalSpec(rate_hz=500.0, seconds=10.0, leads=MIMIC_LEADS, scaling=mb.Scaling.MINMAX_RECORD)

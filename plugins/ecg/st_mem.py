@@ -3,8 +3,9 @@
 Paper: Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of Electrocardiogram (Na et al.,
     ICLR 2024), https://arxiv.org/abs/2402.09450
 Licence of the published code and weights: CC BY-NC 4.0. Pretrained on Chapman, Ningbo and CODE-15%.
-Written from the paper; parameter names are the published ones. As published: 9 s at 250 Hz, standardised over the
-whole record; the authors filter to 0.67-40 Hz before, which a `SignalSpec` does not say.
+Written from the paper; parameter names are the published ones. As published: 9 s at 250 Hz, filtered to
+0.67-40 Hz and standardised over the whole record. What kind of filter it was is not in the paper; here it is a Butterworth
+filter of order 4, forwards and backwards.
 The masked pretraining model's decoder is an objective's part, `st-mem-masked`.
 Shapes: B records, L leads, T samples, P patches of a lead, K patches kept of a lead, S samples of a patch, D channels.
 """
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_bench.masking import in_rows
 from melp_plugins.ecg.prenorm_block import Block
 
 PAPER = "https://arxiv.org/abs/2402.09450"
@@ -51,10 +53,11 @@ class StMem(mb.ECGEncoder):
     Every lead is a sequence [separator, patches, separator]; all leads' sequences are joined and attend to each other.
     """
 
-    spec = mb.SignalSpec(rate_hz=250.0, seconds=9.0, scaling=mb.Scaling.ZSCORE_RECORD)
+    spec = mb.SignalSpec(rate_hz=250.0, seconds=9.0, scaling=mb.Scaling.ZSCORE_RECORD, filter=mb.Filter(band=(0.67, 40.0)))
     corpora = ("csn", "code-15")
-    patch = 75
+    patch = local_width = 75
     depth = 12
+    token_rows, separators = 12, 1  # of masked encoding: each lead is a row between two separators
 
     def __init__(self, size: str) -> None:
         super().__init__()
@@ -96,12 +99,44 @@ class StMem(mb.ECGEncoder):
             x = self.get_submodule(f"block{index}")(x)
         return x.reshape(len(x), patches.shape[1], -1, self.width)
 
-    def encode_visible(self, signal: Tensor, visible: Tensor) -> Tensor:
-        """Return normalised states (B, L, K + 2, D) of the patches whose indices `visible` (B, L, K) names, in that order."""
-        patches = self.embed(signal)
-        kept = patches.gather(2, visible[..., None].expand(-1, -1, -1, self.width))  # (B, L, K, D)
-        out: Tensor = self.norm(self.transform(kept))
-        return out
+    @property
+    def context_width(self) -> int:
+        """Channels of a patch's state."""
+        return self.width
+
+    def local(self, signal: Tensor) -> Tensor:
+        """Return the patches (B, L P, S) of `signal` (B, L, T), lead by lead."""
+        patches: Tensor = self.to_patch_embedding[0](signal)
+        return patches.flatten(1, 2)
+
+    def normed(self, local: Tensor) -> Tensor:
+        """Return patches (B, L P, S), normed over their samples."""
+        normed: Tensor = self.to_patch_embedding[1](local)
+        return normed
+
+    def contextual(self, normed: Tensor, masked: Tensor, stand_in: Tensor | None) -> Tensor:
+        """Return normalised states (B, L (P + 2), D), each lead's between two separators; see `mb.MaskedEncoding`.
+
+        Raises:
+            UserError: patches are left out, not equally many of every lead.
+        """
+        x = self.to_patch_embedding[3](self.to_patch_embedding[2](normed))  # (B, L P, D)
+        if stand_in is not None:
+            x = torch.where(masked[..., None], stand_in.to(x.dtype), x)
+        x = in_rows(x, self) + self.pos_embedding[:, 1:-1]  # (B, L, P, D)
+        if stand_in is not None:
+            states: Tensor = self.norm(self.transform(x))
+            return states.flatten(1, 2)
+        hidden = masked.reshape(x.shape[:3])  # (B, L, P)
+        kept = int((~hidden[0, 0]).sum())
+        if not bool(((~hidden).sum(dim=-1) == kept).all()):
+            raise mb.UserError("'st-mem' leaves out equally many patches of every lead; these masks differ")
+        visible = hidden.int().argsort(dim=-1, stable=True)[..., :kept]  # (B, L, K), in time's order
+        seen = self.norm(self.transform(x.gather(2, visible[..., None].expand(-1, -1, -1, self.width))))
+        states = seen.new_zeros(*x.shape[:2], x.shape[2] + 2, self.width)
+        places = torch.nn.functional.pad(visible + 1, (1, 1))  # (B, L, K + 2): of separators, the ends
+        places[..., -1] = x.shape[2] + 1
+        return states.scatter(2, places[..., None].expand_as(seen), seen).flatten(1, 2)
 
 
 @mb.hookimpl

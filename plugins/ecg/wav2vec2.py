@@ -182,18 +182,19 @@ class Wav2Vec2(nn.Module):
         local: Tensor = self.layer_norm(convolved)
         return local
 
-    def positioned(self, local: Tensor, masked: Tensor | None = None, mask_emb: Tensor | None = None) -> Tensor:
-        """Return tokens with positions (B, N, D) of local (B, N, C); `mask_emb` (D,) stands where `masked` (B, N) is True."""
+    def positioned(self, local: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        """Return tokens with positions (B, N, D) of local (B, N, C); `stand_in` (D,) or 0 stands where `masked` is True."""
         x: Tensor = self.dropout(self.post_extract_proj(local))
-        if masked is not None and mask_emb is not None:
-            x = torch.where(masked[..., None], mask_emb.to(x.dtype), x)
+        if masked is not None:
+            x = torch.where(masked[..., None], 0.0 if stand_in is None else stand_in.to(x.dtype), x)
         positioned: Tensor = x + self.conv_pos(x)
         return positioned
 
-    def contextual(self, local: Tensor, masked: Tensor | None = None, mask_emb: Tensor | None = None) -> Tensor:
-        """Return context (B, N, D) of local features (B, N, C), some of them masked."""
-        context: Tensor = self.encoder(self.positioned(local, masked, mask_emb))
-        return context
+    def contextual(self, local: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        """Return context (B, N, D) of local features (B, N, C); without a stand-in, those masked are left out."""
+        absent = masked if stand_in is None else None
+        context: Tensor = self.encoder(self.positioned(local, masked, stand_in), absent)
+        return context if absent is None else context.masked_fill(absent[..., None], 0.0)
 
     def forward(self, signal: Tensor, padding: Tensor | None = None) -> Tensor:
         """Return tokens (B, N, D) of signal (B, L, T); `padding` (B, T) is True where a sample is none; such tokens are 0."""
@@ -204,24 +205,31 @@ class Wav2Vec2(nn.Module):
         return x.masked_fill(absent[..., None], 0.0)
 
 
-class MaskedEncoding:
-    """What masked prediction asks of an encoder: its local features, and its context with some of them replaced."""
+class BackboneMasking:
+    """Masked encoding by the backbone that `wav2vec2` returns, its convolutions' output as local features."""
+
+    local_width, token_rows, separators = CONV_CHANNELS, 1, 0
 
     def wav2vec2(self) -> Wav2Vec2:
         """Return the backbone."""
         raise NotImplementedError
 
-    def convolved(self, signal: Tensor) -> Tensor:
+    @property
+    def context_width(self) -> int:
+        """Channels of the backbone's tokens."""
+        return self.wav2vec2().post_extract_proj.out_features
+
+    def local(self, signal: Tensor) -> Tensor:
         """Return local features (B, N, C) of signal (B, L, T)."""
         return self.wav2vec2().convolved(signal)
 
-    def normed(self, convolved: Tensor) -> Tensor:
+    def normed(self, local: Tensor) -> Tensor:
         """Return local features (B, N, C), normed: the targets, and the input of `contextual`."""
-        return self.wav2vec2().normed(convolved)
+        return self.wav2vec2().normed(local)
 
-    def contextual(self, local: Tensor, masked: Tensor, mask_emb: Tensor) -> Tensor:
-        """Return context (B, N, D) of local features (B, N, C), with `mask_emb` (D,) where `masked` (B, N) is True."""
-        return self.wav2vec2().contextual(local, masked, mask_emb)
+    def contextual(self, normed: Tensor, masked: Tensor, stand_in: Tensor | None) -> Tensor:
+        """Return context (B, N, D) of local features (B, N, C), those `masked` (B, N) replaced or left out."""
+        return self.wav2vec2().contextual(normed, masked, stand_in)
 
 
 def padded_tokens(padding: Tensor) -> Tensor:

@@ -169,10 +169,10 @@ class Tuned:
 
 
 def layers_of(encoder: nn.Module, example: Tensor) -> list[list[nn.Parameter]]:
-    """Return the weights of each layer, in the order in which `example` (B, L, T) passes them; what it does not pass is in
-    none.
+    """Return the weights of each layer, in the order in which `example` (B, L, T) passes them.
 
-    What the embedding does not depend on is in none. A module's weights are met when it is called; one whose owner reads its weights without calling it is met with its owner.
+    What the embedding does not depend on is in none. A module's weights are met when it is called;
+    one whose owner reads its weights without calling it is met with its owner.
     """
     called: list[str] = []
     hooks = [
@@ -185,7 +185,7 @@ def layers_of(encoder: nn.Module, example: Tensor) -> list[list[nn.Parameter]]:
         for hook in hooks:
             hook.remove()
     weights = dict(encoder.named_parameters())
-    slopes = torch.autograd.grad(embedding.sum(), list(weights.values()), allow_unused=True)
+    slopes: tuple[Tensor | None, ...] = torch.autograd.grad(embedding.sum(), list(weights.values()), allow_unused=True)
     order = {name: place for place, name in reversed(list(enumerate(called)))}  # of its first call
     met: dict[str, list[nn.Parameter]] = {}
     for (name, weight), slope in zip(weights.items(), slopes, strict=True):

@@ -7,6 +7,7 @@ Shapes: B records, D channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32
+from melp_plugins.views.parts import FIRST_HALF, SECOND_HALF
 
 TEMPERATURE = 0.1
 
@@ -50,7 +52,7 @@ def _same(patients: Tensor) -> Tensor:
 
 
 class CMSC(mb.Objective):
-    """The loop names no patients: each record is taken as a patient of its own, and only its halves as a pair."""
+    """The halves of all records of a patient belong together, and those of others apart."""
 
     scale: ClassVar[str] = "rhythm"
     needs_global_batch: ClassVar[bool] = True
@@ -59,11 +61,14 @@ class CMSC(mb.Objective):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE)) if form == "melp" else None
 
-    def forward(self, half1: mb.Features, half2: mb.Features) -> Tensor:
-        """Return the loss of the halves of records."""
+    def views(self) -> Mapping[str, Sequence[mb.View]]:
+        """Return the halves of a record."""
+        return {"half1": [FIRST_HALF], "half2": [SECOND_HALF]}
+
+    def forward(self, half1: mb.Features, half2: mb.Features, patients: Tensor) -> Tensor:
+        """Return the loss of the halves of records, given whose they are, `patients` (B,)."""
         with torch.autocast(half1.record.device.type, enabled=False):
             first, second = at_least_float32(half1.record), at_least_float32(half2.record)
-            patients = torch.arange(len(first), device=first.device)
             if self.log_scale is None:
                 return clocs_loss(first, second, patients)
             return cmsc_loss(first, second, patients, self.log_scale.clamp(0.0, MAXIMUM_LOG_SCALE))
@@ -87,7 +92,7 @@ def melp_objectives() -> list[mb.Entry[mb.Objective]]:
         mb.Entry(
             name="cmsc",
             build=cmsc,
-            summary="the two halves of a record belong together (CLOCS), as MELP or fairseq-signals publish it",
+            summary="halves of one patient's records belong together (CLOCS), as MELP or fairseq-signals publish it",
             source="https://arxiv.org/abs/2005.13249",
             license="MIT",
         )

@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_bench.masking import without_separators
 from melp_bench.published.family import Shapes
-from melp_plugins.ecg.wav2vec2 import CONV_CHANNELS, MaskedEncoding
 
 LOGIT_TEMPERATURE = 0.1
 GRADIENT_OF_CONVOLUTIONS = 0.1
 DIVERSITY_WEIGHT, SIZE_WEIGHT = 0.1, 10.0
 FIRST_TEMPERATURE, LAST_TEMPERATURE, TEMPERATURE_DECAY = 2.0, 0.5, 0.999995  # of the choice of codes
 FEATURE_DROPOUT = 0.1
+NEEDS = "needs an encoder with masked encoding, such as 'conv-transformer' or 'wav2vec2-cmsc'"
 
 
 @dataclass(frozen=True)
@@ -103,40 +104,73 @@ def contrast_logits(context: Tensor, targets: Tensor, codes: Tensor, negatives: 
 class PretrainingHead(nn.Module):
     """What masked prediction adds to a backbone; its published checkpoints keep it beside the encoder."""
 
-    def __init__(self, *, width: int, codes: int = 320, groups: int = 2, code_width: int = 256, final_width: int = 256) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        channels: int = 256,
+        codes: int = 320,
+        groups: int = 2,
+        code_width: int = 256,
+        final_width: int = 256,
+    ) -> None:
         super().__init__()
         self.mask_emb = nn.Parameter(torch.rand(width))
-        self.quantizer = Quantizer(channels=CONV_CHANNELS, codes=codes, groups=groups, width=code_width)
+        self.quantizer = Quantizer(channels=channels, codes=codes, groups=groups, width=code_width)
         self.project_q = nn.Linear(code_width, final_width)
         self.final_proj = nn.Linear(width, final_width)
 
 
 class Masked(mb.Objective):
-    """wav2vec 2.0's contrast, the codes' diversity and the features' size, weighted 1, 0.1 and 10."""
+    """wav2vec 2.0's contrast, the codes' diversity and the features' size, weighted 1, 0.1 and 10.
+
+    Its head is as wide as the encoder that it is attached to.
+    """
 
     scale: ClassVar[str] = "signal"
     updates: Tensor
+    head: PretrainingHead
 
-    def __init__(self, head: PretrainingHead, *, probability: float, length: int, negatives: int, lead_mask: float) -> None:
+    def __init__(
+        self, *, probability: float, length: int, negatives: int, lead_mask: float, codes: int = 320, groups: int = 2
+    ) -> None:
         super().__init__()
-        self.head = head
+        self.codes, self.groups = codes, groups
         self.probability, self.length, self.negatives, self.lead_mask = probability, length, negatives, lead_mask
         self.dropout = nn.Dropout(FEATURE_DROPOUT)
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
-    def forward(self, signal: Tensor, encoder: mb.ECGEncoder) -> tuple[Tensor, Tensor]:
-        """Return the loss, its mean over masked tokens, and their number.
+    def fits(self, encoder: mb.ECGEncoder) -> str | None:
+        """Return None for an encoder with masked encoding."""
+        return None if isinstance(encoder, mb.MaskedEncoding) else NEEDS
+
+    def attach(self, model: mb.PretrainingModel) -> None:
+        """Build the head for the model's encoder.
 
         Raises:
             NotApplicable: the encoder has no masked encoding.
+        """
+        if not isinstance(model.encoder, mb.MaskedEncoding):
+            raise mb.NotApplicable(NEEDS)
+        width, channels = model.encoder.context_width, model.encoder.local_width
+        self.head = PretrainingHead(
+            width=width, channels=channels, codes=self.codes, groups=self.groups, code_width=128 * self.groups
+        )
+
+    def forward(self, signal: Tensor, encoder: mb.MaskedEncoding) -> tuple[Tensor, Tensor]:
+        """Return the loss, its mean over masked tokens, and their number.
+
+        Raises:
             UserError: the signal is too short for a mask.
         """
-        if not isinstance(encoder, MaskedEncoding):
-            raise mb.NotApplicable(f"needs a wav2vec2 encoder such as 'wav2vec2-cmsc'; {type(encoder).__name__!r} is none")
-        convolved = encoder.convolved(self._leads_masked(signal))  # (B, N, C)
+        convolved = encoder.local(self._leads_masked(signal))  # (B, N, C)
         convolved = convolved * GRADIENT_OF_CONVOLUTIONS + convolved.detach() * (1 - GRADIENT_OF_CONVOLUTIONS)
         local = encoder.normed(convolved)
         batch, tokens, _ = local.shape
+        if tokens <= self.length:
+            raise mb.UserError(
+                f"'masked' masks spans of {self.length} of {tokens} tokens; give longer signals, or shorter spans"
+            )
         mask = span_mask(batch, tokens, probability=self.probability, length=self.length, device=local.device)
         count = int(mask[0].sum())
         if count < 2:
@@ -151,10 +185,10 @@ class Masked(mb.Objective):
         loss = contrast_loss(logits) + DIVERSITY_WEIGHT * diversity + SIZE_WEIGHT * size
         return loss, torch.tensor(float(batch * count), device=loss.device)
 
-    def predict(self, encoder: MaskedEncoding, local: Tensor, mask: Tensor, negatives: Tensor) -> tuple[Tensor, Quantised]:
+    def predict(self, encoder: mb.MaskedEncoding, local: Tensor, mask: Tensor, negatives: Tensor) -> tuple[Tensor, Quantised]:
         """Return logits (B, M, 1 + K) and targets of local features (B, N, C) under `mask` (B, N), M True in every row."""
         count = int(mask[0].sum())
-        context = encoder.contextual(self.dropout(local), mask, self.head.mask_emb)
+        context = without_separators(encoder.contextual(self.dropout(local), mask, self.head.mask_emb), encoder)
         masked = context[mask].view(len(local), count, -1)  # (B, M, D)
         quantised: Quantised = self.head.quantizer(self.dropout(local)[mask].view(len(local), count, -1), self._temperature())
         targets = self.head.project_q(quantised.vectors)
@@ -183,30 +217,27 @@ def masked(
     lead_mask: float = 0.5,
     codes: int = 320,
     groups: int = 2,
-    width: int = 0,
 ) -> Masked:
-    """Return masked prediction for a wav2vec2 encoder; defaults are the published ones.
-
-    `width` is that of the encoder's context, where its tokens have another (1024 for MELP's large size); 0 for theirs.
+    """Return masked prediction for an encoder with masked encoding; defaults are those published for wav2vec2.
 
     Raises:
         UserError: an option out of its range.
     """
-    if not 0 < probability <= 1 or not 0 <= lead_mask < 1 or min(length, negatives, codes, groups) < 1 or width < 0:
+    if not 0 < probability <= 1 or not 0 <= lead_mask < 1 or min(length, negatives, codes, groups) < 1:
         raise mb.UserError(
             f"'masked' with probability {probability}, lead_mask {lead_mask}, length {length}, negatives {negatives}, "
             f"codes {codes}, groups {groups}; wanted probability in (0, 1], lead_mask in [0, 1), the others at least 1"
         )
-    head = PretrainingHead(width=width or sizes.ecg_tokens, codes=codes, groups=groups, code_width=128 * groups)
-    return Masked(head, probability=probability, length=length, negatives=negatives, lead_mask=lead_mask)
+    return Masked(probability=probability, length=length, negatives=negatives, lead_mask=lead_mask, codes=codes, groups=groups)
 
 
 def _options(shapes: Shapes) -> dict[str, Any]:
     _, entries, part = shapes["quantizer.vars"]
     final_width, code_width = shapes["project_q.weight"]
     groups = code_width // part
-    width = shapes["mask_emb"][0]
-    return {"width": width, "codes": entries // groups, "groups": groups, "code_width": code_width, "final_width": final_width}
+    width, channels = shapes["mask_emb"][0], shapes["quantizer.weight_proj.weight"][1]
+    given = {"width": width, "channels": channels}
+    return {**given, "codes": entries // groups, "groups": groups, "code_width": code_width, "final_width": final_width}
 
 
 BACKBONE = ("encoder", "feature_extractor", "post_extract_proj", "conv_pos", "layer_norm")

@@ -6,6 +6,7 @@ Shapes: B records, P embedding channels, D projected channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_plugins.info_nce import at_least_float32
+from melp_plugins.views.augmentation import AUGMENTATION
 
 
 def nt_xent(one: Tensor, two: Tensor, *, temperature: float) -> Tensor:
@@ -36,6 +38,10 @@ class SimCLR(mb.Objective):
         self.temperature = temperature
         width = sizes.embedding
         self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, sizes.shared))
+
+    def views(self) -> Mapping[str, Sequence[mb.View]]:
+        """Return two augmentations of a record."""
+        return {"view1": AUGMENTATION, "view2": AUGMENTATION}
 
     def forward(self, view1: mb.Features, view2: mb.Features) -> Tensor:
         """Return the loss of two views of the same records."""

@@ -3,40 +3,34 @@
 Paper: Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of Electrocardiogram (Na et al.,
     ICLR 2024), https://arxiv.org/abs/2402.09450
 Licence of the published code and weights: CC BY-NC 4.0. Written from the paper; parameter names are the published ones.
-Shapes: B records, L leads, T samples, P patches of a lead, K patches kept of a lead, S samples of a patch, E decoder channels.
+Shapes: B records, L leads, R rows of patches (of one lead each, or one of all), T samples, P patches of a row, S samples of a
+patch, D channels of the encoder, E of the decoder.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_bench.masking import in_rows
 from melp_plugins.ecg.prenorm_block import Block
 from melp_plugins.ecg.st_mem import LICENSE, PAPER, sine_cosine_table
 
 NORM_EPS = 1e-6  # of the decoder's last normalisation, and beside the variance of a patch
 
 
-class PatchEncoder(Protocol):
-    """What the objective needs of an encoder."""
-
-    patch: int
-    patches: int
-
-    def encode_visible(self, signal: Tensor, visible: Tensor) -> Tensor:
-        """Return states (B, L, K + 2, D) of the named patches between two separators."""
-
-
 class MaskedLeads(mb.Objective):
     """Mean squared error on masked patches, each target patch normalised by itself.
 
-    The decoder sees one lead at a time, so that what other leads know must have come through the encoder.
+    The decoder sees one row of tokens at a time, so that what other leads know must have come through the encoder. Where an
+    encoder's tokens see all leads, a patch is a stretch of all of them.
     """
 
-    scale = "signal"
+    scale: ClassVar[str] = "signal"
+    decoder_pos_embed: nn.Parameter
 
     def __init__(
         self,
@@ -46,69 +40,89 @@ class MaskedLeads(mb.Objective):
         decoder_width: int = 256,
         decoder_depth: int = 4,
         decoder_heads: int = 4,
-        patch: int = 75,
-        patches: int = 30,
         normalise_patches: bool = True,
     ) -> None:
         super().__init__()
-        if not 0 < mask_ratio < 1 or int(patches * (1 - mask_ratio)) < 1:
-            raise mb.UserError(
-                f"option 'mask_ratio' is {mask_ratio!r}; wanted more than 0, and so that one of {patches} patches is left"
-            )
-        self.kept, self.patch, self.patches = int(patches * (1 - mask_ratio)), patch, patches
-        self.normalise_patches = normalise_patches
-        self.to_decoder_embedding = nn.Linear(sizes.ecg_tokens, decoder_width)
+        if not 0 < mask_ratio < 1:
+            raise mb.UserError(f"option 'mask_ratio' is {mask_ratio!r}; wanted more than 0 and less than 1")
+        self.mask_ratio, self.normalise_patches, self.width = mask_ratio, normalise_patches, decoder_width
         self.mask_embedding = nn.Parameter(torch.randn(1, 1, decoder_width) * 0.02)
-        self.decoder_pos_embed = nn.Parameter(sine_cosine_table(patches, decoder_width), requires_grad=False)
         self.decoder_blocks = nn.Sequential(
             *(Block(decoder_width, decoder_heads, 4 * decoder_width) for _ in range(decoder_depth))
         )
         self.decoder_norm = nn.LayerNorm(decoder_width, eps=NORM_EPS)
-        self.decoder_head = nn.Linear(decoder_width, patch)
 
-    def forward(self, signal: Tensor, encoder: nn.Module) -> Tensor:
-        """Return the loss under a mask drawn at random.
+    def fits(self, encoder: mb.ECGEncoder) -> str | None:
+        """Return why patches of this encoder cannot be left out and rebuilt, or None."""
+        if not isinstance(encoder, mb.MaskedEncoding):
+            return "needs an encoder with masked encoding, such as 'st-mem-base'"
+        patches, samples = patches_of(encoder), encoder.spec.samples
+        if encoder.token_rows not in (1, len(encoder.spec.leads)) or encoder.separators > 1:
+            return f"rebuilds rows of one lead or of all, and the encoder has {encoder.token_rows} rows of tokens"
+        if samples % patches:
+            return f"rebuilds whole patches, and {samples} samples are not a multiple of the encoder's {patches} tokens"
+        if int(patches * (1 - self.mask_ratio)) < 1:
+            return f"leaves none of the encoder's {patches} patches visible with mask_ratio {self.mask_ratio}"
+        return None
+
+    def attach(self, model: mb.PretrainingModel) -> None:
+        """Build what depends on the encoder's patches.
 
         Raises:
-            NotApplicable: the encoder does not encode a part of its patches, or cuts others than these.
+            NotApplicable: the encoder does not fit.
         """
-        if not hasattr(encoder, "encode_visible"):
-            raise mb.NotApplicable("needs an encoder that can leave patches out, such as 'st-mem-base'")
-        patch_encoder = cast(PatchEncoder, encoder)
-        if (patch_encoder.patch, patch_encoder.patches) != (self.patch, self.patches):
-            raise mb.NotApplicable(f"is built for {self.patches} patches of {self.patch} samples")
-        noise = torch.rand(*signal.shape[:2], self.patches, device=signal.device)
-        visible, restore, mask = self.choose(noise)
-        return self.loss(signal, self.decode(patch_encoder.encode_visible(signal, visible), restore), mask)
+        encoder = model.encoder
+        if (reason := self.fits(encoder)) is not None or not isinstance(encoder, mb.MaskedEncoding):
+            raise mb.NotApplicable(reason or "needs an encoder with masked encoding")
+        self.patches, self.rows, self.separators = patches_of(encoder), encoder.token_rows, encoder.separators
+        self.kept = int(self.patches * (1 - self.mask_ratio))
+        self.patch = encoder.spec.samples // self.patches  # samples of a lead
+        table = sine_cosine_table(self.patches, self.width)
+        self.decoder_pos_embed = nn.Parameter(table if self.separators else table[:, 1:-1], requires_grad=False)
+        self.to_decoder_embedding = nn.Linear(encoder.context_width, self.width)
+        self.decoder_head = nn.Linear(self.width, self.patch * len(encoder.spec.leads) // self.rows)
 
-    def choose(self, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, of noise (B, L, P), the visible patches by smallest noise (B, L, K), the order that restores, and the mask.
+    def forward(self, signal: Tensor, encoder: mb.MaskedEncoding) -> Tensor:
+        """Return the loss under a mask drawn at random."""
+        mask = self.choose(torch.rand(len(signal), self.rows, self.patches, device=signal.device))
+        normed = encoder.normed(encoder.local(signal))
+        states = in_rows(encoder.contextual(normed, mask.flatten(1), None), encoder)
+        return self.loss(signal, self.decode(states, mask), mask)
 
-        The mask is 1 where a patch is removed.
-        """
-        order = noise.argsort(dim=-1)
-        restore = order.argsort(dim=-1)
-        return order[..., : self.kept], restore, (restore >= self.kept).to(noise.dtype)
+    def choose(self, noise: Tensor) -> Tensor:
+        """Return which patches are masked (B, R, P): all but those of the smallest `noise` (B, R, P)."""
+        return noise.argsort(dim=-1).argsort(dim=-1) >= self.kept
 
-    def decode(self, states: Tensor, restore: Tensor) -> Tensor:
-        """Return predicted patches (B, L, P, S) of the encoder's states (B, L, K + 2, D)."""
-        x = self.to_decoder_embedding(states)  # (B, L, K + 2, E)
-        missing = self.mask_embedding[None].expand(*x.shape[:2], self.patches - self.kept, -1)
-        patches = torch.cat([x[:, :, 1:-1], missing], dim=2)  # (B, L, P, E), visible first
-        patches = patches.gather(2, restore[..., None].expand_as(patches))
-        x = torch.cat([x[:, :, :1], patches, x[:, :, -1:]], dim=2) + self.decoder_pos_embed[:, None]
-        x = self.decoder_blocks(x.flatten(0, 1))  # (B L, P + 2, E)
-        out: Tensor = self.decoder_head(self.decoder_norm(x)[:, 1:-1])
-        return out.reshape(*restore.shape, self.patch)
+    def decode(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return predicted patches (B, R, P, S) of the encoder's states (B, R, P, D), between separators if it has any."""
+        x = self.to_decoder_embedding(states)  # (B, R, P + 2, E)
+        hidden = nn.functional.pad(mask, (self.separators, self.separators))
+        x = torch.where(hidden[..., None], self.mask_embedding, x) + self.decoder_pos_embed[:, None]
+        x = self.decoder_norm(self.decoder_blocks(x.flatten(0, 1)))  # (B R, P + 2, E)
+        out: Tensor = self.decoder_head(x[:, self.separators : x.shape[1] - self.separators])
+        return out.reshape(*mask.shape, -1)
 
     def loss(self, signal: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
-        """Return the mean squared error over the masked patches."""
-        target = signal.reshape(*signal.shape[:2], -1, self.patch)  # (B, L, P, S)
+        """Return the mean squared error over the masked patches, where `mask` (B, R, P) is True."""
+        target = signal.reshape(len(signal), self.rows, -1, self.patches, self.patch)  # (B, R, L / R, P, samples)
+        target = target.transpose(2, 3).flatten(3)  # (B, R, P, S)
         if self.normalise_patches:
             variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
             target = (target - mean) / (variance + NORM_EPS).sqrt()
-        error = (predicted - target).square().mean(dim=-1)  # (B, L, P)
-        return (error * mask).sum() / mask.sum()
+        error = (predicted - target).square().mean(dim=-1)  # (B, R, P)
+        loss: Tensor = (error * mask).sum() / mask.sum()
+        return loss
+
+
+def patches_of(encoder: mb.ECGEncoder) -> int:
+    """Return how many tokens an encoder with masked encoding cuts of a row, read off one silent record."""
+    spec, training, like = encoder.spec, encoder.training, next(encoder.parameters())
+    encoder.eval()
+    with torch.no_grad():
+        silent = like.new_zeros(1, len(spec.leads), spec.samples)
+        found = encoder.local(silent).shape[1] // encoder.token_rows if isinstance(encoder, mb.MaskedEncoding) else 0
+    encoder.train(training)
+    return found
 
 
 @mb.hookimpl

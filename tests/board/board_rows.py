@@ -6,7 +6,11 @@ import random
 from typing import Any
 
 from melp_bench.canonical import digest
-from melp_bench.results import ClassScore, Inputs, Outcome, ResultRecord, Score
+from melp_bench.results import ClassScore, Inputs, MetricLabel, Outcome, Resamples, ResultRecord, Score
+
+RANKING = {"auroc": MetricLabel(label="macro AUROC"), "auprc": MetricLabel(label="macro AUPRC")}
+LABELS = {"zero_shot": "zero-shot", "linear_probe": "linear probe", "transfer": "transfer"}
+ORDER = [("zero_shot", ""), *(("linear_probe", f"{share} %") for share in (1, 10, 100)), ("transfer", "")]
 
 METHODS = {"melp": 0.93, "merl": 0.925, "supervised": 0.86, "simclr": 0.82, "random-init": 0.70}
 CLASSES = {"super": ("NORM", "MI", "STTC", "CD", "HYP"), "rhythm": ("SR", "AFIB", "STACH", "SBRAD", "PACE", "SVTAC", "TRIGU")}
@@ -35,37 +39,48 @@ def row(
     classes: tuple[ClassScore, ...] = (),
     excluded: tuple[str, ...] = (),
     fingerprint: str = "f" * 64,
-    details: dict[str, Any] | None = None,
+    resamples: Resamples | None = None,
+    outcome: Outcome | None = None,
+    label: str | None = None,
+    order: int | None = None,
+    code: dict[str, str] | None = None,
+    created: str = "2026-11-20T09:30:00Z",
 ) -> ResultRecord:
-    """Return one row; without `auroc` it is not applicable."""
+    """Return one row; without `auroc` or an `outcome` it is not applicable."""
     inputs = Inputs(
-        protocol=protocol,
         model={
             "recipe": {"name": model, "encoder": {"name": "resnet1d" if model != "melp" else "conv-transformer"}},
             "seed": 0,
         },
-        evaluation={"name": evaluation, "version": version, "options": {"setting": setting}},
+        evaluation={"name": evaluation, "options": {"setting": setting, "of": protocol[:6]}},
         datasets={task.partition("/")[0]: fingerprint},
         task=task,
+        tasks={},
+        interval={},
+        code=code or {},
     )
-    outcome = None
     if auroc is not None:
         rare = [c.name for c in classes if 0 < c.positives < 10]
         low = score(auroc.value * 0.8, (auroc.high - auroc.low) * 0.6)
         outcome = Outcome(
             scores={"auroc": auroc, "auprc": low},
+            metrics=RANKING,
+            primary="auroc",
             classes=list(classes),
             excluded=list(excluded),
             rare=rare,
-            details=details or {},
+            resamples=resamples,
         )
     return ResultRecord(
         key=inputs.key,
         inputs=inputs,
         protocol=name,
         protocol_revision=revision,
+        protocol_hash=protocol,
         model=model,
         evaluation=evaluation,
+        evaluation_label=LABELS.get(evaluation, "") if label is None else label,
+        order=(ORDER.index((evaluation, setting)) if (evaluation, setting) in ORDER else 99) if order is None else order,
         evaluation_version=version,
         task=task,
         setting=setting,
@@ -75,7 +90,7 @@ def row(
         outcome=outcome,
         facts={"corpora": ["mimic-iv-ecg"], "parameters": 5_234_112} if facts is None else facts,
         environment={"python": "3.12.4", "torch": "2.15.0", "device": "cpu", "threads": "2"},
-        created="2026-11-20T09:30:00Z",
+        created=created,
         seconds=12.25,
     )
 
@@ -126,4 +141,5 @@ def _class(name: str, index: int, value: float, half: float, rng: random.Random)
     if positives == 0:
         return ClassScore(name=name, positives=0, records=400)
     center, width = min(value + rng.uniform(-0.05, 0.04), 0.99), half * (3 if positives < 10 else 1.4)
-    return ClassScore(name=name, positives=positives, records=400, auroc=score(center, width), auprc=score(center * 0.8, width))
+    scores = {"auroc": score(center, width), "auprc": score(center * 0.8, width)}
+    return ClassScore(name=name, positives=positives, records=400, scores=scores)

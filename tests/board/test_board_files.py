@@ -18,7 +18,7 @@ from rich.console import Console
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
 from melp_bench.board.sections import GENERATED_NOTE
 from melp_bench.errors import UserError
-from melp_bench.results import ClassScore, ResultRecord, write_result
+from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, write_result
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 EVIL = "<script>alert('x')</script>|`*_=1+1&\"\\{$%#~^"
@@ -172,12 +172,15 @@ def test_what_cannot_be_scored_is_shown_with_its_reason(files: dict[str, bytes])
 
 def evil_rows() -> list[ResultRecord]:
     classes = (
-        ClassScore(name=EVIL, positives=40, records=90, auroc=score(0.8, 0.1), auprc=score(0.5, 0.1)),
+        ClassScore(name=EVIL, positives=40, records=90, scores={"auroc": score(0.8, 0.1), "auprc": score(0.5, 0.1)}),
         ClassScore(name=f"none {EVIL}", positives=0, records=90),
     )
     facts = {"corpora": [EVIL], EVIL: EVIL, "records_per_second": 10, "nested": {EVIL: [EVIL]}}
     kept = {"facts": facts, "classes": classes, "excluded": (f"none {EVIL}",)}
     rows = [row(EVIL, task=f"{EVIL}/x", setting=EVIL, auroc=score(0.9, 0.02), name=EVIL, **kept)]  # type: ignore[arg-type]
+    named = {EVIL: MetricLabel(label=EVIL, bounds=(None, None)), "\x1b[31m": MetricLabel(label="-\u202e\x1b[31m")}
+    told = Outcome(scores={EVIL: score(0.9, 0.02)}, metrics=named, primary=EVIL, not_measured={"\x1b[31m": EVIL}, classes=[])
+    rows += [row("evil", EVIL, task=f"{EVIL}/x", setting=EVIL, outcome=told, label=EVIL, name=EVIL, code={EVIL: EVIL})]
     rows += [row("=cmd|' /C calc'!A0", task=f"{EVIL}/x", setting=EVIL, reason=EVIL, name=EVIL, facts=facts)]
     for fraction in ("1 %", "100 %"):  # the plots write names too
         common = {"task": f"{EVIL}/x", "setting": fraction, "name": EVIL}
@@ -229,7 +232,9 @@ def test_the_terminal_fits_80_columns_and_shows_ranks_marks_and_reasons() -> Non
 
 def test_the_weakest_class_comes_first_and_rare_and_excluded_classes_are_named() -> None:
     classes = tuple(
-        ClassScore(name=name, positives=positives, records=100, auroc=score(value, 0.02), auprc=score(value, 0.02))
+        ClassScore(
+            name=name, positives=positives, records=100, scores={"auroc": score(value, 0.02), "auprc": score(value, 0.02)}
+        )
         for name, positives, value in (("STRONG", 50, 0.95), ("WEAK", 4, 0.55), ("MIDDLE", 20, 0.75))
     )
     gone = ClassScore(name="ABSENT", positives=0, records=100)

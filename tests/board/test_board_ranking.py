@@ -71,3 +71,13 @@ def test_overlap_is_symmetric() -> None:
 
 def test_nothing_to_rank_is_no_rank() -> None:
     assert standings({}) == {}
+
+
+def test_where_lower_is_better_the_ranks_are_those_of_the_scores_turned_over() -> None:
+    generator = random.Random(5)
+    for _ in range(50):
+        values = [generator.uniform(-2, 9) for _ in range(generator.randint(1, 6))]
+        scores = {i: interval(v - 0.3, v, v + 0.4) for i, v in enumerate(values)}
+        turned = {i: interval(-s.high, -s.value, -s.low) for i, s in scores.items()}
+        assert standings(scores, higher_is_better=False) == standings(turned)
+        assert standings(scores, higher_is_better=False)[min(scores, key=lambda i: scores[i].value)].leads

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from board_rows import realistic_rows, row, score
 
+from melp_bench.board.arrangement import build_board
 from melp_bench.board.leakage import leaks
 from melp_bench.board.reported import reported_for
-from melp_bench.board.sections import build_board, fraction_of
+from melp_bench.board.sections import fraction_of
 from melp_bench.results import ResultRecord
 
 GOOD = score(0.9, 0.01)
@@ -92,12 +93,13 @@ def test_a_transfer_is_checked_on_both_of_its_datasets() -> None:
 
 def test_reported_numbers_stand_beside_real_rows_of_the_same_measurement_only() -> None:
     real = row(evaluation="linear_probe", setting="1 %", task="ptb-xl/super", auroc=GOOD)
-    assert {c.method: c.auroc for c in build_board([real])[0].tables[0].columns[0].reported}["MELP"] == pytest.approx(0.8763)
+    assert {c.method: c.value for c in build_board([real])[0].tables[0].columns[0].reported}["MELP"] == pytest.approx(0.8763)
     generated = row(evaluation="linear_probe", setting="1 %", task="ptb-xl/super", auroc=GOOD, generated=True)
     assert build_board([generated])[0].tables[0].reported == []
-    assert reported_for("linear_probe", "10 %", "ptb-xl/super") == []
-    assert reported_for("linear_probe", "1 %", "ptb-xl/form") == []
-    assert len(reported_for("linear_probe", "100 %", "cpsc2018/all")) == 4
+    assert reported_for("linear_probe", "10 %", "ptb-xl/super", "auroc") == []
+    assert reported_for("linear_probe", "1 %", "ptb-xl/form", "auroc") == []
+    assert len(reported_for("linear_probe", "100 %", "cpsc2018/all", "auroc")) == 4
+    assert reported_for("linear_probe", "100 %", "cpsc2018/all", "auprc") == []
 
 
 @pytest.mark.parametrize(("text", "share"), [("1 %", 0.01), ("12.5%", 0.125), ("100 %", 1.0), ("0 %", None), ("all", None)])

@@ -30,6 +30,13 @@ def test_by_default_rows_and_board_are_under_home(home: Path, capsys: pytest.Cap
     assert str(home / "index.html") in said
 
 
+def test_the_terminal_shows_another_metric_if_rows_have_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leaderboard(metric="auprc")
+    assert "macro AUPRC" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"no row has the metric 'auprk'; did you mean 'auprc'\? Known: auprc, auroc"):
+        leaderboard(metric="auprk")
+
+
 def test_check_passes_on_a_fresh_board_and_complains_in_one_line_about_a_stale_one(home: Path) -> None:
     with pytest.raises(UserError, match="stale"):
         leaderboard(check=True)

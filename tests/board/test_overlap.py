@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from board_rows import row, score
 
+from melp_bench.board.arrangement import build_board
 from melp_bench.board.html import render_html
 from melp_bench.board.leakage import leaks, overlap_text
 from melp_bench.board.markdown import render_markdown
-from melp_bench.board.sections import build_board
 from melp_bench.board.spreadsheet import render_csv
 from melp_bench.results import ResultRecord
 

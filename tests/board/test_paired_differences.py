@@ -10,13 +10,14 @@ from board_rows import realistic_rows, row, score
 from numpy.typing import NDArray
 
 from melp_bench.board import board_files
+from melp_bench.board.arrangement import build_board
 from melp_bench.board.paired_differences import CELL, ROW, Staircase, staircases
-from melp_bench.board.sections import build_board
 from melp_bench.errors import UserError
-from melp_bench.evaluations.scoring import outcome, pack
+from melp_bench.measure import measure, pack
 from melp_bench.metrics.paired import paired_difference
-from melp_bench.protocol import Interval
-from melp_bench.results import ResultRecord
+from melp_bench.predictions import Predictions
+from melp_bench.results import Interval, Resamples, ResultRecord
+from melp_plugins.metrics.ranking import auroc
 
 RESAMPLES = 400
 WIDE = np.random.default_rng(0).normal(0, 0.03, RESAMPLES)  # what is hard about the patients, for every method alike
@@ -25,8 +26,7 @@ WIDE = np.random.default_rng(0).normal(0, 0.03, RESAMPLES)  # what is hard about
 def resampled(model: str, value: float, noise: float = 0.001, origin: str = "same") -> ResultRecord:
     """Return a row whose interval is that of its resamples: `WIDE`, and a little of its own."""
     own = np.random.default_rng(len(model)).normal(0, noise, RESAMPLES)
-    details = {"resampled_from": origin, "resampled_auroc": pack(value + WIDE + own)}
-    return row(model, auroc=score(value, 0.06), details=details)
+    return row(model, auroc=score(value, 0.06), resamples=Resamples(origin=origin, values=pack(value + WIDE + own)))
 
 
 def stairs_of(*rows: ResultRecord) -> list[Staircase]:
@@ -53,9 +53,10 @@ def test_the_difference_is_the_paired_bootstrap_of_the_scores() -> None:
     interval = Interval(resamples=RESAMPLES)
     rows = []
     for name, values in zip("ab", scores, strict=True):
-        scored = outcome(values[None], labels, patients, ["x", "y", "z"], interval, {})
-        rows.append(row(name, auroc=scored.scores["auroc"], details=scored.details))
-    ((stairs,), wanted) = (stairs_of(*rows), paired_difference(*scores, labels, patients, resamples=RESAMPLES))
+        made = Predictions(values[None], labels, np.arange(150).astype(str), patients, ("x", "y", "z"))
+        rows.append(row(name, outcome=measure(made, [auroc()], interval)))
+    wanted = paired_difference(*scores, labels, patients, metric=auroc(), resamples=RESAMPLES)
+    (stairs,) = stairs_of(*rows)
     sign = 1 if wanted.value > 0 else -1
     told = [float(n.replace("−", "-")) for n in re.findall(r"[−\d][\d.]+", stairs.steps[0].text.partition(":")[2])]
     assert told == pytest.approx([sign * wanted.value, *sorted((sign * wanted.low, sign * wanted.high))], abs=6e-4)
@@ -78,9 +79,9 @@ def test_rows_resampled_from_other_records_are_not_compared() -> None:
     assert stairs_of(resampled("a", 0.9), resampled("bb", 0.8, origin="other")) == []
 
 
-@pytest.mark.parametrize("damaged", ["no base64!", "AAA=", 7, pack(np.zeros(3))])
-def test_damaged_resamples_are_told_with_the_row(damaged: object) -> None:
-    other = row("bb", auroc=score(0.8, 0.1), details={"resampled_from": "same", "resampled_auroc": damaged})
+@pytest.mark.parametrize("damaged", ["no base64!", "AAA=", pack(np.zeros(3))])
+def test_damaged_resamples_are_told_with_the_row(damaged: str) -> None:
+    other = row("bb", auroc=score(0.8, 0.1), resamples=Resamples(origin="same", values=damaged))
     with pytest.raises(UserError, match=rf"the resamples in row .*{other.key[:16]}.* are damaged: .*; delete the row"):
         stairs_of(resampled("a", 0.9), other)
 

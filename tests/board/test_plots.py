@@ -6,10 +6,11 @@ import itertools
 import random
 import re
 
-from board_rows import realistic_rows, row, score
+from board_rows import RANKING, realistic_rows, row, score
 
-from melp_bench.board.plots import curves, efficiency, pareto, span
-from melp_bench.board.sections import Table, build_board
+from melp_bench.board.arrangement import build_board
+from melp_bench.board.plots import curves, efficiencies, pareto, span
+from melp_bench.board.sections import Table
 
 
 def table_of(points: list[tuple[float, float]]) -> Table:
@@ -58,8 +59,8 @@ def test_higher_scores_are_drawn_higher_and_whiskers_hold_their_point() -> None:
 
 
 def test_label_efficiency_has_a_panel_per_method_and_equal_steps_per_decade() -> None:
-    plot = efficiency(build_board(realistic_rows())[0].tables[0])
-    assert plot is not None
+    (plot,) = efficiencies(build_board(realistic_rows())[0].tables[0])
+    assert (plot.evaluation, plot.metric) == ("linear probe", "macro AUROC")
     assert {panel.label for panel in plot.panels} == {"melp", "merl", "supervised", "simclr", "random-init"}
     steps = [b.at - a.at for a, b in itertools.pairwise(plot.xticks)]
     assert abs(steps[0] - steps[1]) < 0.2
@@ -86,11 +87,11 @@ def test_a_pretraining_curve_spans_its_box_and_skips_what_is_no_number() -> None
 
 def test_one_fraction_is_no_curve() -> None:
     rows = [row(m, "linear_probe", setting="1 %", auroc=score(0.8, 0.1)) for m in "ab"]
-    assert efficiency(build_board(rows)[0].tables[0]) is None
+    assert efficiencies(build_board(rows)[0].tables[0]) == []
 
 
 def test_a_scale_holds_every_interval_and_stays_between_0_and_1() -> None:
     for low, high in [(0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0), (0.613, 0.788)]:
-        bottom, top = span([score((low + high) / 2, (high - low) / 2)])
+        bottom, top = span([score((low + high) / 2, (high - low) / 2)], RANKING["auroc"])
         assert 0 <= bottom <= low <= high <= top <= 1
         assert top > bottom

@@ -9,7 +9,7 @@ import pytest
 from board_rows import realistic_rows, row, score
 
 from melp_bench.board import board_files, stale_files, write_board
-from melp_bench.board.sections import build_board
+from melp_bench.board.arrangement import build_board
 from melp_bench.board.speed import speed_tables, speeds_beside
 from melp_bench.errors import UserError
 from melp_bench.results import ResultRecord

@@ -110,11 +110,15 @@ def test_a_gpu_that_is_not_there(home: Path, protocol: str, capsys: pytest.Captu
     ("before", "after", "told"),
     [
         ("[interval]\n", "[interval]\nresample = 5\n", "no key 'interval.resample'; did you mean 'resamples'?"),
-        ("epochs = 3", "epoch = 3", "'evaluations.1.linear_probe.epoch'; did you mean 'epochs'?"),
+        ("options.epochs = 3", "options.epoch = 3", "'linear_probe' has no option 'epoch'; did you mean 'epochs'?"),
+        ("options.epochs = 3", "options.epochs = 'x'", "option 'epochs' of 'linear_probe' is 'x'; wanted int"),
+        ("options.epochs = 3", "epochs = 3", "no key 'evaluations.1.epochs'"),
+        ("options.epochs = 3", "metrics = ['aurok']", "no metric named 'aurok'; did you mean 'auroc'?"),
+        ("seeds = [0]", "seeds = []", "has no seeds; give at least one"),
         ("revision = 1", "revison = 1", "revision: Field required"),
         ("summary = ", 'summery = "x"\nsummary = ', "no key 'summery'; did you mean 'summary'?"),
         ("steps = 16", "steps = 0", "pretrain.steps: Input should be greater than or equal to 1, given 0"),
-        ('"zero_shot"', '"zero_short"', "zero_short"),
+        ('"zero_shot"', '"zero_short"', "no evaluation named 'zero_short'; did you mean 'zero_shot'?"),
         ("[interval]", "[interval", "not valid TOML"),
         ('name = "tiny"', 'name = "../tiny"', "name: "),
         ('"synthetic/super"', '"other/super"', "uses ['other'] but [datasets] has ['synthetic']"),
@@ -282,9 +286,10 @@ def test_a_damaged_state_says_what_to_do(home: Path, protocol: str, capsys: pyte
     assert call(*command) == 0
     (folder,) = [p for p in (home / "checkpoints").iterdir() if p.name.startswith("simclr")]
     shutil.rmtree(folder)
-    (folder / "state").mkdir(parents=True)
-    (folder / "state" / "last.pt").write_bytes(b"nothing of the kind")
-    (folder / "state" / "best.pt").write_bytes(b"nothing of the kind")
+    state = folder / "state" / "0-pretrain"
+    state.mkdir(parents=True)
+    (state / "last.pt").write_bytes(b"nothing of the kind")
+    (state / "best.pt").write_bytes(b"nothing of the kind")
     assert "is damaged" in (told := refused(capsys, *command))
     assert "delete the folder" in told
     assert call(*command, "--restart") == 0

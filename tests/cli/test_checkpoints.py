@@ -18,9 +18,12 @@ from melp_bench.cli import main
 from melp_bench.embedding import prompt_encoder
 from melp_bench.model import Model, widths_of
 from melp_bench.plugins import discover
+from melp_bench.progress import Silence
 from melp_bench.published.folder import TextSide
 from melp_bench.runs.building import load_model
-from melp_bench.runs.methods import find_method
+from melp_bench.runs.candidates import Candidate, candidate
+from melp_bench.runs.references import parse
+from melp_bench.runs.training import make_fabric, obtain
 
 CATALOGUE = discover()
 WORDS = ["sinus", "rhythm", ".", "normal", "axis"]
@@ -130,14 +133,23 @@ def tiny_file(tmp_path: Path) -> Path:
 
 def test_encoder_at_file_is_imported_once_and_is_a_method(tiny_file: Path, tmp_path: Path) -> None:
     asked = {"settings": {}, "pretrain": None, "stores": {}, "checkpoints": tmp_path / "kept"}
-    method = find_method(f"merl-vit-tiny@{tiny_file}", CATALOGUE, **asked)  # type: ignore[arg-type]
-    assert method.label == "merl-vit-tiny@vit_tiny_ckpt.pth"
-    stamp = (method.folder / "model.safetensors").stat().st_mtime_ns
-    again = find_method(f"merl-vit-tiny@{tiny_file}", CATALOGUE, **asked)  # type: ignore[arg-type]
-    assert again == method
-    assert find_method(str(method.folder), CATALOGUE, **asked).identity == method.identity  # type: ignore[arg-type]
-    assert (method.folder / "model.safetensors").stat().st_mtime_ns == stamp
-    assert read_manifest(method.folder).corpora == ["mimic-iv-ecg"]
+
+    def named(text: str) -> Candidate:
+        return candidate(parse(text, CATALOGUE), CATALOGUE, **asked)  # type: ignore[arg-type]
+
+    def obtained(found: Candidate) -> float:
+        obtain(found, CATALOGUE, None, None, make_fabric("cpu", "32"), Silence())
+        return (found.folder / "model.safetensors").stat().st_mtime_ns
+
+    found = named(f"merl-vit-tiny@{tiny_file}")
+    assert found.label == "merl-vit-tiny@vit_tiny_ckpt.pth"
+    assert not (tmp_path / "kept").exists()  # to name a model is not to import it
+    stamp = obtained(found)
+    again = named(f"merl-vit-tiny@{tiny_file}")
+    assert (again.label, again.identity, again.folder) == (found.label, found.identity, found.folder)
+    assert named(str(found.folder)).identity == found.identity
+    assert obtained(again) == stamp
+    assert read_manifest(found.folder).corpora == ["mimic-iv-ecg"]
 
 
 def test_a_graph_answers_as_the_encoder_does(tiny_file: Path, tmp_path: Path) -> None:

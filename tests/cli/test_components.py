@@ -20,7 +20,7 @@ from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import BrokenPlugin, Catalogue
 from melp_bench.registry import Entry
 from melp_bench.store.layout import Manifest
-from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.testing.small import SmallEncoder
 
 app = typer.Typer()
 app.command("list")(components.list_components)

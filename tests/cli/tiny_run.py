@@ -41,9 +41,9 @@ tasks = ["synthetic/super"]
 [[evaluations]]
 name = "linear_probe"
 tasks = ["synthetic/super"]
-fractions = [0.2, 0.5, 1.0]
-seeds = [0]
-epochs = 3
+options.fractions = [0.2, 0.5, 1.0]
+options.seeds = [0]
+options.epochs = 3
 """
 SMALL = ["--set", "encoder.layers=1", "--set", "text.layers=1", "--set", "token.layers=1"]
 START = "import sys; from melp_bench.cli import main; main(sys.argv[1:])"

@@ -146,3 +146,29 @@ def test_every_hook_is_documented_and_feeds_a_registry() -> None:
     for name, hook in specified.items():
         assert (hook.__doc__ or "").strip(), f"{name} has no docstring"
         assert len(getattr(Catalogue(), HOOKS[name])) == 0
+
+
+def test_each_module_of_a_package_is_a_plugin_and_a_broken_one_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "package_of_plugins"
+    (package / "deeper").mkdir(parents=True)
+    for path, code in {
+        "__init__.py": "",
+        "one.py": GOOD.format(name="one"),
+        "shared.py": "WIDTH = 3",
+        "broken.py": "import package_of_plugins.nowhere",
+        "deeper/__init__.py": "",
+        "deeper/two.py": GOOD.format(name="two"),
+        "misspelt.py": "def melp_objective():\n    return []",
+    }.items():
+        (package / path).write_text(code, encoding="utf-8")
+    catalogue = discover([EntryPoint("mine", "package_of_plugins", GROUP)])
+    assert [(entry.name, entry.plugin) for entry in catalogue.objectives] == [
+        ("one", "package_of_plugins.one"),
+        ("two", "package_of_plugins.deeper.two"),
+    ]
+    assert [plugin.name for plugin in catalogue.broken] == ["package_of_plugins.broken", "package_of_plugins.misspelt"]
+    assert "nowhere" in catalogue.broken[0].reason
+    assert "did you mean 'melp_objectives'" in catalogue.broken[1].reason

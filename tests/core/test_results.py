@@ -14,7 +14,17 @@ from pydantic import ValidationError
 from melp_bench import home
 from melp_bench.canonical import digest
 from melp_bench.errors import UserError
-from melp_bench.results import Inputs, MetricLabel, Outcome, ResultRecord, Score, read_result, read_results, write_result
+from melp_bench.results import (
+    Inputs,
+    MetricLabel,
+    Outcome,
+    ResultRecord,
+    Score,
+    current,
+    read_result,
+    read_results,
+    write_result,
+)
 
 texts = st.text(max_size=5)
 values = st.recursive(
@@ -28,14 +38,23 @@ LABELS = {"auroc": MetricLabel(label="macro AUROC")}
 
 
 def inputs(**change: object) -> Inputs:
-    made = {"protocol": "p", "model": {"seed": 0}, "evaluation": {"name": "e"}, "datasets": {"d": "f"}, "task": "d/t"}
+    made = {"model": {"seed": 0}, "evaluation": {"name": "e"}, "task": "d/t", "tasks": {"d/t": "0"}, "datasets": {"d": "f"}}
+    made |= {"interval": {"level": 0.9}, "code": {"encoder e": "1"}, "versions": {"signal": 1}}
     return Inputs.model_validate(made | change)
 
 
 def row(**change: object) -> ResultRecord:
     given = inputs()
     score = Outcome(scores={"auroc": Score(value=0.5, low=0.4, high=0.6)}, metrics=LABELS, primary="auroc")
-    fields = {"key": given.key, "inputs": given, "protocol": "tiny", "protocol_revision": 1, "model": "m", "outcome": score}
+    fields = {
+        "key": given.key,
+        "inputs": given,
+        "protocol": "tiny",
+        "protocol_revision": 1,
+        "model": "m",
+        "protocol_hash": "h",
+        "outcome": score,
+    }
     fields |= {"evaluation": "e", "evaluation_version": 1, "task": "d/t", "generated": True, "status": "scored"}
     return ResultRecord.model_validate(fields | change)
 
@@ -49,9 +68,12 @@ def test_equal_inputs_have_equal_keys_whatever_their_order(model: dict[str, obje
 @pytest.mark.parametrize(
     "change",
     [
-        {"protocol": "q"},
         {"model": {"seed": 1}},
-        {"evaluation": {"name": "e", "version": 2}},
+        {"evaluation": {"name": "e", "options": {"k": 2}}},
+        {"tasks": {"d/t": "1"}},
+        {"interval": {"level": 0.95}},
+        {"code": {"encoder e": "2"}},
+        {"versions": {"signal": 2}},
         {"datasets": {"d": "g"}},
         {"datasets": {"c": "f"}},
         {"task": "d/u"},
@@ -59,6 +81,28 @@ def test_equal_inputs_have_equal_keys_whatever_their_order(model: dict[str, obje
 )
 def test_every_input_moves_the_key(change: dict[str, object]) -> None:
     assert inputs(**change).key != inputs().key
+
+
+def test_code_alone_moves_the_key_and_not_what_was_measured() -> None:
+    for change in ({"code": {"encoder e": "2"}}, {"versions": {"signal": 2}}):
+        assert inputs(**change).but_for_code == inputs().but_for_code
+    for change in ({"task": "d/u"}, {"model": {"seed": 1}}, {"datasets": {"d": "g"}}, {"tasks": {}}):
+        assert inputs(**change).but_for_code != inputs().but_for_code
+
+
+def test_of_rows_that_differ_by_code_the_one_planned_last_is_current_under_every_protocol() -> None:
+    def made(code: str, since: str, protocol: str = "tiny", **change: object) -> ResultRecord:
+        given = inputs(code={"encoder e": code}, **change)
+        return row(key=given.key, inputs=given, protocol=protocol, current_since=since)
+
+    old, new, elsewhere = made("1", "2026-01-01"), made("2", "2026-01-02"), made("1", "2026-01-01", "other")
+    another = made("1", "2025-01-01", task="d/u")
+    assert current([old, new, another, elsewhere]) == ([new, another], [old, elsewhere])
+    reverted = made("1", "2026-01-03")
+    assert current([reverted, new, elsewhere]) == ([reverted, elsewhere], [new])
+    assert current([]) == ([], [])
+    undated = row(key=old.key, inputs=old.inputs, created="2026-01-04")
+    assert current([undated, new]) == ([undated], [new])
 
 
 def test_a_value_that_is_no_json_is_refused_and_never_replaced_by_its_repr() -> None:

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
-from melp_bench.protocol import Protocol, load_protocol, protocol_names, tasks_of
+from melp_bench.protocol import EvaluationUse, Protocol, load_protocol, protocol_names
 from melp_bench.recipe import Recipe, load_recipe, recipe_names, stage_steps
 from melp_bench.runs.building import check_recipe
-from melp_bench.runs.methods import find_recipe
+from melp_bench.runs.candidates import recipe_of
+from melp_bench.runs.references import RecipeReference
 from melp_bench.runs.resolution import resolve
 from melp_bench.schema import first_problem
 
@@ -40,7 +41,7 @@ def test_the_hash_moves_with_what_can_move_a_score_and_with_nothing_else() -> No
 
     assert changed(summary="other words") == changed(models=["melp"]) == DEMO.hash
     moved = [
-        changed(revision=2),
+        changed(revision=DEMO.revision + 1),
         changed(name="other"),
         changed(interval=DEMO.interval.model_copy(update={"seed": 1})),
         changed(evaluations=list(reversed(DEMO.evaluations))),
@@ -71,9 +72,21 @@ def test_every_alias_that_is_read_must_be_declared() -> None:
 
 
 def test_a_transfer_reads_both_tasks_of_every_pair() -> None:
-    from melp_bench.protocol import Transfer
+    use = EvaluationUse(name="transfer", tasks=["a/x->b/y", "b/y->c/z"])
+    assert use.single_tasks == ["a/x", "b/y", "c/z"]
+    assert use.aliases == ["a", "b", "c"]
 
-    assert tasks_of(Transfer(name="transfer", pairs=[("a/x", "b/y"), ("b/y", "c/z")])) == ["a/x", "b/y", "b/y", "c/z"]
+
+def test_a_metric_is_used_by_its_name_or_with_options() -> None:
+    use = EvaluationUse.model_validate(
+        {"name": "e", "tasks": ["a/x"], "metrics": ["auroc", {"name": "x", "options": {"k": 1}}]}
+    )
+    assert [(one.name, one.options) for one in use.metrics] == [("auroc", {}), ("x", {"k": 1})]
+    for wrong in ("auroc", [3], [{"nam": "x"}]):
+        with pytest.raises(ValidationError):
+            EvaluationUse.model_validate({"name": "e", "tasks": ["a/x"], "metrics": wrong})
+    with pytest.raises(ValidationError, match="at least 1"):
+        EvaluationUse(name="e", tasks=[])
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "a b", "/abs"])
@@ -115,11 +128,10 @@ def test_the_first_problem_names_the_place_and_the_key_that_is_meant(change: dic
 
 
 def test_an_encoder_alone_or_beside_a_recipe_takes_the_place_of_the_recipes_own() -> None:
-    catalogue = discover()
     melp, alone, beside = (
         load_recipe("melp"),
-        find_recipe("resnet1d-18", catalogue, "melp"),
-        find_recipe("simclr+resnet1d-18", catalogue),
+        recipe_of(RecipeReference("melp", "resnet1d-18", alone=True)),
+        recipe_of(RecipeReference("simclr", "resnet1d-18")),
     )
     assert (alone.name, alone.encoder.name) == ("resnet1d-18", "resnet1d-18")
     assert alone.stages == melp.stages
@@ -141,11 +153,6 @@ def test_settings_reach_their_place_and_show_in_the_name(tmp_path: Path) -> None
     assert changed.text is not None
     assert changed.text.options["causal"] is True
     assert changed.name.startswith("melp (encoder.layers=6, rhythm.weight=2, ")
-
-
-def test_an_encoder_alone_is_refused_with_the_choice_of_recipes_where_the_protocol_names_none() -> None:
-    with pytest.raises(UserError, match=r"'resnet1d-18' is an encoder.* choose: .*melp\+resnet1d-18, merl\+resnet1d-18"):
-        find_recipe("resnet1d-18", discover())
 
 
 def test_a_recipe_of_one_stage_may_be_written_without_it() -> None:

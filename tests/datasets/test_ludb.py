@@ -134,8 +134,6 @@ CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "an empty header": ("zero-byte-file", lambda data: (data / "1.hea").write_bytes(b"") and None),
     "no file": ("missing-file", lambda data: (data / "1.dat").unlink()),
     "no header": ("missing-file", lambda data: (data / "1.hea").unlink()),
-    "a header with eleven leads": ("missing-leads", _eleven),
-    "an unknown lead": ("missing-leads", _header(" v6", " vx")),
     "a lead twice": ("duplicate-lead", _header(" v6", " v5")),
     "other samples": ("checksum-mismatch", _header("-32198", "-32197")),
     "noise for a header": ("unreadable-header", lambda data: (data / "1.hea").write_bytes(bytes(range(256))) and None),
@@ -172,8 +170,26 @@ def test_flipped_bytes_give_a_record_or_a_reason(seed: int, copy: Path) -> None:
     except BadRecord as reason:
         sound = bool(reason.code and reason.detail)
     else:
-        sound = sorted(packed.leads) == sorted(LEADS) and bool(np.isfinite(packed.gains).all())
+        told = any(code.startswith("unknown-leads") for code in packed.quality_flags)
+        sound = (sorted(packed.leads) == sorted(LEADS) or told) and bool(np.isfinite(packed.gains).all())
     assert sound
+
+
+@needs_records
+@pytest.mark.parametrize(
+    ("damage", "told"), [(_eleven, []), (_header(" v6", " vx"), ["unknown-leads: 'vx'"])], ids=["a lead less", "a strange name"]
+)
+def test_a_record_keeps_the_leads_that_are_known(
+    damage: Callable[[Path], None], told: list[str], copy: Path, tmp_path: Path
+) -> None:
+    whole = prepare(LUDB(), name="ludb", source=copy, root=tmp_path / "whole")
+    damage(copy / "data")
+    store = prepare(LUDB(), name="ludb", source=copy, root=tmp_path / "store")
+    assert store.record_ids.tolist() == ["1", "2"]
+    kept = [row for row, lead in enumerate(whole.leads[0]) if lead in store.leads[0]]
+    assert len(kept) == 11
+    assert np.array_equal(store.signal(0).millivolts, whole.signal(0).millivolts[kept])
+    assert [flag for flag in store.quality_flags[0] if flag.startswith("unknown")] == told
 
 
 @needs_records

@@ -17,6 +17,7 @@ from melp_bench.evaluations.frozen import changes, freeze
 from melp_bench.model import Model
 from melp_bench.testing.evaluations import MadeRecords, made_model, made_task
 from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.windows import Windows, one_each
 
 
 class Counted:
@@ -38,6 +39,9 @@ class Counted:
     def batch(self, positions: Any, spec: mb.SignalSpec, device: Any = "cpu") -> Tensor:
         self.read += len(positions)
         return self.records.batch(positions, spec, device)
+
+    def windows(self, positions: Any, spec: mb.SignalSpec, device: Any = "cpu") -> Windows:
+        return one_each(self.batch(positions, spec, device))
 
 
 def test_nothing_is_loaded_or_read_before_it_is_asked_for_and_once_then(tmp_path: Path) -> None:
@@ -115,21 +119,23 @@ def test_an_evaluation_that_touches_the_model_is_named_and_the_model_is_loaded_a
     made.context._loaded = model, freeze(model)
     with made.context.guarding("good"):
         made.context.features(made.task)
-    with (
-        pytest.raises(UserError, match="evaluation 'bad' changed 1 parts of model 'm', the first is") as caught,
-        made.context.guarding("bad"),
-    ):
+
+    def touch() -> None:
         touched = made.context.model.encoder
-        if kind == "weight":
-            touched.layers[0].bias.data[3] += 1e-7
-        elif kind == "buffer":
-            touched.count.fill_(1.0)
-        elif kind == "train":
-            touched.layers[1].train()
-        elif kind == "gradient":
-            touched.layers[0].bias.requires_grad_(True)
-        else:
-            touched.register_buffer("another", torch.zeros(1))
+        with made.context.guarding("bad"):
+            if kind == "weight":
+                touched.layers[0].bias.data[3] += 1e-7
+            elif kind == "buffer":
+                touched.count.fill_(1.0)
+            elif kind == "train":
+                touched.layers[1].train()
+            elif kind == "gradient":
+                touched.layers[0].bias.requires_grad_(True)
+            else:
+                touched.register_buffer("another", torch.zeros(1))
+
+    with pytest.raises(UserError, match="evaluation 'bad' changed 1 parts of model 'm', the first is") as caught:
+        touch()
     assert "copy.deepcopy" in str(caught.value)
     assert made.loads == 1
     assert changes(made.context.model, freeze(made_model())) == []

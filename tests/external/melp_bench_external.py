@@ -1,9 +1,16 @@
-"""A small ConvNeXt for ECGs. Paper: A ConvNet for the 2020s, arXiv:2201.03545; in one dimension, after a strided stem."""
+"""A small ConvNeXt for ECGs. Paper: A ConvNet for the 2020s, arXiv:2201.03545; in one dimension, after a strided stem.
 
+And a metric: the logarithmic score of probabilities, which has no upper bound.
+"""
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import melp_bench as mb
+
+Floats = NDArray[np.float64]
 
 
 class Block(nn.Module):
@@ -36,3 +43,20 @@ def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
     return [
         mb.Entry("external-convnet", ConvNext1d, "1-D ConvNeXt of another package", "https://arxiv.org/abs/2201.03545", "MIT")
     ]
+
+
+def log_score(probabilities: Floats, labels: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Return the mean surprise at what was true, in bits, of each class, shape (C, R)."""
+    surprise = -np.log2(np.clip(np.where(labels, probabilities, 1 - probabilities), 1e-12, None))  # (N, C)
+    return surprise.T @ weights / weights.sum(axis=0)
+
+
+def external_log_score() -> mb.Metric:
+    return mb.Metric(
+        "external-log-score", "surprise (bits)", log_score, higher_is_better=False, bounds=(0.0, np.inf), needs="probabilities"
+    )
+
+
+@mb.hookimpl
+def melp_metrics() -> list[mb.Entry[mb.Metric]]:
+    return [mb.Entry("external-log-score", external_log_score, "logarithmic score", license="MIT")]

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from packagings import Given, at_100_hz, heart
 
 from melp_bench.checkpoint import Manifest
 from melp_bench.errors import UserError
-from melp_bench.evaluations.subject import TaskData
+from melp_bench.evaluations import TaskRecords
 from melp_bench.leakage import refuse_shared_patients, seen, seen_in_pretraining
 from melp_bench.progress import Silence
+from melp_bench.protocol import Protocol
 from melp_bench.recipe import load_recipe
 from melp_bench.records import Signal
 from melp_bench.runs.overlap import OverlapCheck
+from melp_bench.runs.tasks import task_records
 from melp_bench.store import Store, prepare
 
 HEARTS = [heart(index) for index in range(10)]
@@ -102,11 +103,9 @@ def test_patients_of_one_dataset_may_not_be_on_both_sides(home: Path) -> None:
 # ----------------------------------------------------------------------------------------------------- facts of a row
 
 
-def task(store: Store, split: str = "holdout") -> TaskData:
-    num, nothing = len(store), torch.zeros(len(store), 1)
-    labels = np.ones((num, 1), dtype=np.bool_)
-    names = store.record_ids, store.patient_ids, store.folds
-    return TaskData("test/all", ("A",), labels, *names, split, nothing, nothing, {"A": ("a",)})  # type: ignore[arg-type]
+def task(store: Store, split: str = "holdout") -> TaskRecords:
+    rule = {"name": "rule", "revision": 1, "summary": "", "datasets": {"test": {"dataset": "given", "split": split}}}
+    return task_records("test/all", Protocol.model_validate({**rule, "evaluations": []}), {"test": store}, {})
 
 
 def manifest(corpora: list[str], **pretraining: Any) -> Manifest:

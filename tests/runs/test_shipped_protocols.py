@@ -6,7 +6,8 @@ import pytest
 
 from melp_bench.components import Task
 from melp_bench.plugins import discover
-from melp_bench.protocol import Protocol, Transfer, load_protocol, protocol_names, tasks_of
+from melp_bench.protocol import EvaluationUse, Protocol, load_protocol, protocol_names
+from melp_bench.runs.measurements import measurements
 
 NAMES = protocol_names()
 
@@ -23,24 +24,32 @@ def tasks_by_name(protocol: Protocol) -> dict[str, Task]:
 @pytest.mark.parametrize("name", NAMES)
 def test_its_tasks_are_tasks_of_its_datasets(name: str) -> None:
     protocol = load_protocol(name)
-    used = {task for evaluation in protocol.evaluations for task in tasks_of(evaluation)}
+    used = {task for evaluation in protocol.evaluations for task in evaluation.single_tasks}
     assert used
     assert used <= set(tasks_by_name(protocol))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if any(isinstance(e, Transfer) for e in load_protocol(n).evaluations)])
-def test_its_class_maps_name_classes_of_both_sides(name: str) -> None:
-    protocol = load_protocol(name)
-    known = tasks_by_name(protocol)
-    for evaluation in protocol.evaluations:
-        if not isinstance(evaluation, Transfer):
+@pytest.mark.parametrize("name", NAMES)
+def test_its_evaluations_take_their_options_and_its_rows_can_be_told_apart(name: str) -> None:
+    rows = measurements(load_protocol(name), discover())
+    assert rows
+    assert len({str(row) for row in rows}) == len(rows)
+    assert [row.order for row in rows] == list(range(len(rows)))
+
+
+TRANSFERS = [(n, use) for n in NAMES for use in load_protocol(n).evaluations if use.name == "transfer"]
+
+
+@pytest.mark.parametrize(("name", "use"), TRANSFERS)
+def test_its_class_maps_name_classes_of_both_sides(name: str, use: EvaluationUse) -> None:
+    known, maps = tasks_by_name(load_protocol(name)), use.options.get("class_map", {})
+    for pair in use.tasks:
+        source, target = pair.split("->")
+        mapped = maps.get(pair)
+        if mapped is None:
+            assert set(known[source].classes) & set(known[target].classes)
             continue
-        for source, target in evaluation.pairs:
-            mapped = evaluation.class_map.get(f"{source}->{target}")
-            if mapped is None:
-                assert set(known[source].classes) & set(known[target].classes)
-                continue
-            assert set(mapped) <= set(known[source].classes)
-            aims = {name for aim in mapped.values() for name in ([aim] if isinstance(aim, str) else aim)}
-            assert aims <= set(known[target].classes)
-        assert set(evaluation.class_map) <= {f"{source}->{target}" for source, target in evaluation.pairs}
+        assert set(mapped) <= set(known[source].classes)
+        aims = {name for aim in mapped.values() for name in ([aim] if isinstance(aim, str) else aim)}
+        assert aims <= set(known[target].classes)
+    assert set(maps) <= set(use.tasks)

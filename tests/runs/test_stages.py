@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,15 +16,20 @@ from torch import Tensor, nn
 import melp_bench as mb
 from melp_bench.checkpoint import is_checkpoint
 from melp_bench.cli.screen import Screen
-from melp_bench.plugins import discover
+from melp_bench.plugins import Catalogue, discover
 from melp_bench.progress import Advance
-from melp_bench.protocol import LinearProbe, Pretrain, Protocol
+from melp_bench.protocol import Pretrain, Protocol
 from melp_bench.results import read_result
-from melp_bench.runs.execute import Bench, execute, records_per_second
-from melp_bench.runs.methods import _file_name, find_method
+from melp_bench.runs.candidates import Candidate, _file_name, candidate
+from melp_bench.runs.execute import execute, records_per_second
 from melp_bench.runs.plan import make_plan
+from melp_bench.runs.references import parse
 from melp_bench.runs.stores import open_stores
 from melp_bench.runs.training import make_fabric
+
+
+def named(text: str, catalogue: Catalogue, **asked: Any) -> Candidate:
+    return candidate(parse(text, catalogue), catalogue, **asked)
 
 
 class Notes:
@@ -42,16 +48,17 @@ class Notes:
         self.said.append(text)
 
 
+PROBE = {"fractions": [0.5, 1.0], "seeds": [0], "epochs": 2}
 PROTOCOL = Protocol.model_validate(
     {
         "name": "tiny",
         "revision": 1,
         "summary": "for tests",
-        "datasets": {"s": {"dataset": "synthetic", "options": {"num_records": 60, "seed": 2}}},
+        "datasets": {"s": {"dataset": "synthetic", "options": {"num_records": 120, "seed": 2}}},
         "pretrain": {"dataset": "s", "steps": 2, "batch_size": 8},
         "interval": {"resamples": 10},
         "evaluations": [
-            {"name": "linear_probe", "tasks": ["s/super"], "fractions": [0.5, 1.0], "seeds": [0], "epochs": 2},
+            {"name": "linear_probe", "tasks": ["s/super"], "options": PROBE},
             {"name": "zero_shot", "tasks": ["s/super"]},
         ],
     }
@@ -64,12 +71,15 @@ def test_every_stage_reaches_its_end_and_a_second_run_begins_none(tmp_path: Path
     stores = open_stores(PROTOCOL, catalogue, notes, workers=1)
     small = {"encoder.layers": "1"}
     methods = [
-        find_method(m, catalogue, settings=small, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path / "c")
+        named(m, catalogue, settings=small, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path / "c")
         for m in ("simclr", "random-init")
     ]
-    plan = make_plan(PROTOCOL, methods, stores, tmp_path / "results")
-    bench = Bench(catalogue, stores, make_fabric("cpu", "32"), notes, tmp_path / "features")
-    written = execute(plan, bench)
+    plan = make_plan(PROTOCOL, methods, catalogue, stores, tmp_path / "results")
+
+    def carry_out() -> list[Path]:
+        return execute(plan, catalogue, fabric=make_fabric("cpu", "32"), listener=notes, features=tmp_path / "features")
+
+    written = carry_out()
     names = [f"{kind} {m.label}" for m in methods for kind in ("pretrain", "embed")]
     assert set(notes.stages) == {"corpus synthetic", "evaluate", *names} - {f"pretrain {methods[1].label}"}
     for what, seen in notes.stages.items():
@@ -77,14 +87,14 @@ def test_every_stage_reaches_its_end_and_a_second_run_begins_none(tmp_path: Path
         assert done == sorted(done), what
         assert done[0] == 0, what
         assert seen[-1][0] == seen[-1][1] > 0, what
-    assert {done for done, _ in notes.stages["evaluate"]} == set(range(7))
+    assert {done for done, _ in notes.stages["evaluate"]} == {0, *range(2, 7)}  # two rows fit no model, and cost nothing
     assert len(notes.said) == 1
     assert f"best   {methods[0].label}  step 2, validation loss " in notes.said[0]
     assert sorted(written) == sorted(row.path(plan.results, PROTOCOL) for row in plan.rows)
     zero_shot = [read_result(path) for path in written if read_result(path).evaluation == "zero_shot"]
     assert [(row.status, row.reason) for row in zero_shot] == [("not-applicable", "needs a text encoder")] * 2
     notes.stages.clear()
-    assert execute(plan, bench) == []
+    assert carry_out() == []
     assert plan.missing() == []
     assert not notes.stages
 
@@ -163,9 +173,7 @@ def test_weights_are_known_by_what_they_depend_on(tmp_path: Path, monkeypatch: p
 
     def identity(name: str, settings: dict[str, str] | None = None, **changes: object) -> dict[str, object]:
         budget = Pretrain.model_validate(PROTOCOL.pretrain.model_dump() | changes)  # type: ignore[union-attr]
-        return find_method(
-            name, catalogue, settings=settings or {}, pretrain=budget, stores=stores, checkpoints=tmp_path
-        ).identity
+        return named(name, catalogue, settings=settings or {}, pretrain=budget, stores=stores, checkpoints=tmp_path).identity
 
     plain = identity("simclr")
     assert identity("simclr") == plain
@@ -191,11 +199,11 @@ def test_prompts_count_only_where_they_are_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path))
     catalogue = discover()
     stores = open_stores(PROTOCOL, catalogue, Notes(), workers=1)
-    method = find_method("simclr", catalogue, settings={}, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path)
+    method = named("simclr", catalogue, settings={}, pretrain=PROTOCOL.pretrain, stores=stores, checkpoints=tmp_path)
 
     def keys() -> dict[str, str]:
-        plan = make_plan(PROTOCOL, [method], stores, tmp_path / "results")
-        return {str(row.cell): row.inputs.key for row in plan.rows}
+        plan = make_plan(PROTOCOL, [method], catalogue, stores, tmp_path / "results")
+        return {str(row): row.inputs.key for row in plan.rows}
 
     before, task = keys(), stores["s"].tasks["super"]
     stores["s"].tasks["super"] = replace(task, prompts={})
@@ -203,4 +211,3 @@ def test_prompts_count_only_where_they_are_read(tmp_path: Path, monkeypatch: pyt
     assert moved == {"zero_shot s/super"}
     stores["s"].tasks["super"] = replace(task, members=dict(list(task.members.items())[1:]))
     assert all(key != before[cell] for cell, key in keys().items())
-    assert isinstance(PROTOCOL.evaluations[0], LinearProbe)

@@ -41,7 +41,7 @@ CASES = 260
 """Of each of ten sources."""
 CODES = {
     "all-zero", "bad-gain", "bad-rate", "checksum-mismatch", "duplicate-lead", "flat", "implausible-amplitude",
-    "infinite-samples", "missing-file", "missing-leads", "missing-samples", "several-segments", "too-short", "truncated",
+    "infinite-samples", "missing-file", "no-known-lead", "missing-samples", "several-segments", "too-short", "truncated",
     "unknown-unit", "unreadable-file", "unreadable-header", "unreadable-samples", "unsafe-path", "unsupported-format",
     "wrong-shape", "zero-byte-file",
 }  # fmt: skip
@@ -345,8 +345,8 @@ def edits(table: list[list[str]]) -> Iterator[tuple[str, list[list[str]], set[st
     yield "several segments", first(table, 0, f"{table[0][0]}/3"), {"several-segments"}
     yield "checksum", edit(table, 6, "12345", [3]), {"checksum-mismatch"}
     yield "a name twice", edit(table, 8, "V1"), {"duplicate-lead"}
-    yield "a strange name", edit(table, 8, "ECG9", [4]), {"missing-leads"}
-    yield "a negated name", edit(table, 8, "-{}", [4]), {"missing-leads"}
+    yield "a strange name", edit(table, 8, "ECG9", [4]), {"unknown-leads"}
+    yield "a negated name", edit(table, 8, "-{}", [4]), {"unknown-leads"}
     for a, b in ((0, 1), (0, 2), (1, 2), (3, 4), (4, 5), (0, 4), (2, 3)):
         yield f"names {a} and {b} exchanged", renamed(table, a, b), {"wrong-leads", "inconsistent-leads", "odd-lead"}
 

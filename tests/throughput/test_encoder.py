@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from melp_bench.errors import UserError
-from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.testing.small import SmallEncoder
 from melp_bench.throughput.encoder import measure
 from melp_bench.throughput.rows import SpeedRow, Work, write_speed
 

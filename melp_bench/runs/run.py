@@ -1,0 +1,214 @@
+"""A run from its words to its board: what `melp_bench.run` does, and the command of that name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from melp_bench.errors import UserError
+from melp_bench.home import home, make_folder
+from melp_bench.plugins import Catalogue, discover
+from melp_bench.progress import Listener, Silence
+from melp_bench.protocol import Protocol, load_protocol
+from melp_bench.published.tensor_files import is_here
+from melp_bench.results import ResultRecord, read_results
+from melp_bench.runs.candidates import candidate
+from melp_bench.runs.kept import code_changes, take_over
+from melp_bench.runs.measurements import measurements
+from melp_bench.runs.plan import Plan, make_plan
+from melp_bench.runs.published_files import PublishedFiles, open_label_files
+from melp_bench.runs.ranks import num_ranks
+from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference, parse
+from melp_bench.runs.stores import open_stores, unprepared
+from melp_bench.store import Store
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+OnPlan = Callable[[Plan, Mapping[str, int]], None]
+"""Called with the plan before any work, and how many rows of each model are made anew because code changed."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is asked of a run.
+
+    Attributes:
+        models: as they are named on the command line; the protocol's own where there are none.
+        settings: changes of the recipes, "encoder.layers" -> "6".
+        out: the folder of the board, with its rows in `results`.
+        device: "auto", "cpu" or "cuda".
+        workers: processes that make or read records.
+        published_splits: the folder of the literature's label files, where the protocol reads them.
+    """
+
+    protocol: Protocol
+    models: tuple[str, ...]
+    out: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    device: str = "auto"
+    workers: int = 1
+    published_splits: Path | None = None
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What can be said of a run before its data and files are here: nothing of it can have been computed."""
+
+    absent: Mapping[str, str]  # what is not here -> what brings it
+    rows: tuple[tuple[str, str], ...]  # model and what is measured
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves: its plan, its rows in the plan's order, and the folder of the board."""
+
+    plan: Plan
+    rows: tuple[ResultRecord, ...]
+    board: Path
+
+
+def make_spec(
+    protocol: str | Path | Protocol,
+    models: Sequence[str] | None = None,
+    *,
+    out: str | Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    published_splits: str | Path | None = None,
+) -> RunSpec:
+    """Return what is asked of a run, its protocol read.
+
+    Raises:
+        UserError: the protocol is no valid TOML, or neither it nor the caller names a model.
+        UnknownName: there is no such protocol.
+    """
+    rule = protocol if isinstance(protocol, Protocol) else load_protocol(str(protocol))
+    names = tuple(models or rule.models)
+    if not names:
+        raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
+    folder = Path(out) if out is not None else home() / "leaderboard"
+    splits = None if published_splits is None else Path(published_splits)
+    return RunSpec(rule, names, folder, dict(settings or {}), device, workers, splits)
+
+
+def run(
+    protocol: str | Path | Protocol,
+    models: Sequence[str] | None = None,
+    *,
+    out: str | Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    published_splits: str | Path | None = None,
+) -> RunResult:
+    """Pretrain (or load) models, evaluate them under a protocol, write the board, and return its rows.
+
+    What is there already is not computed again. Arguments are those of `melp-bench run`; see `RunSpec`.
+
+    Raises:
+        UserError: something that was named does not fit.
+        UnknownName: there is no such protocol, model, dataset or component.
+    """
+    asked = make_spec(
+        protocol, models, out=out, settings=settings, device=device, workers=workers, published_splits=published_splits
+    )
+    return carry_out(asked, discover())
+
+
+def carry_out(
+    spec: RunSpec,
+    catalogue: Catalogue,
+    *,
+    listener: Listener | None = None,
+    on_plan: OnPlan = lambda plan, changes: None,
+) -> RunResult:
+    """Do what is asked, and return what it leaves; on several ranks the first writes rows and board."""
+    from melp_bench.runs.training import make_fabric
+
+    listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
+    fabric: Fabric | None = make_fabric(spec.device, _precision(spec.protocol)) if num_ranks() > 1 else None
+    with fabric.rank_zero_first() if fabric else nullcontext():
+        stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
+    make_folder(spec.out / "results")
+    plan = _plan(spec, _references(spec, catalogue), catalogue, stores, files)
+    known = list(read_results(plan.results))  # a damaged one is told before any work
+    on_plan(plan, code_changes(plan, known))
+    if plan.missing():
+        from melp_bench.runs.execute import execute
+
+        fabric = fabric or make_fabric(spec.device, _precision(spec.protocol))
+        execute(plan, catalogue, fabric=fabric, listener=listener, features=home() / "features")
+    first = fabric is None or fabric.global_rank == 0
+    if first:
+        take_over(plan, known)
+    records = list(read_results(plan.results))
+    if first:
+        from melp_bench.board import write_board
+
+        write_board(records, spec.out)
+    mine = {record.key: record for record in records if record.protocol == spec.protocol.name}
+    return RunResult(plan, tuple(mine[row.inputs.key] for row in plan.rows if row.inputs.key in mine), spec.out)
+
+
+def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, int]] | Sketch:
+    """Return the plan of a run with the rows that changed code makes anew, or what is to be had first; nothing is touched."""
+    files, references = open_label_files(spec.protocol, spec.published_splits), _references(spec, catalogue)
+    absent = {f"corpus {alias}": what for alias, what in unprepared(spec.protocol, catalogue).items()}
+    for reference in references:
+        if isinstance(reference, PublishedReference) and not is_here(reference.file):
+            absent[reference.file] = "it is to be fetched, which the run does"
+    if absent:
+        planned = measurements(spec.protocol, catalogue)
+        labels = [_label(reference, spec, catalogue) for reference in references]
+        return Sketch(absent, tuple((label, str(row)) for label in labels for row in planned))
+    stores = open_stores(spec.protocol, catalogue, Silence(), spec.workers)
+    plan = _plan(spec, references, catalogue, stores, files)
+    return plan, code_changes(plan, read_results(plan.results))
+
+
+def _plan(
+    spec: RunSpec, references: Sequence[Reference], catalogue: Catalogue, stores: Mapping[str, Store], files: PublishedFiles
+) -> Plan:
+    """Return the plan of what is asked, given its data."""
+    from melp_bench.runs.training import as_resolved
+
+    pretrain = as_resolved(spec.protocol.pretrain, spec.device) if spec.protocol.pretrain else None
+    candidates = [
+        candidate(
+            reference,
+            catalogue,
+            settings=spec.settings,
+            pretrain=pretrain,
+            stores=stores,
+            checkpoints=home() / "checkpoints",
+        )
+        for reference in references
+    ]
+    return make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", files)
+
+
+def _references(spec: RunSpec, catalogue: Catalogue) -> list[Reference]:
+    bare_recipe = spec.protocol.pretrain.recipe if spec.protocol.pretrain else None
+    return [parse(name, catalogue, bare_recipe=bare_recipe) for name in spec.models]
+
+
+def _label(reference: Reference, spec: RunSpec, catalogue: Catalogue) -> str:
+    """Return the name that a reader will see, as far as it is known."""
+    from melp_bench.checkpoint import read_manifest
+    from melp_bench.runs.candidates import recipe_of
+    from melp_bench.runs.resolution import resolve
+
+    if isinstance(reference, RecipeReference):
+        return resolve(recipe_of(reference), catalogue, spec.settings).name
+    if isinstance(reference, CheckpointReference):
+        return read_manifest(reference.folder).recipe.name
+    return f"{reference.encoder.name}@{Path(reference.file).name}"
+
+
+def _precision(protocol: Protocol) -> str:
+    return protocol.pretrain.precision if protocol.pretrain else "32"

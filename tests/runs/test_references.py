@@ -1,0 +1,51 @@
+"""A model's name is understood without anything being opened, fetched or imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from melp_bench.checkpoint import MANIFEST
+from melp_bench.errors import UnknownName, UserError
+from melp_bench.plugins import discover
+from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, parse
+
+CATALOGUE = discover()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("melp", RecipeReference("melp")),
+        ("mine.toml", RecipeReference("mine.toml")),
+        ("simclr+resnet1d-18", RecipeReference("simclr", "resnet1d-18")),
+        ("folder/mine.toml+resnet1d-18", RecipeReference("folder/mine.toml", "resnet1d-18")),
+        ("resnet1d-18", RecipeReference("merl", "resnet1d-18", alone=True)),
+    ],
+)
+def test_a_recipe_is_named_alone_with_an_encoder_or_by_the_protocol(text: str, meant: RecipeReference) -> None:
+    assert parse(text, CATALOGUE, bare_recipe="merl") == meant
+
+
+@pytest.mark.parametrize("file", ["nowhere/weights.pth", "hf:owner/name/file.pt", "a@b.pth"])
+def test_a_published_file_need_not_be_there_to_be_named(file: str) -> None:
+    assert parse(f"st-mem-base@{file}", CATALOGUE) == PublishedReference(CATALOGUE.ecg_encoders["st-mem-base"], file)
+
+
+def test_a_folder_is_a_checkpoint_by_its_manifest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a folder without a checkpoint"):
+        parse(str(tmp_path), CATALOGUE)
+    (tmp_path / MANIFEST).write_text("not read")
+    assert parse(str(tmp_path), CATALOGUE) == CheckpointReference(tmp_path)
+
+
+def test_an_encoder_alone_is_refused_with_the_choice_of_recipes() -> None:
+    with pytest.raises(UserError, match=r"give one of: .*simclr\+resnet1d-18"):
+        parse("resnet1d-18", CATALOGUE)
+
+
+@pytest.mark.parametrize("text", ["melpp", "resnet1d-81", "st-mem-bse@weights.pth", "melp+resnet1d-81"])
+def test_a_near_miss_is_told(text: str) -> None:
+    with pytest.raises(UnknownName, match="did you mean"):
+        parse(text, CATALOGUE)
