@@ -110,7 +110,8 @@ def test_names_that_are_copied_are_never_broken_over_lines() -> None:
 
 def test_show_tells_what_every_component_of_that_name_wants() -> None:
     said = run("show", "small")
-    for fact in ("ECG encoder small", "100 Hz, 2 s, 12 leads", "10,292", "objective small", "ecg, text", "width = 20", "MIT"):
+    counted = f"{sum(parameter.numel() for parameter in SmallEncoder().parameters()):,}"
+    for fact in ("ECG encoder small", "100 Hz, 2 s, 12 leads", counted, "objective small", "ecg, text", "width = 20", "MIT"):
         assert fact in said
 
 
@@ -134,7 +135,7 @@ def test_check_of_a_sound_component_ends_with_0(catalogue: Catalogue) -> None:
         (["show", "smal"], UnknownName, "did you mean 'small'"),
         (["check", "zzz"], UnknownName, "nothing is named 'zzz'"),
         (["check", "torn"], UnknownName, "could not be loaded: ImportError"),
-        (["check", "noisy", "-o", "depth"], UserError, "has no '='"),
+        (["check", "noisy", "-o", "depth"], UserError, "'depth' is not KEY=VALUE"),
         (["check", "noisy", "-o", "depth=3"], UserError, "no option 'depth'"),
         (["check", "noisy", "-o", "a=1", "-o", "a=2"], UserError, "given twice"),
     ],

@@ -19,7 +19,7 @@ ENCODERS = {entry.name: entry for entry in CATALOGUE.ecg_encoders}
 def test_every_encoder_says_all_that_a_reader_asks_for(name: str) -> None:
     entry, facts = ENCODERS[name], dict(describe_component("ECG encoder", ENCODERS[name], {}))
     assert "does not build" not in facts
-    assert re.search(r"\d+ Hz, \S+ s, \d+ leads: ", facts["wants"])
+    assert re.match(r"\d+ Hz, \S+ s, \d+ leads?, [a-z-]+.*; \S", facts["wants"])
     assert int(facts["parameters"].replace(",", "")) > 0
     assert float(facts["GFLOPs per record"]) > 0
     assert all(facts[name] for name in ("summary", "corpora", "published files", "source", "licence", "plugin", "options"))
