@@ -17,6 +17,7 @@ from melp_bench.metrics import Metric, weighted_auroc, weighted_precision
 from melp_bench.model import Model
 from melp_bench.results import Interval, Outcome
 from melp_bench.splits import Positions, cross_validation, holdout
+from melp_bench.windows import Windows
 
 METRICS = (Metric("auroc", "macro AUROC", weighted_auroc), Metric("auprc", "macro AUPRC", weighted_precision))
 
@@ -62,6 +63,9 @@ class Made:
 
     def batch(self, positions: Positions, spec: mb.SignalSpec, device: str | torch.device = "cpu") -> Tensor:
         return self.features[positions][:, None]
+
+    def windows(self, positions: Positions, spec: mb.SignalSpec, device: str | torch.device = "cpu") -> Windows:
+        return Windows(self.batch(positions, spec), torch.arange(len(positions)))
 
 
 def make(
@@ -122,7 +126,7 @@ def context_of(tmp_path: Path) -> Callable[..., Context]:
         recordings = {one.task.alias: one for one in made}
         given = Speaking(
             "mute",
-            lambda: Model(Told(width), shared=width, segment_queries=0),
+            lambda: Model(Told(width)),
             recordings,
             tasks.__getitem__,
             features=tmp_path / "features",

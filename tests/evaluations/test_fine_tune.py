@@ -21,7 +21,7 @@ from melp_plugins.evaluations.fine_tune import FineTune, Network, layers_of
 METRICS = tuple(discover().metrics[name].build() for name in ("auroc", "auprc"))
 
 
-TEACHABLE = FineTune(epochs=15, learning_rate=3e-3, head_learning_rate=1e-2)
+TEACHABLE = FineTune(epochs=30, learning_rate=1e-2, head_learning_rate=1e-2)
 
 
 def context(folder: Path, model: Model | None = None, **options: object) -> mb.Context:

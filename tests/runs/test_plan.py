@@ -17,13 +17,14 @@ from melp_bench.plugins import Catalogue, discover
 from melp_bench.progress import Silence
 from melp_bench.protocol import Protocol
 from melp_bench.results import ResultRecord, current, read_results, write_result
+from melp_bench.runs import candidates as of_candidates
 from melp_bench.runs import measurements as of_evaluations
-from melp_bench.runs import methods as of_methods
+from melp_bench.runs.candidates import candidate
 from melp_bench.runs.execute import _record, execute
 from melp_bench.runs.kept import code_changes, take_over
 from melp_bench.runs.measurements import measurements
-from melp_bench.runs.methods import find_method
 from melp_bench.runs.plan import Plan, make_plan
+from melp_bench.runs.references import parse
 from melp_bench.runs.stores import open_stores
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store
@@ -66,7 +67,14 @@ def planned(stores: dict[str, Store], tmp_path: Path) -> Callable[..., Plan]:
 
     def plan(protocol: Protocol, *models: str, catalogue: Catalogue = CATALOGUE) -> Plan:
         found = [
-            find_method(m, catalogue, settings={}, pretrain=protocol.pretrain, stores=stores, checkpoints=tmp_path / "c")
+            candidate(
+                parse(m, catalogue),
+                catalogue,
+                settings={},
+                pretrain=protocol.pretrain,
+                stores=stores,
+                checkpoints=tmp_path / "c",
+            )
             for m in models or ("random-init",)
         ]
         return make_plan(protocol, found, catalogue, stores, tmp_path / "results")
@@ -97,7 +105,7 @@ def test_what_a_protocol_is_called_and_who_else_is_scored_moves_no_key(planned: 
     before = keys(planned(rule()))
     assert keys(planned(rule(name="other", revision=7, summary="other words", models=["melp"]))) == before
     both = planned(rule(), "random-init", "simclr")
-    assert [row.inputs.key for row in both.rows if row.method.label == "random-init"] == list(before.values())
+    assert [row.inputs.key for row in both.rows if row.candidate.label == "random-init"] == list(before.values())
     assert rule(name="other").hash != rule().hash
 
 
@@ -222,7 +230,7 @@ def test_edited_code_makes_rows_anew_beside_the_old_and_taking_the_edit_back_mak
     old = fill(before)
     assert code_changes(before, old) == {}
     with monkeypatch.context() as edit:
-        edit.setattr(of_methods, "code_digest", lambda entry: "edited")
+        edit.setattr(of_candidates, "code_digest", lambda entry: "edited")
         edited = planned(rule())
         assert len(edited.missing()) == 3
         assert code_changes(edited, old) == {"random-init": 3}
@@ -250,7 +258,7 @@ def test_a_row_that_does_not_fit_its_model_is_written_and_nothing_is_made_for_it
     (row,) = read_results(plan.results)
     assert path == plan.rows[0].path(plan.results, plan.protocol)
     assert (row.status, row.reason, row.evaluation_label) == ("not-applicable", "needs a text encoder", "zero-shot")
-    assert not is_checkpoint(plan.rows[0].method.folder)
+    assert not is_checkpoint(plan.rows[0].candidate.folder)
     assert not (tmp_path / "features").exists()
 
 
