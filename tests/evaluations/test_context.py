@@ -113,19 +113,9 @@ def test_what_a_model_does_not_offer_is_not_applicable(tmp_path: Path) -> None:
         _ = bare.context.features(bare.task).tokens
 
 
-@pytest.mark.parametrize("kind", ["weight", "buffer", "train", "gradient", "new buffer"])
-def test_an_evaluation_that_touches_the_model_is_named_and_the_model_is_loaded_anew(tmp_path: Path, kind: str) -> None:
-    made = Counted(tmp_path)
-    model = made.context.model
-    model.encoder.register_buffer("count", torch.tensor(float("nan")))
-    made.context._loaded = model, freeze(model)
-    with made.context.guarding("good"):
-        made.context.features(made.task)
-    with (
-        pytest.raises(UserError, match="evaluation 'bad' changed 1 parts of model 'm', the first is") as caught,
-        made.context.guarding("bad"),
-    ):
-        touched = made.context.model.encoder
+def touch(context: mb.Context, kind: str) -> None:
+    with context.guarding("bad"):
+        touched: Any = context.model.encoder
         if kind == "weight":
             touched.layers[0].bias.data[3] += 1e-7
         elif kind == "buffer":
@@ -136,6 +126,18 @@ def test_an_evaluation_that_touches_the_model_is_named_and_the_model_is_loaded_a
             touched.layers[0].bias.requires_grad_(True)
         else:
             touched.register_buffer("another", torch.zeros(1))
+
+
+@pytest.mark.parametrize("kind", ["weight", "buffer", "train", "gradient", "new buffer"])
+def test_an_evaluation_that_touches_the_model_is_named_and_the_model_is_loaded_anew(tmp_path: Path, kind: str) -> None:
+    made = Counted(tmp_path)
+    model = made.context.model
+    model.encoder.register_buffer("count", torch.tensor(float("nan")))
+    made.context._loaded = model, freeze(model)
+    with made.context.guarding("good"):
+        made.context.features(made.task)
+    with pytest.raises(UserError, match="evaluation 'bad' changed 1 parts of model 'm', the first is") as caught:
+        touch(made.context, kind)
     assert "copy.deepcopy" in str(caught.value)
     assert made.loads == 1
     assert changes(made.context.model, freeze(made_model())) == []

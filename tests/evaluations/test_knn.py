@@ -85,6 +85,7 @@ def test_scores_are_probabilities_and_options_are_checked(make_task: Make, conte
     assert 0 <= made.scores.min() <= made.scores.max() <= 1
     with pytest.raises(UserError, match="wanted both positive"):
         NearestNeighbours(k=0)
+    (part,) = make_task().task.parts
+    without = context_of(make_task().change(parts=(Part(part.train, part.test[:0], part.test),)))
     with pytest.raises(NotApplicable, match="no validation record"):
-        part = make_task().task.parts[0]
-        evaluation.run(context_of(make_task().change(parts=(Part(part.train, part.test[:0], part.test),))), row)
+        evaluation.run(without, row)
