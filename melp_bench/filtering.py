@@ -51,13 +51,22 @@ class Filter:
     baseline_seconds: float | None = None
     causal: bool = False
 
+    def __str__(self) -> str:
+        """Return it in words: "no 50 Hz, 0.67-40 Hz, less the median of 0.4 s"."""
+        low, high = self.band
+        words = [f"no {self.notch_hz:g} Hz"] if self.notch_hz is not None else []
+        if low is not None or high is not None:
+            words.append(f"{low:g}-{high:g} Hz" if low and high else f"above {low:g} Hz" if low else f"below {high:g} Hz")
+        words += [f"less the median of {self.baseline_seconds:g} s"] if self.baseline_seconds is not None else []
+        return ", ".join(words) + (", causal" if self.causal else "")
+
     def __post_init__(self) -> None:
         """Check what would only be found out at the first record."""
         low, high = self.band
         given = [value for value in (self.notch_hz, low, high, self.baseline_seconds) if value is not None]
         edges = low is None or high is None or low < high
         if not (all(math.isfinite(value) and value > 0 for value in given) and edges and self.order >= 1 and self.notch_q > 0):
-            raise UserError(f"{self} is no filter; wanted positive numbers, and a band whose low edge is below its high edge")
+            raise UserError(f"{self!r} is no filter; wanted positive numbers, and a band whose low edge is below its high edge")
         if not given:
             raise UserError("a Filter says nothing; give it a band, notch_hz or baseline_seconds, or leave it out")
 

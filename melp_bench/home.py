@@ -60,7 +60,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 def temporary_path(path: Path) -> Path:
     """Return a name beside `path` that nobody else uses; it tells machine and process, see `remove_leftovers`."""
-    return path.with_name(f"{TEMPORARY}{_machine()}-{os.getpid()}-{uuid4().hex}-{path.name[-80:]}")
+    return path.with_name(f"{TEMPORARY}{_machine()}-{os.getpid()}-{path.name[-80:]}-{uuid4().hex}")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -10,23 +10,24 @@ from melp_bench.canonical import digest
 from melp_bench.results import Interval
 from melp_bench.schema import Frozen, load_toml, shipped
 
+PUBLISHED = "published"
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
 class DatasetUse(Frozen):
     """A dataset as the protocol uses it.
 
-    `holdout`: folds 1-8 train, 9 validation, 10 test (official folds, or by SHA-256 of the patient id).
-    `cross-validate`: every fold is test once, the next one validation, the rest train.
+    Its tasks' records are split one of these ways:
 
-    `view`: whose labels and split. "corrected" is the dataset's own, by name. "published" is that of the literature's label
-    files, which the user gives with --published-splits: columns by position, defects included.
+    - `holdout`: folds 1-8 train, 9 validation, 10 test (official folds, or by SHA-256 of the patient id).
+    - `cross-validate`: every fold is test once, the next one validation, the rest train.
+    - `published`: as the literature's label files list them, which the user gives with --published-splits; the labels are the
+      files', too: columns by position, defects included. `sha256` says which files they must be.
     """
 
     dataset: str
     options: dict[str, Any] = Field(default_factory=dict)
-    split: Literal["holdout", "cross-validate"] = "holdout"
-    view: Literal["corrected", "published"] = Field(default="corrected", exclude_if=lambda view: view == "corrected")
+    split: Literal["holdout", "cross-validate", "published"] = "holdout"
     sha256: dict[str, str] = Field(default_factory=dict, exclude=True)  # of label files, by path: what they must have
 
 
@@ -101,13 +102,11 @@ class Protocol(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _views_fit(self) -> Protocol:
-        published = {alias for alias, use in self.datasets.items() if use.view == "published"}
+    def _splits_fit(self) -> Protocol:
+        published = {alias for alias, use in self.datasets.items() if use.split == PUBLISHED}
         for alias, use in self.datasets.items():
-            if alias in published and use.split != "holdout":
-                raise ValueError(f"dataset {alias!r} has view 'published', whose files are a holdout; leave out split")
             if use.sha256 and alias not in published:
-                raise ValueError(f"dataset {alias!r} states sha256 of label files, which view = 'published' reads")
+                raise ValueError(f"dataset {alias!r} states sha256 of label files, which split = 'published' reads")
         if self.pretrain and self.pretrain.dataset in published:
             raise ValueError(f"pretrains on {self.pretrain.dataset!r}, whose published test records are not its own folds'")
         return self

@@ -92,6 +92,15 @@ class SignalSpec:
         """Samples per lead."""
         return round(self.rate_hz * self.seconds)
 
+    def __str__(self) -> str:
+        """Return it in a line: "500 Hz, 10 s, 12 leads, zscore-record, 0.67-40 Hz"."""
+        number = f"{len(self.leads)} lead{'s' * (len(self.leads) != 1)}"
+        parts = [f"{self.rate_hz:g} Hz", f"{self.seconds:g} s", number, str(self.scaling)]
+        parts += [str(self.filter)] if self.filter else []
+        parts += [f"{self.crops.pool} over crops"] if self.crops else []
+        parts += ["other leads zero"] if self.missing_leads == "zero" else []
+        return ", ".join(parts)
+
     def refusal(self, leads: Sequence[str]) -> str | None:
         """Return why a record with `leads` cannot be conformed, in one line; None if it can."""
         try:

@@ -107,14 +107,12 @@ class ListedSplit(Split):
     Attributes:
         train, validation, test: record ids.
         identity: plain JSON, such as the digests of the files.
-        told: details of the files, to which the number of their records that are here is added, by the names of the parts.
     """
 
     train: Sequence[str]
     validation: Sequence[str]
     test: Sequence[str]
     identity: Any
-    told: Callable[[Part], Mapping[str, Any]] = lambda part: {}
 
     def parts(self, record_ids: NDArray[np.str_], patients: NDArray[np.str_], folds: NDArray[np.int64]) -> tuple[Part, ...]:
         """Return the one part of N records, positions ascending.
@@ -125,10 +123,6 @@ class ListedSplit(Split):
         found = [np.flatnonzero(np.isin(record_ids, list(ids))) for ids in (self.train, self.validation, self.test)]
         refuse_shared_patients([patients[positions] for positions in found])
         return (Part(*found),)
-
-    def details(self, parts: Sequence[Part]) -> Mapping[str, Any]:
-        """Return what is told of the files, and how many of their records are here."""
-        return self.told(parts[0])
 
 
 def refuse_shared_patients(groups: Sequence[NDArray[np.str_]]) -> None:

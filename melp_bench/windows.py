@@ -28,6 +28,11 @@ class Windows:
         return len(self.signals)
 
 
+def one_each(signals: Tensor) -> Windows:
+    """Return conformed records (B, L, T) as a window each."""
+    return Windows(signals, torch.arange(len(signals), device=signals.device))
+
+
 def starts(samples: int, spec: SignalSpec) -> range:
     """Return where the windows of a record of `samples`, at the spec's rate, begin: one without crops.
 
@@ -53,8 +58,7 @@ def conform_windows(
     Filter and scaling read the whole record, from its first to its last sample, and the crops are cut from that.
     """
     if spec.crops is None:
-        one = conform(signals, rate_hz=rate_hz, leads=leads, spec=spec, lengths=lengths, inplace=inplace)
-        return Windows(one, torch.arange(len(one), device=one.device))
+        return one_each(conform(signals, rate_hz=rate_hz, leads=leads, spec=spec, lengths=lengths, inplace=inplace))
     up, down = ratio(rate_hz, spec.rate_hz)
     longest = max(-(-signals.shape[-1] * up // down), spec.samples)
     whole = conform(

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from melp_bench.board.escape import plain
+from melp_bench.board.figures import metric_text
 from melp_bench.board.leakage import datasets_of, leaks, overlap_text
 from melp_bench.board.ranking import Standing, standings
 from melp_bench.board.reported import reported_for
@@ -88,7 +89,10 @@ def _table(title: str, records: list[ResultRecord], methods: Mapping[tuple[str, 
         groups[_column_key(record)].append(record)
     anchor_of = {identity: method.anchor for identity, method in methods.items()}
     ordered = sorted(groups.values(), key=_column_order)
-    columns = [_column(label, members, anchor_of) for label, members in zip(_column_labels(ordered), ordered, strict=True)]
+    columns = [
+        _column(label, measurement, members, anchor_of)
+        for (label, measurement), members in zip(_column_labels(ordered), ordered, strict=True)
+    ]
     present = {anchor for column in columns for anchor in column.cells}
     rows = [method for method in methods.values() if method.anchor in present]
     rows.sort(key=lambda method: (*(_best_first(column, method) for column in columns), method.label))
@@ -119,15 +123,18 @@ def _column_order(members: list[ResultRecord]) -> tuple[object, ...]:
     return min(r.order for r in members), evaluation_label(first), first.task, share, first.setting, _column_key(first)
 
 
-def _column_labels(ordered: list[list[ResultRecord]]) -> list[str]:
-    """Return what tells the columns apart, each once."""
-    primaries = [metric.label if (metric := _primary(members)[1]) else "" for members in ordered]
+def _column_labels(ordered: list[list[ResultRecord]]) -> list[tuple[str, str]]:
+    """Return what tells the columns apart, with the metric that ranks where they differ in it, and without."""
+    primaries = [metric_text(metric) if (metric := _primary(members)[1]) else "" for members in ordered]
     told = len({name for name in primaries if name}) > 1  # then a column says what ranks it
-    labels: list[str] = []
+    seen: Counter[str] = Counter()
+    labels: list[tuple[str, str]] = []
     for members, primary in zip(ordered, primaries, strict=True):
-        label = _column_label(members[0]) + (f", {plain(primary)}" if told and primary else "")
-        again = sum(other == label or other.startswith(f"{label} #") for other in labels) + 1
-        labels.append(label + (f" #{again}" if again > 1 else ""))  # measured by another version, rule or data
+        measurement = _column_label(members[0])
+        seen[measurement] += 1
+        if (number := seen[measurement]) > 1:  # measured by another version, rule or metric, or on other data
+            measurement += f" #{number}"
+        labels.append((measurement + (f" ({primary})" if told and primary else ""), measurement))
     return labels
 
 
@@ -149,7 +156,7 @@ def _primary(members: list[ResultRecord]) -> tuple[str | None, MetricLabel | Non
     return None, None
 
 
-def _column(label: str, records: list[ResultRecord], anchor_of: Mapping[tuple[str, str], str]) -> Column:
+def _column(label: str, measurement: str, records: list[ResultRecord], anchor_of: Mapping[tuple[str, str], str]) -> Column:
     by_anchor = {anchor_of[_identity(record)]: record for record in records}
     scores = {anchor: o.scores if (o := scored_outcome(record)) is not None else {} for anchor, record in by_anchor.items()}
     metrics = merged(o.metrics for record in records if (o := scored_outcome(record)) is not None)
@@ -167,6 +174,7 @@ def _column(label: str, records: list[ResultRecord], anchor_of: Mapping[tuple[st
     reported = () if first.generated else tuple(reported_for(first.evaluation, first.setting, first.task, primary))
     return Column(
         label=label,
+        measurement=measurement,
         evaluation=evaluation_label(first),
         setting=plain(first.setting),
         task=plain(first.task),

@@ -87,7 +87,7 @@ def _staircase(column: Column, methods: tuple[Method, ...]) -> Staircase | None:
     if not found:
         return None
     return Staircase(
-        measurement=column.label,
+        measurement=column.measurement,
         unit=("hundredths of " if _is_small(metric) else "") + plain(metric.label),
         names=tuple(Name(i * CELL + 5, i * ROW + ROW / 2 + 4, name) for i, name in enumerate(names)),
         steps=tuple(steps),

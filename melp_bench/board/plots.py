@@ -205,7 +205,7 @@ def pareto(table: Table) -> Pareto | None:
     front = [(xs[m], ys[m][0]) for m, keep in zip(points, on_front, strict=True) if keep]
     label_ys = _spread({m.anchor: (xs[m], ys[m][0]) for m in points})
     return Pareto(
-        measurement=column.label,
+        measurement=column.measurement,
         metric=metric_text(label),
         better="up" if label.higher_is_better else "down",
         marks=tuple(

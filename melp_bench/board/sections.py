@@ -33,13 +33,18 @@ class Method:
     records: tuple[ResultRecord, ...]
 
     @property
+    def told_by(self) -> ResultRecord:
+        """The row that tells what the model is: a scored one if there is one, as others may have been refused unmade."""
+        return next((record for record in self.records if record.status == "scored"), self.records[0])
+
+    @property
     def corpora(self) -> list[str]:
         """The names of its pretraining corpora."""
-        return corpora_of(self.records[0])
+        return corpora_of(self.told_by)
 
     def fact(self, name: str) -> float | None:
         """Return a positive number among its facts, if it is there."""
-        value = self.records[0].facts.get(name)
+        value = self.told_by.facts.get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if is_number and value > 0 and math.isfinite(value) else None  # type: ignore[arg-type,operator]
 
@@ -76,6 +81,7 @@ class Column:
     """One measurement of one task; cells by method anchor."""
 
     label: str
+    measurement: str  # the label without the metric that ranks, which the label names where columns of a table differ in it
     evaluation: str  # as a reader says it
     setting: str
     task: str
@@ -150,7 +156,7 @@ class Table:
         for method in self.methods:
             for column in self.columns:
                 if (cell := column.cells.get(method.anchor)) and cell.record.status == "scored":
-                    said.setdefault(method.label, {}).setdefault(cell.overlap, []).append(column.label)
+                    said.setdefault(method.label, {}).setdefault(cell.overlap, []).append(column.measurement)
         found: dict[str, list[str]] = {}
         for label, texts in said.items():
             for text, columns in texts.items():
@@ -164,10 +170,10 @@ class Table:
         fewer: dict[tuple[str, str], list[str]] = {}
         for column in self.columns:
             if column.excluded:
-                same.setdefault((", ".join(column.excluded), column.uneven), []).append(column.label)
+                same.setdefault((", ".join(column.excluded), column.uneven), []).append(column.measurement)
             for name, label in column.metrics.items():
                 if names := column.without(name):
-                    fewer.setdefault((plain(label.label), ", ".join(names)), []).append(column.label)
+                    fewer.setdefault((plain(label.label), ", ".join(names)), []).append(column.measurement)
         return [
             f"{', '.join(labels)}: not in the macro mean for want of a positive or a negative: {names}"
             + ("; rows differ in this, so their means are over different classes" if uneven else "")
@@ -186,7 +192,7 @@ class Table:
                 for cell in column.cells.values():
                     outcome = scored_outcome(cell.record)
                     if outcome is not None and name in outcome.not_measured:
-                        found.setdefault((plain(label.label), cell.missing(name)), {})[column.label] = None
+                        found.setdefault((plain(label.label), cell.missing(name)), {})[column.measurement] = None
         return [f"{', '.join(labels)}: no {metric}: it {reason}" for (metric, reason), labels in found.items()]
 
 

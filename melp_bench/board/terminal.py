@@ -33,7 +33,7 @@ def terminal_tables(records: Iterable[ResultRecord], metric: str | None = None) 
 
 def _table(section: Section, table: Table, column: Column, wanted: str | None, *, noted: bool) -> RichTable:
     metric = wanted if wanted in column.metrics else column.primary
-    heading = f"{column.label} · {table.title}" if column.task == table.title else column.label
+    heading = f"{column.measurement} · {table.title}" if column.task == table.title else column.measurement
     title = Text(heading + (f" · {metric_text(column.metrics[metric])}" if metric is not None else ""), style="bold")
     if section.generated:
         title.append(f"\n{GENERATED_NOTE}" if noted else " (synthetic)", style="yellow not bold")

@@ -100,7 +100,7 @@ def _ecg(encoder: ECGEncoder) -> Facts:
     spec = encoder.spec
     widths = f"tokens {encoder.width}, rhythm {encoder.record_width}, embedding {encoder.embedding_width}"
     return [
-        ("wants", f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads: {' '.join(spec.leads)}; {spec.scaling}"),
+        ("wants", f"{spec}; {' '.join(spec.leads)}"),
         ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),
         ("parameters", f"{num_parameters(encoder):,}"),
         ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),

@@ -27,7 +27,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 PublishedSplits = Annotated[
     Path | None,
     typer.Option(
-        "--published-splits", metavar="DIR", help="The folder data_split of the label files that published views read."
+        "--published-splits", metavar="DIR", help="The folder data_split of the label files that published splits are of."
     ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that make or read records; 0: one per core.")]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from melp_bench.runs.label_views import Views
     from melp_bench.runs.plan import Plan
+    from melp_bench.runs.published_files import PublishedFiles
     from melp_bench.runs.run import RunResult, RunSpec, Sketch
 
 
@@ -41,7 +41,7 @@ def show_plan(console: Console, plan: Plan, changes: Mapping[str, int], *, each:
     `changes` are the models whose rows are made anew because code changed, with how many.
     """
     say, missing = _printer(console), {row.inputs.key for row in plan.missing()}
-    _show_views(say, plan.views)
+    _show_label_files(say, plan.files)
     for label, count in changes.items():
         rows = "1 row was made; it is" if count == 1 else f"{count} rows were made; they are"
         say(f"{label}: code changed since {rows} kept, and made anew")
@@ -68,9 +68,9 @@ def _show_model(say: Callable[[str], None], label: str, plan: Plan, missing: set
         say(f"{'to compute' if row.inputs.key in missing else 'nothing to do':<14} {label}  {row}{unfit}")
 
 
-def _show_views(say: Callable[[str], None], views: Views) -> None:
-    """Say of every task with the published view whether its label files are those that somebody vouches for."""
-    for name, files in views.items():
+def _show_label_files(say: Callable[[str], None], published: PublishedFiles) -> None:
+    """Say of every task with the published split whether its label files are those that somebody vouches for."""
+    for name, files in published.items():
         unknown = sum(file.verified == "unknown" for file in files.parts.values())
         told = (
             f"SHA-256 of {unknown} of {len(files.parts)} unknown; the rows record it"

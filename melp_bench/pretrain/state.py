@@ -62,7 +62,7 @@ def load_state(
         UserError: the file is damaged, of another stage or of another model.
     """
     path = folder / f"{name}.pt"
-    advice = f"delete the folder {str(folder)!r} and run again, which starts this pretraining from its beginning"
+    advice = f"delete the folder {str(folder)!r} and run again, which starts this stage from its beginning"
     try:
         state: dict[str, Any] = torch.load(path, map_location=fabric.device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
+
+from melp_bench.components import ECGEncoder
 from melp_bench.errors import UserError
 from melp_bench.registry import Entry
+from melp_bench.signal import SignalSpec
 
 T = TypeVar("T")
+
+
+def signal_spec(entry: Entry[ECGEncoder], options: Mapping[str, Any]) -> SignalSpec | None:
+    """Return what an encoder wants, found without making its weights; None where it cannot be built so."""
+    try:
+        with torch.device("meta"):
+            return entry.build(**entry.resolve(options)).spec
+    except Exception:  # a stranger's code, which may well need real tensors; it is built in earnest later
+        return None
 
 
 def build_component(entry: Entry[T], options: Mapping[str, Any], *given: object) -> T:

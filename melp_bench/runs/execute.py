@@ -46,7 +46,7 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     """
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
-    tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, views=plan.views))
+    tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
     candidates = list({row.candidate.label: row.candidate for row in fitting}.values())
     _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener)
     written: list[Path] = []
@@ -173,7 +173,7 @@ def model_facts(model: Model, manifest: Manifest) -> dict[str, Any]:
         "corpora": list(manifest.corpora),
         "recipe": manifest.recipe.model_dump(mode="json"),
         "weights_sha256": manifest.weights_sha256,
-        "signal": f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads, {spec.scaling}",
+        "signal": str(spec),
         "pretraining": dict(manifest.pretraining),
     }
 

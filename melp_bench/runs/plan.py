@@ -13,8 +13,9 @@ from melp_bench.plugins import Catalogue
 from melp_bench.protocol import Protocol
 from melp_bench.results import Inputs
 from melp_bench.runs.candidates import Candidate
-from melp_bench.runs.label_views import Views
+from melp_bench.runs.components import signal_spec
 from melp_bench.runs.measurements import Planned, measurements
+from melp_bench.runs.published_files import PublishedFiles
 from melp_bench.runs.tasks import task_key
 from melp_bench.runs.versions import ROWS
 from melp_bench.store import Store
@@ -45,7 +46,7 @@ class Plan:
     rows: tuple[Row, ...]
     results: Path
     stores: Mapping[str, Store]
-    views: Views
+    files: PublishedFiles
 
     def missing(self) -> list[Row]:
         """Return the rows that are not there yet, under this protocol or any other."""
@@ -59,9 +60,9 @@ def make_plan(
     catalogue: Catalogue,
     stores: Mapping[str, Store],
     results: Path,
-    views: Views | None = None,
+    files: PublishedFiles | None = None,
 ) -> Plan:
-    """Return the plan of `protocol` for `candidates`; `views` are the label files of tasks with the published view.
+    """Return the plan of `protocol` for `candidates`; `files` are the label files of tasks with the published split.
 
     Raises:
         UserError: two candidates have one name, so that their rows could not be told apart; or options do not fit.
@@ -70,10 +71,11 @@ def make_plan(
     labels = [candidate.label for candidate in candidates]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"models {twice} are given twice; give each once, or name them apart in their recipes")
-    views, rows = views or {}, list[Row]()
-    asked = [(planned, _data(planned, protocol, stores, views)) for planned in measurements(protocol, catalogue)]
+    files, rows = files or {}, list[Row]()
+    asked = [(planned, _data(planned, protocol, stores, files)) for planned in measurements(protocol, catalogue)]
     for candidate in candidates:
         model, code, made_by = _model(candidate)
+        unfed = _unfed(candidate, catalogue, stores)
         for planned, data in asked:
             inputs = Inputs(
                 model=model,
@@ -84,8 +86,20 @@ def make_plan(
                 versions={**made_by, **ROWS, f"evaluation {planned.name}": planned.evaluation.version},
                 **data,
             )
-            rows.append(Row(candidate, planned, inputs, planned.evaluation.fits(traits(candidate))))
-    return Plan(protocol, tuple(rows), results, stores, views)
+            unfit = [unfed[alias] for alias in planned.aliases if alias in unfed]
+            reason = planned.evaluation.fits(traits(candidate)) or (unfit[0] if unfit else None)
+            rows.append(Row(candidate, planned, inputs, reason))
+    return Plan(protocol, tuple(rows), results, stores, files)
+
+
+def _unfed(candidate: Candidate, catalogue: Catalogue, stores: Mapping[str, Store]) -> dict[str, str]:
+    """Return why the candidate's encoder cannot read a dataset, by alias, of those that it cannot."""
+    part = candidate.recipe.encoder
+    spec = signal_spec(catalogue.ecg_encoders[part.name], part.options)
+    if spec is None:
+        return {}
+    found = {alias: store.refusal(spec) for alias, store in stores.items()}
+    return {alias: reason for alias, reason in found.items() if reason is not None}
 
 
 def traits(candidate: Candidate) -> ModelTraits:
@@ -99,8 +113,8 @@ def _model(candidate: Candidate) -> tuple[dict[str, Any], dict[str, str], dict[s
     return identity, dict(identity.pop("code", {})), dict(identity.pop("versions", {}))
 
 
-def _data(planned: Planned, protocol: Protocol, stores: Mapping[str, Store], views: Views) -> dict[str, Any]:
+def _data(planned: Planned, protocol: Protocol, stores: Mapping[str, Store], files: PublishedFiles) -> dict[str, Any]:
     """Return the digests of the tasks that a row reads, and of their records."""
     prompts = planned.evaluation.reads_prompts
-    tasks = {task: task_key(task, protocol, stores, views, prompts=prompts) for task in planned.measurement.tasks}
+    tasks = {task: task_key(task, protocol, stores, files, prompts=prompts) for task in planned.measurement.tasks}
     return {"tasks": tasks, "datasets": {alias: stores[alias].fingerprint for alias in planned.aliases}}

@@ -17,9 +17,9 @@ from melp_bench.published.tensor_files import is_here
 from melp_bench.results import ResultRecord, read_results
 from melp_bench.runs.candidates import candidate
 from melp_bench.runs.kept import code_changes, take_over
-from melp_bench.runs.label_views import Views, open_views
 from melp_bench.runs.measurements import measurements
 from melp_bench.runs.plan import Plan, make_plan
+from melp_bench.runs.published_files import PublishedFiles, open_label_files
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference, parse
 from melp_bench.runs.stores import open_stores, unprepared
@@ -130,12 +130,12 @@ def carry_out(
     """Do what is asked, and return what it leaves; on several ranks the first writes rows and board."""
     from melp_bench.runs.training import make_fabric
 
-    listener, views = listener or Silence(), open_views(spec.protocol, spec.published_splits)
+    listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
     fabric: Fabric | None = make_fabric(spec.device, _precision(spec.protocol)) if num_ranks() > 1 else None
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
     make_folder(spec.out / "results")
-    plan = _plan(spec, _references(spec, catalogue), catalogue, stores, views)
+    plan = _plan(spec, _references(spec, catalogue), catalogue, stores, files)
     known = list(read_results(plan.results))  # a damaged one is told before any work
     on_plan(plan, code_changes(plan, known))
     if plan.missing():
@@ -157,7 +157,7 @@ def carry_out(
 
 def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, int]] | Sketch:
     """Return the plan of a run with the rows that changed code makes anew, or what is to be had first; nothing is touched."""
-    views, references = open_views(spec.protocol, spec.published_splits), _references(spec, catalogue)
+    files, references = open_label_files(spec.protocol, spec.published_splits), _references(spec, catalogue)
     absent = {f"corpus {alias}": what for alias, what in unprepared(spec.protocol, catalogue).items()}
     for reference in references:
         if isinstance(reference, PublishedReference) and not is_here(reference.file):
@@ -167,26 +167,29 @@ def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, 
         labels = [_label(reference, spec, catalogue) for reference in references]
         return Sketch(absent, tuple((label, str(row)) for label in labels for row in planned))
     stores = open_stores(spec.protocol, catalogue, Silence(), spec.workers)
-    plan = _plan(spec, references, catalogue, stores, views)
+    plan = _plan(spec, references, catalogue, stores, files)
     return plan, code_changes(plan, read_results(plan.results))
 
 
 def _plan(
-    spec: RunSpec, references: Sequence[Reference], catalogue: Catalogue, stores: Mapping[str, Store], views: Views
+    spec: RunSpec, references: Sequence[Reference], catalogue: Catalogue, stores: Mapping[str, Store], files: PublishedFiles
 ) -> Plan:
     """Return the plan of what is asked, given its data."""
+    from melp_bench.runs.training import as_resolved
+
+    pretrain = as_resolved(spec.protocol.pretrain, spec.device) if spec.protocol.pretrain else None
     candidates = [
         candidate(
             reference,
             catalogue,
             settings=spec.settings,
-            pretrain=spec.protocol.pretrain,
+            pretrain=pretrain,
             stores=stores,
             checkpoints=home() / "checkpoints",
         )
         for reference in references
     ]
-    return make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", views)
+    return make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", files)
 
 
 def _references(spec: RunSpec, catalogue: Catalogue) -> list[Reference]:

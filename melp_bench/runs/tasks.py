@@ -7,34 +7,46 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from melp_bench.errors import UserError
 from melp_bench.evaluations import TaskRecords
-from melp_bench.protocol import DatasetUse, Protocol
-from melp_bench.runs.label_views import Views, describe, published_records
-from melp_bench.splits import Part, cross_validation, holdout
+from melp_bench.protocol import Protocol
+from melp_bench.runs.published_files import PublishedFiles, published_labels, published_split
+from melp_bench.splits import FOLD_SPLITS, Split
 from melp_bench.store import Store
 
 
-def task_records(name: str, protocol: Protocol, stores: Mapping[str, Store], views: Views) -> TaskRecords:
+def task_split(name: str, protocol: Protocol, files: PublishedFiles) -> Split:
+    """Return the split of the task "alias/task": the one place where a protocol's word becomes a value."""
+    if name in files:
+        return published_split(files[name])
+    return FOLD_SPLITS[protocol.datasets[name.partition("/")[0]].split]
+
+
+def task_records(name: str, protocol: Protocol, stores: Mapping[str, Store], files: PublishedFiles) -> TaskRecords:
     """Return the records that the task "alias/task" is about, sorted by record id.
 
     Raises:
-        UserError: the protocol has no such dataset, or the store none of the records that label files name.
+        UserError: the protocol has no such dataset, the store none of the records that label files name, or the records
+            cannot be split as the protocol says.
         UnknownName: the dataset has no such task.
     """
     store, task = _found(name, stores)
-    if name in views:
-        chosen, labels, folds, published = published_records(name, store, views[name])
-        classes = views[name].parts["test"].classes
+    if name in files:
+        chosen, labels, published = published_labels(store, files[name])
+        classes = files[name].parts["test"].classes
     else:
         chosen = np.flatnonzero(store.eligible(task))
-        labels, folds, published = store.labels(task)[chosen], store.folds[chosen], None
+        labels, published = store.labels(task)[chosen], None
         classes = store.task(task).classes
     order = np.argsort(store.record_ids[chosen], kind="stable")
     where = chosen[order]
-    records = TaskRecords(
+    split = task_split(name, protocol, files)
+    try:
+        parts = split.parts(store.record_ids[where], store.patient_ids[where], store.folds[where])
+    except UserError as error:
+        raise UserError(f"task {name!r}: {error}") from error
+    return TaskRecords(
         name=name,
         dataset=store.name,
         classes=classes,
@@ -45,15 +57,19 @@ def task_records(name: str, protocol: Protocol, stores: Mapping[str, Store], vie
         sexes=store.sexes[where],
         reports=tuple(store.reports[i] for i in where.tolist()),
         prompts=store.task(task).prompts,
-        parts=_parts(protocol.datasets[name.partition("/")[0]], folds[order]),
+        parts=parts,
         positions=where,
         published=published and replace(published, rows=published.rows[order]),
+        details=split.details(parts),
     )
-    return replace(records, details={"label_files": describe(views[name], records)}) if name in views else records
 
 
-def task_key(name: str, protocol: Protocol, stores: Mapping[str, Store], views: Views, *, prompts: bool) -> dict[str, Any]:
+def task_key(
+    name: str, protocol: Protocol, stores: Mapping[str, Store], files: PublishedFiles, *, prompts: bool
+) -> dict[str, Any]:
     """Return what decides the records, labels and parts of a task, and with `prompts` its prompts: plain JSON.
+
+    Label files decide labels, too, and their digests are their split's identity.
 
     Raises:
         UserError: the protocol has no such dataset.
@@ -61,14 +77,8 @@ def task_key(name: str, protocol: Protocol, stores: Mapping[str, Store], views: 
     """
     store, task = _found(name, stores)
     worded = {"prompts": store.task_digest(task, prompts=True)} if prompts else {}
-    if name in views:
-        return {"split": {"published": views[name].sha256}, **worded}
-    return {"labels": store.task_digest(task), "split": protocol.datasets[name.partition("/")[0]].split, **worded}
-
-
-def _parts(use: DatasetUse, folds: NDArray[np.int64]) -> tuple[Part, ...]:
-    """Return the parts of a task's records in `folds` (N,): the one place where a protocol's split becomes positions."""
-    return cross_validation(folds) if use.split == "cross-validate" else holdout(folds)
+    labels = {} if name in files else {"labels": store.task_digest(task)}
+    return {**labels, "split": task_split(name, protocol, files).identity, **worded}
 
 
 def _found(name: str, stores: Mapping[str, Store]) -> tuple[Store, str]:

@@ -22,7 +22,7 @@ from melp_bench.records import Signal, Task
 from melp_bench.registry import nearest
 from melp_bench.signal import SignalSpec, conform, native_window
 from melp_bench.store.layout import Manifest, read_manifest, shard_path, tasks_from_json, tasks_to_json
-from melp_bench.windows import Windows, conform_windows, joined
+from melp_bench.windows import Windows, conform_windows, joined, one_each
 
 Positions = Sequence[int] | NDArray[np.int64]
 
@@ -197,7 +197,7 @@ class Store:
         wanted = np.asarray(positions, dtype=np.int64)
         groups = self._groups(wanted, spec)
         if not groups or spec.crops is None:
-            return Windows(self.batch(wanted, spec, device), torch.arange(len(wanted), device=device))
+            return one_each(self.batch(wanted, spec, device))
         natives = (self._native(wanted[rows], spec, device, whole=True) for rows in groups)
         parts = [conform_windows(**native, spec=spec, inplace=True) for native in natives]
         return joined(parts, [torch.from_numpy(rows) for rows in groups])

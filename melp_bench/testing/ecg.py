@@ -14,7 +14,7 @@ from torch import Tensor
 
 from melp_bench.components import ECGEncoder
 from melp_bench.features import Features
-from melp_bench.signal import LEADS, Scaling, SignalSpec, conform
+from melp_bench.signal import LEADS, Crops, Filter, Scaling, SignalSpec, conform
 from melp_bench.testing.compare import (
     demand_all_used,
     demand_equal,
@@ -83,11 +83,14 @@ def _sane(subject: ECGSubject) -> str:
     demand(not unknown, f"leads {unknown} are unknown; known are {list(LEADS)}")
     demand(0 < len(set(spec.leads)) == len(spec.leads), f"leads {list(spec.leads)} are empty or repeat")
     demand(isinstance(spec.scaling, Scaling), f"scaling is {spec.scaling!r}; wanted a melp_bench.Scaling")
+    demand(spec.filter is None or isinstance(spec.filter, Filter), f"filter is {spec.filter!r}; wanted a melp_bench.Filter")
+    demand(spec.crops is None or isinstance(spec.crops, Crops), f"crops is {spec.crops!r}; wanted a melp_bench.Crops")
+    demand(spec.missing_leads in ("derive", "zero"), f"missing_leads is {spec.missing_leads!r}; wanted 'derive' or 'zero'")
     for name in ("width", "record_width", "embedding_width"):
         width = getattr(encoder, name)
         demand(isinstance(width, int) and width > 0, f"{name} is {width!r}; wanted a positive int")
     demand(isinstance(encoder.corpora, tuple), f"corpora is {encoder.corpora!r}; wanted a tuple of dataset names")
-    return f"{spec.rate_hz:g} Hz, {spec.seconds:g} s, {len(spec.leads)} leads, {spec.scaling}"
+    return str(spec)
 
 
 def _declared(subject: ECGSubject) -> str:

@@ -51,16 +51,17 @@ def _count(subject: ObjectiveSubject) -> str:
 
 def _gradient(subject: ObjectiveSubject) -> str:
     inputs, kinds = subject.inputs(), subject.kinds()
-    if "signal" in inputs and "encoder" not in inputs:
+    trained = [name for name in inputs if kinds[name] in ("features", "encoder", "text_encoder")]
+    if "signal" in inputs and not trained:  # beside features it may be a teacher's to read
         inputs["signal"].requires_grad_()
+        trained = ["signal"]
     fixed = [n for n, p in subject.objective.named_parameters() if not p.requires_grad]
     subject.objective.zero_grad(set_to_none=True)
     subject.model.zero_grad(set_to_none=True)
     torch.autograd.backward(subject.loss(inputs))
     reached = []
-    for name, value in inputs.items():
-        if kinds[name] not in ("features", "encoder", "text_encoder") and (name != "signal" or "encoder" in inputs):
-            continue
+    for name in trained:
+        value = inputs[name]
         gradients = _gradients(value)
         demand(all(bool(torch.isfinite(g).all()) for g in gradients.values()), f"a gradient at {name} is not finite")
         alive = [n for n, g in gradients.items() if bool(g.abs().max() > 0)]
@@ -106,7 +107,8 @@ def _under_masks(subject: ObjectiveSubject) -> str:
 
 def _true_pairs(subject: ObjectiveSubject) -> str:
     """Compare true pairs with pairs rotated by one, after the objective's own layers were fitted to the true ones."""
-    partners = [name for name, kind in subject.kinds().items() if kind in ("features", "labels")]
+    paired = ("features", "labels", "signal")
+    partners = [name for name, kind in subject.kinds().items() if kind in paired and name != "signal"]
     if len(partners) < 2:
         raise NotApplicable("it reads no pairs")
     true = {n: v if not isinstance(v, Features) else _detached(v) for n, v in subject.inputs().items()}

@@ -56,9 +56,11 @@ class Wav2Vec2CMSC(BackboneMasking, mb.ECGEncoder):
 
 
 class ECGFM(Wav2Vec2CMSC):
-    """ECG-FM's backbone, on 5 s that are z-scored over the whole record."""
+    """ECG-FM's backbone, on segments of 5 s of a record that is z-scored as a whole; a record's embedding is their mean."""
 
-    spec = mb.SignalSpec(rate_hz=500.0, seconds=5.0, leads=mb.LEADS, scaling=mb.Scaling.ZSCORE_RECORD)
+    spec = mb.SignalSpec(
+        rate_hz=500.0, seconds=5.0, leads=mb.LEADS, scaling=mb.Scaling.ZSCORE_RECORD, crops=mb.Crops(pool="mean")
+    )
     corpora: tuple[str, ...] = ("mimic-iv-ecg", "ptb-xl", "cpsc2018", "g12ec", "csn")
 
     def __init__(self, *, size: str = "base", dropout: float = 0.1) -> None:

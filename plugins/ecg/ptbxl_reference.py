@@ -9,7 +9,7 @@ Licence of the published code: GPL-3.0; this is written from the papers. Paramet
 below `layers.`.
 As published: 100 Hz, amplitudes scaled by one mean and deviation of the whole training set, for which the z-score of each
 record stands here; trained on crops of 2.5 s, and tested by the largest logit over crops (`record_logits`). Features read the
-10 s at once.
+10 s at once, so that their spec has no crops: those of the authors pool logits, not embeddings.
 Shapes: B records, L leads, T samples, N positions, C channels of the feature map, K classes.
 """
 

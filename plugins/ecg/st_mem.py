@@ -3,8 +3,9 @@
 Paper: Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of Electrocardiogram (Na et al.,
     ICLR 2024), https://arxiv.org/abs/2402.09450
 Licence of the published code and weights: CC BY-NC 4.0. Pretrained on Chapman, Ningbo and CODE-15%.
-Written from the paper; parameter names are the published ones. As published: 9 s at 250 Hz, standardised over the
-whole record; the authors filter to 0.67-40 Hz before, which a `SignalSpec` does not say.
+Written from the paper; parameter names are the published ones. As published: 9 s at 250 Hz, filtered to
+0.67-40 Hz and standardised over the whole record. What kind of filter it was is not in the paper; here it is a Butterworth
+filter of order 4, forwards and backwards.
 The masked pretraining model's decoder is an objective's part, `st-mem-masked`.
 Shapes: B records, L leads, T samples, P patches of a lead, K patches kept of a lead, S samples of a patch, D channels.
 """
@@ -52,7 +53,7 @@ class StMem(mb.ECGEncoder):
     Every lead is a sequence [separator, patches, separator]; all leads' sequences are joined and attend to each other.
     """
 
-    spec = mb.SignalSpec(rate_hz=250.0, seconds=9.0, scaling=mb.Scaling.ZSCORE_RECORD)
+    spec = mb.SignalSpec(rate_hz=250.0, seconds=9.0, scaling=mb.Scaling.ZSCORE_RECORD, filter=mb.Filter(band=(0.67, 40.0)))
     corpora = ("csn", "code-15")
     patch = local_width = 75
     depth = 12

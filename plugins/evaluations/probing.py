@@ -50,7 +50,7 @@ def _labelled(task: TaskRecords, train: Positions, fraction: float, seed: int, r
     if rule == "nested":
         return label_subset(task.record_ids[train], task.labels[train], fraction, seed)
     if task.published is None:
-        raise NotApplicable(f"subset {rule!r} is of the published label files, and {task.name!r} does not have their view")
+        raise NotApplicable(f"subset {rule!r} is of the published label files, and {task.name!r} is not split by them")
     place = np.full(task.published.train_rows, -1, dtype=np.int64)
     place[task.published.rows[train]] = np.arange(len(train))
     drawn = place[published_subset(task.published.train_rows, fraction, rule)]

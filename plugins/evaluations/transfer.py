@@ -187,7 +187,7 @@ def _source_parts(source: mb.TaskRecords) -> tuple[Positions, Positions]:
 
 
 def _refuse_seen_patients(source: mb.TaskRecords, target: mb.TaskRecords, fitted: Positions, test: Positions) -> None:
-    """Refuse to score patients of the same dataset, under any alias or view, that the probe was fitted or chosen on."""
+    """Refuse to score patients of the same dataset, under any alias or split, that the probe was fitted or chosen on."""
     if source.dataset != target.dataset:
         return
     seen = set(source.patients[fitted].tolist()) & set(target.patients[test].tolist())

@@ -153,7 +153,7 @@ def test_the_front_is_of_the_fast_and_the_low(rows: list[ResultRecord]) -> None:
 def test_columns_that_are_ranked_by_different_metrics_say_by_which() -> None:
     rows = [guessed("melp", 4.2), row("melp", "zero_shot", "ptb-xl/age", auroc=score(0.9, 0.02))]
     (table,) = build_board(rows)[0].tables
-    labels = ["zero-shot, macro AUROC", "guessing of ages blindfolded, age error (years)"]
+    labels = ["zero-shot (macro AUROC)", "guessing of ages blindfolded (age error (years), lower is better)"]
     assert [column.label for column in table.columns] == labels
     assert table.ranked_by == "the metric that each column names"
 

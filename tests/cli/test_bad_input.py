@@ -286,9 +286,10 @@ def test_a_damaged_state_says_what_to_do(home: Path, protocol: str, capsys: pyte
     assert call(*command) == 0
     (folder,) = [p for p in (home / "checkpoints").iterdir() if p.name.startswith("simclr")]
     shutil.rmtree(folder)
-    (folder / "state").mkdir(parents=True)
-    (folder / "state" / "last.pt").write_bytes(b"nothing of the kind")
-    (folder / "state" / "best.pt").write_bytes(b"nothing of the kind")
+    state = folder / "state" / "0-pretrain"
+    state.mkdir(parents=True)
+    (state / "last.pt").write_bytes(b"nothing of the kind")
+    (state / "best.pt").write_bytes(b"nothing of the kind")
     assert "is damaged" in (told := refused(capsys, *command))
     assert "delete the folder" in told
     assert call(*command, "--restart") == 0

@@ -100,7 +100,7 @@ def test_ctrl_c_in_pretrain_is_one_line_and_the_same_command_ends_in_the_same_bi
     made: tuple[Path, str], corpus_only: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["pretrain", "melp", "-p", made[1], *SMALL]
-    ended = stopped(command, corpus_only, lambda: bool(list(corpus_only.glob("checkpoints/*/state/last.pt"))), signal.SIGINT)
+    ended = stopped(command, corpus_only, lambda: bool(list(corpus_only.glob("checkpoints/*/state/*/last.pt"))), signal.SIGINT)
     assert (ended.returncode, ended.stderr.strip() + "\n") == (2, INTERRUPTED)
     assert call(*command) == 0
     assert "resume melp" in capsys.readouterr().out
@@ -111,7 +111,7 @@ def test_kill_in_run_loses_nothing_and_the_same_command_ends_in_the_same_bits(
     made: tuple[Path, str], corpus_only: Path
 ) -> None:
     command = ["run", made[1], "-m", "melp", *SMALL]
-    ended = stopped(command, corpus_only, lambda: bool(list(corpus_only.glob("checkpoints/*/state/last.pt"))), signal.SIGKILL)
+    ended = stopped(command, corpus_only, lambda: bool(list(corpus_only.glob("checkpoints/*/state/*/last.pt"))), signal.SIGKILL)
     assert ended.returncode == -signal.SIGKILL
     assert call(*command) == 0
     assert digest_of_weights(corpus_only) == digest_of_weights(made[0])

@@ -128,7 +128,6 @@ def test_the_first_problem_names_the_place_and_the_key_that_is_meant(change: dic
 
 
 def test_an_encoder_alone_or_beside_a_recipe_takes_the_place_of_the_recipes_own() -> None:
-    catalogue = discover()
     melp, alone, beside = (
         load_recipe("melp"),
         recipe_of(RecipeReference("melp", "resnet1d-18", alone=True)),

@@ -17,7 +17,7 @@ from melp_bench.metrics import Metric, weighted_auroc, weighted_precision
 from melp_bench.model import Model
 from melp_bench.results import Interval, Outcome
 from melp_bench.splits import Positions, cross_validation, holdout
-from melp_bench.windows import Windows
+from melp_bench.windows import Windows, one_each
 
 METRICS = (Metric("auroc", "macro AUROC", weighted_auroc), Metric("auprc", "macro AUPRC", weighted_precision))
 
@@ -65,7 +65,7 @@ class Made:
         return self.features[positions][:, None]
 
     def windows(self, positions: Positions, spec: mb.SignalSpec, device: str | torch.device = "cpu") -> Windows:
-        return Windows(self.batch(positions, spec), torch.arange(len(positions)))
+        return one_each(self.batch(positions, spec, device))
 
 
 def make(

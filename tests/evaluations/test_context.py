@@ -17,7 +17,7 @@ from melp_bench.evaluations.frozen import changes, freeze
 from melp_bench.model import Model
 from melp_bench.testing.evaluations import MadeRecords, made_model, made_task
 from melp_bench.testing.small import SmallEncoder
-from melp_bench.windows import Windows
+from melp_bench.windows import Windows, one_each
 
 
 class Counted:
@@ -41,8 +41,7 @@ class Counted:
         return self.records.batch(positions, spec, device)
 
     def windows(self, positions: Any, spec: mb.SignalSpec, device: Any = "cpu") -> Windows:
-        self.read += len(positions)
-        return self.records.windows(positions, spec, device)
+        return one_each(self.batch(positions, spec, device))
 
 
 def test_nothing_is_loaded_or_read_before_it_is_asked_for_and_once_then(tmp_path: Path) -> None:
@@ -50,12 +49,11 @@ def test_nothing_is_loaded_or_read_before_it_is_asked_for_and_once_then(tmp_path
     task = made.context.task("made/first")
     features = made.context.features(task)
     assert (made.loads, made.read) == (0, 0)
-    assert features.embedding.shape == (120, 24)
-    assert features.record.shape == (120, 20)
+    assert features.embedding.shape == (120, 20)
+    assert features.record.shape == (120, 16)
     assert (made.loads, made.read) == (1, 120)  # both of one pass
-    assert features.tokens.shape == (120, 40, 20)
-    assert features.segments.shape == (120, 4, 20)
-    assert features.segments_mask.shape == (120, 4)
+    assert features.tokens.shape == (120, 8, 20)
+    assert features.segments.shape[0] == features.segments_mask.shape[0] == 120
     assert (made.loads, made.read) == (1, 240)  # tokens and segments of another
     again = made.context.features(made.context.task("made/first"))
     assert again.tokens is features.tokens
@@ -113,21 +111,6 @@ def test_what_a_model_does_not_offer_is_not_applicable(tmp_path: Path) -> None:
         _ = bare.context.features(bare.task).tokens
 
 
-def touch(context: mb.Context, kind: str) -> None:
-    with context.guarding("bad"):
-        touched: Any = context.model.encoder
-        if kind == "weight":
-            touched.layers[0].bias.data[3] += 1e-7
-        elif kind == "buffer":
-            touched.count.fill_(1.0)
-        elif kind == "train":
-            touched.layers[1].train()
-        elif kind == "gradient":
-            touched.layers[0].bias.requires_grad_(True)
-        else:
-            touched.register_buffer("another", torch.zeros(1))
-
-
 @pytest.mark.parametrize("kind", ["weight", "buffer", "train", "gradient", "new buffer"])
 def test_an_evaluation_that_touches_the_model_is_named_and_the_model_is_loaded_anew(tmp_path: Path, kind: str) -> None:
     made = Counted(tmp_path)
@@ -136,8 +119,23 @@ def test_an_evaluation_that_touches_the_model_is_named_and_the_model_is_loaded_a
     made.context._loaded = model, freeze(model)
     with made.context.guarding("good"):
         made.context.features(made.task)
+
+    def touch() -> None:
+        touched = made.context.model.encoder
+        with made.context.guarding("bad"):
+            if kind == "weight":
+                touched.layers[0].bias.data[3] += 1e-7
+            elif kind == "buffer":
+                touched.count.fill_(1.0)
+            elif kind == "train":
+                touched.layers[1].train()
+            elif kind == "gradient":
+                touched.layers[0].bias.requires_grad_(True)
+            else:
+                touched.register_buffer("another", torch.zeros(1))
+
     with pytest.raises(UserError, match="evaluation 'bad' changed 1 parts of model 'm', the first is") as caught:
-        touch(made.context, kind)
+        touch()
     assert "copy.deepcopy" in str(caught.value)
     assert made.loads == 1
     assert changes(made.context.model, freeze(made_model())) == []

@@ -85,7 +85,7 @@ def test_scores_are_probabilities_and_options_are_checked(make_task: Make, conte
     assert 0 <= made.scores.min() <= made.scores.max() <= 1
     with pytest.raises(UserError, match="wanted both positive"):
         NearestNeighbours(k=0)
-    (part,) = make_task().task.parts
-    without = context_of(make_task().change(parts=(Part(part.train, part.test[:0], part.test),)))
+    part = make_task().task.parts[0]
+    context = context_of(make_task().change(parts=(Part(part.train, part.test[:0], part.test),)))
     with pytest.raises(NotApplicable, match="no validation record"):
-        evaluation.run(without, row)
+        evaluation.run(context, row)

@@ -10,15 +10,15 @@ import pytest
 import torch
 from fill import rng
 from loss_folders import LOSSES, Normal
+from melp_sentences import aggregate_sentence_emb
+from merl_accuracy import pair_accuracies
 from torch import Tensor
 from torch.nn import functional as F
 
 from melp_plugins.objectives.beat import beat_alignment_loss
 from melp_plugins.objectives.contrast import clip_loss
 from melp_plugins.objectives.merl import cma_loss, uma_loss
-from melp_plugins.objectives.merl_accuracy import pair_accuracies
 from melp_plugins.objectives.token import coca_loss
-from melp_plugins.text.melp_sentences import aggregate_sentence_emb
 
 if not LOSSES:
     pytest.skip("MELP_BENCH_PARITY names no folder with losses", allow_module_level=True)

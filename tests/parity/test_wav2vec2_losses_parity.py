@@ -73,13 +73,15 @@ class Prediction:
         weights = fixture.weights()
         self.encoder = fit(weights, MELP, MELPEncoder).module.eval()
         head = fit(weights, FAMILY, PretrainingHead).module
-        self.model = Masked(head, probability=0.65, length=10, negatives=100, lead_mask=0.0).eval()
+        self.model = Masked(probability=0.65, length=10, negatives=100, lead_mask=0.0)
+        self.model.head = head
+        self.model.eval()
         self.mask = torch.from_numpy(self.want["mask"])
         drawn = rng(self.salt, "w2v/neg").integers(0, 199, size=(2, 20000))
         np.testing.assert_array_equal(drawn[:, :64], self.want["neg_raw_first64"])
         self.negatives = others(torch.from_numpy(drawn).view(2, 200, 100))
         with torch.no_grad():
-            self.convolved = self.encoder.convolved(fixture.inputs()["ecg"])
+            self.convolved = self.encoder.local(fixture.inputs()["ecg"])
             self.local = self.encoder.normed(self.convolved)
             self.logits, self.quantised = self.model.predict(self.encoder, self.local, self.mask, self.negatives)
 

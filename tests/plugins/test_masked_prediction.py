@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 import melp_bench as mb
 from melp_plugins.ecg.ecg_fm import Wav2Vec2CMSC
 from melp_plugins.ecg.wav2vec2 import Size
-from melp_plugins.objectives.cmsc import clocs_loss, cmsc_loss
+from melp_plugins.objectives.cmsc import clocs_loss, cmsc, cmsc_loss
 from melp_plugins.objectives.ets import ets_loss
 from melp_plugins.objectives.masked import (
     LOGIT_TEMPERATURE,
@@ -35,9 +36,11 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> Wav2Vec2CMSC:
     return Wav2Vec2CMSC(size="tiny")
 
 
-def objective(**options: float) -> Masked:
+def objective(encoder: Wav2Vec2CMSC, **options: float) -> Masked:
     torch.manual_seed(1)
-    return masked(mb.Sizes(shared=8, embedding=WIDTH, ecg_tokens=WIDTH), **options)  # type: ignore[arg-type]
+    made = masked(mb.Sizes(shared=8, embedding=WIDTH, ecg_tokens=WIDTH), **options)  # type: ignore[arg-type]
+    made.attach(SimpleNamespace(encoder=encoder))  # type: ignore[arg-type]
+    return made
 
 
 def test_span_masks_cover_whole_spans_equally_in_every_record() -> None:
@@ -95,7 +98,7 @@ def test_the_quantizer_is_deterministic_when_evaluated_and_its_vectors_are_its_c
 
 
 def test_masked_prediction_reaches_the_encoder_and_every_part_of_the_head(encoder: Wav2Vec2CMSC) -> None:
-    model = objective(negatives=20)
+    model = objective(encoder, negatives=20)
     loss, count = model(torch.randn(3, 12, 1600), encoder)
     assert count > 3
     loss.backward()
@@ -105,7 +108,7 @@ def test_masked_prediction_reaches_the_encoder_and_every_part_of_the_head(encode
 
 
 def test_a_few_steps_learn_to_tell_a_token_from_the_others(encoder: Wav2Vec2CMSC) -> None:
-    model = objective(negatives=10, lead_mask=0.0)
+    model = objective(encoder, negatives=10, lead_mask=0.0)
     parameters = [*model.parameters(), *encoder.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=2e-3)
     signal = torch.sin(torch.linspace(0, 60, 800) + torch.arange(12)[:, None]) + 0.1 * torch.randn(4, 12, 800)
@@ -119,18 +122,11 @@ def test_a_few_steps_learn_to_tell_a_token_from_the_others(encoder: Wav2Vec2CMSC
     assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
 
 
-def test_an_encoder_without_masked_encoding_is_refused_by_name() -> None:
-    class Plain(mb.ECGEncoder):
-        def forward(self, signal: Tensor) -> mb.Features:
-            raise AssertionError
-
-    with pytest.raises(mb.NotApplicable, match="'Plain' is none"):
-        objective()(torch.zeros(1, 12, 1600), Plain())
-
-
 def test_too_short_a_signal_is_one_clear_line(encoder: Wav2Vec2CMSC) -> None:
     with pytest.raises(mb.UserError, match="longer signals"):
-        objective(length=1, probability=0.05)(torch.zeros(2, 12, 160), encoder)
+        objective(encoder, length=1, probability=0.05)(torch.zeros(2, 12, 160), encoder)
+    with pytest.raises(mb.UserError, match="spans of 10 of 10 tokens"):
+        objective(encoder)(torch.zeros(2, 12, 160), encoder)
 
 
 @pytest.mark.parametrize("loss", [cmsc_loss, lambda a, b, p, _: clocs_loss(a, b, p)], ids=["melp", "fairseq"])
@@ -150,6 +146,26 @@ def test_cmsc_of_strangers_is_plain_contrast() -> None:
     want = (F.cross_entropy(logits, patients) + F.cross_entropy(logits.T, patients)) / 2
     torch.testing.assert_close(clocs_loss(a, b, patients), want)
     torch.testing.assert_close(cmsc_loss(a, b, patients, torch.tensor(math.log(10.0))), want)
+
+
+def test_cmsc_is_told_whose_halves_it_compares() -> None:
+    torch.manual_seed(0)
+    first, second = (mb.Features(record=torch.randn(4, 3), embedding=torch.randn(4, 3)) for _ in range(2))
+    patients = torch.tensor([7, 3, 7, 5])
+    got = cmsc(mb.Sizes(shared=3, embedding=3, ecg_tokens=3), form="fairseq")(first, second, patients)
+    torch.testing.assert_close(got, clocs_loss(first.record, second.record, patients))
+    assert not torch.allclose(got, clocs_loss(first.record, second.record, torch.arange(4)))
+
+
+def test_halves_of_one_patient_are_told_to_be_near_and_of_two_to_be_apart() -> None:
+    def records(*rows: list[float]) -> Tensor:
+        return torch.tensor(rows)
+
+    near, far = records([1, 0], [1, 0.1], [0, 1]), records([1, 0], [0, 1], [1, 0.1])
+    patients = torch.tensor([4, 4, 9])
+    scale = torch.tensor(2.0)
+    assert cmsc_loss(near, near, patients, scale) < cmsc_loss(far, far, patients, scale)
+    assert clocs_loss(near, near, patients) < clocs_loss(far, far, patients)
 
 
 def test_ets_of_nothing_is_ln_2_and_goes_to_zero_for_clear_pairs() -> None:

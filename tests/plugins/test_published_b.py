@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import melp_bench as mb
+from melp_bench.masking import in_rows
 from melp_bench.published.fitting import Layout, fit, publish
 from melp_plugins.ecg import melp, merl, ptbxl_reference, st_mem
-from melp_plugins.ecg.merl_layers import AttentionPool
 from melp_plugins.ecg.timm_image import HOP, WINDOW, TimmImage, bands, spectrogram
+from melp_plugins.layers import AttentionPool
 from melp_plugins.objectives.st_mem import MaskedLeads
 
 SIZES = mb.Sizes(shared=256, embedding=384, ecg_tokens=384)
@@ -33,9 +35,16 @@ def small() -> st_mem.StMem:
 
 
 @pytest.fixture(scope="module")
-def masked() -> MaskedLeads:
+def masked(small: st_mem.StMem) -> MaskedLeads:
     torch.manual_seed(0)
-    return MaskedLeads(SIZES, decoder_depth=1).eval()
+    objective = MaskedLeads(SIZES, decoder_depth=1)
+    objective.attach(SimpleNamespace(encoder=small))  # type: ignore[arg-type]
+    return objective.eval()
+
+
+def states_of(small: st_mem.StMem, signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the states (B, L, P + 2, D) of what is not masked (B, L, P)."""
+    return in_rows(small.contextual(small.normed(small.local(signal)), mask.flatten(1), None), small)
 
 
 def test_sine_cosine_positions_know_only_distances() -> None:
@@ -47,46 +56,63 @@ def test_sine_cosine_positions_know_only_distances() -> None:
     assert not table[[0, -1]].any()
 
 
-def test_all_patches_visible_in_order_are_the_whole_record(small: st_mem.StMem) -> None:
+def test_all_patches_visible_are_the_whole_record(small: st_mem.StMem) -> None:
     signal = noise(1, 12, 2250)
     with torch.no_grad():
-        visible = small.encode_visible(signal, torch.arange(30).expand(1, 12, 30))
+        visible = states_of(small, signal, torch.zeros(1, 12, 30, dtype=torch.bool))
         tokens = small(signal).tokens
     assert tokens is not None
     torch.testing.assert_close(visible[:, :, 1:-1].flatten(1, 2), small.norm(tokens), rtol=1e-4, atol=1e-5)
 
 
-def test_the_order_of_visible_patches_does_not_matter(small: st_mem.StMem, masked: MaskedLeads) -> None:
-    signal, chance = noise(1, 12, 2250), torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(3))
-    visible, restore, mask = masked.choose(chance)
-    order = torch.randperm(visible.shape[-1], generator=torch.Generator().manual_seed(4))
-    moved = torch.where(restore < len(order), order.argsort()[restore.clamp(max=len(order) - 1)], restore)
+def test_visible_patches_are_encoded_as_if_there_were_no_others(small: st_mem.StMem, masked: MaskedLeads) -> None:
+    signal = noise(1, 12, 2250)
+    mask = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(3)))
+    kept = (~mask).nonzero()[:, 2].view(1, 12, -1)  # (B, L, K), in time's order
     with torch.no_grad():
-        one = masked.decode(small.encode_visible(signal, visible), restore)
-        two = masked.decode(small.encode_visible(signal, visible[..., order]), moved)
-    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+        states = states_of(small, signal, mask)
+        embedded = small.embed(signal).gather(2, kept[..., None].expand(-1, -1, -1, small.width))
+        alone = small.norm(small.transform(embedded))  # (B, L, K + 2, D)
+    torch.testing.assert_close(states[:, :, 1:-1][~mask].view(1, 12, -1, small.width), alone[:, :, 1:-1])
+    torch.testing.assert_close(states[:, :, [0, -1]], alone[:, :, [0, -1]])
+    assert not states[:, :, 1:-1][mask].any()
+
+
+def test_masks_that_differ_from_lead_to_lead_are_told(small: st_mem.StMem) -> None:
+    mask = torch.zeros(1, 12, 30, dtype=torch.bool)
+    mask[:, 3, :4] = True
+    with pytest.raises(mb.UserError, match="equally many patches of every lead"):
+        states_of(small, noise(1, 12, 2250), mask)
+
+
+def test_the_mask_leaves_those_of_the_smallest_noise(masked: MaskedLeads) -> None:
+    chance = torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(5))
+    mask = masked.choose(chance)
     assert mask.sum(dim=-1).eq(30 - 7).all()
-
-
-def test_the_mask_names_what_is_not_visible(masked: MaskedLeads) -> None:
-    visible, _, mask = masked.choose(torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(5)))
-    assert not mask.gather(2, visible).any()
-    assert (mask.sum(dim=-1) + visible.shape[-1] == 30).all()
+    assert (chance.masked_fill(mask, 0).amax(dim=-1) < chance.masked_fill(~mask, 1).amin(dim=-1)).all()
 
 
 def test_the_decoder_sees_one_lead_at_a_time(masked: MaskedLeads) -> None:
-    _, restore, _ = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(6)))
-    states = noise(1, 12, 9, 384)
+    mask = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(6)))
+    states = noise(1, 12, 32, 384)
     other = states.clone()
     other[:, 4] += 1
     with torch.no_grad():
-        difference = (masked.decode(states, restore) - masked.decode(other, restore)).abs().amax(dim=(0, 2, 3))
+        difference = (masked.decode(states, mask) - masked.decode(other, mask)).abs().amax(dim=(0, 2, 3))
     assert (difference > 0).nonzero().flatten().tolist() == [4]
+
+
+def test_the_decoder_sees_nothing_of_a_masked_patch(masked: MaskedLeads) -> None:
+    mask = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(6)))
+    states = noise(1, 12, 32, 384)
+    other = torch.where(F.pad(mask, (1, 1))[..., None], states + 1, states)
+    with torch.no_grad():
+        torch.testing.assert_close(masked.decode(states, mask), masked.decode(other, mask))
 
 
 def test_the_loss_reads_masked_patches_only_and_ignores_their_gain_and_offset(masked: MaskedLeads) -> None:
     signal = noise(2, 12, 2250)
-    _, _, mask = masked.choose(torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(7)))
+    mask = masked.choose(torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(7))).float()
     target = signal.reshape(2, 12, 30, 75)
     perfect = (target - target.mean(dim=-1, keepdim=True)) / target.std(dim=-1, keepdim=True)
     wrong_where_visible = perfect + 5 * (1 - mask[..., None])
@@ -95,11 +121,12 @@ def test_the_loss_reads_masked_patches_only_and_ignores_their_gain_and_offset(ma
     assert float(masked.loss(signal, perfect + 2 * mask[..., None], mask)) == pytest.approx(4, rel=1e-4)
 
 
-def test_masked_training_says_which_encoder_it_needs(masked: MaskedLeads) -> None:
-    with pytest.raises(mb.NotApplicable, match="st-mem-base"):
-        masked(noise(1, 12, 2250), torch.nn.Linear(1, 1))
+def test_masked_training_says_which_encoder_it_needs(small: st_mem.StMem, masked: MaskedLeads) -> None:
+    assert "st-mem-base" in str(masked.fits(merl.melp_ecg_encoders()[0].build()))
     with pytest.raises(mb.UserError, match="mask_ratio"):
-        MaskedLeads(SIZES, mask_ratio=0.99)
+        MaskedLeads(SIZES, mask_ratio=1.0)
+    with pytest.raises(mb.NotApplicable, match="leaves none of the encoder's 30 patches visible with mask_ratio 0"):
+        MaskedLeads(SIZES, mask_ratio=0.99).attach(SimpleNamespace(encoder=small))  # type: ignore[arg-type]
 
 
 def test_the_masked_loss_reaches_encoder_and_decoder(small: st_mem.StMem, masked: MaskedLeads) -> None:

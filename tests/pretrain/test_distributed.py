@@ -12,8 +12,10 @@ import two_ranks
 from tiny_method import make_store
 
 from melp_bench.errors import UserError
+from melp_bench.plugins import discover
 from melp_bench.pretrain.distributed import share
 from melp_bench.runs.training import make_fabric
+from melp_bench.testing.objective_subject import called, mean_of, objective_subject
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +27,26 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
     script = [two_ranks.__file__, str(store.root), str(folder / "two.pt")]
     done = subprocess.run([*command, *script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    before = two_ranks.step_module.augment
-    try:
-        one = two_ranks.everything(store, folder / "one.state", make_fabric("cpu", "32"))
-    finally:
-        two_ranks.step_module.augment = before
+    one = two_ranks.everything(store, folder / "one.state", make_fabric("cpu", "32"))
     return one, torch.load(folder / "two.pt", weights_only=True)
 
 
 def test_every_comparable_objective_has_the_same_loss_on_two_processes(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     one, two = (side["objectives"] for side in both)
-    assert {"rhythm", "beat", "token", "cma", "uma", "simclr", "supervised"} <= set(one)
-    assert set(one) == set(two)
+    assert set(one) == set(two) == {entry.name for entry in discover().objectives} - set(two_ranks.DRAW_MASKS)
     for name in one:
         assert two[name]["values"][name] == pytest.approx(one[name]["values"][name], rel=1e-5), name
+
+
+@pytest.mark.parametrize("name", two_ranks.DRAW_MASKS)
+def test_an_objective_that_is_left_out_draws_masks_and_never_looks_at_other_ranks(name: str) -> None:
+    subject = objective_subject(discover().objectives[name].build)
+    values = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        values.add(mean_of(called(subject.objective, subject.inputs())).item())
+    assert len(values) == 2
+    assert not subject.objective.needs_global_batch
 
 
 def test_every_comparable_objective_has_the_same_gradients_on_two_processes(
@@ -58,6 +66,17 @@ def test_the_curves_of_two_processes_are_those_of_one(both: tuple[dict[str, Any]
     assert set(one) == set(two) >= {"step", "train_rhythm", "rhythm", "beat", "token", "total"}
     for name in one:
         assert two[name] == pytest.approx(one[name], rel=2e-3), name
+
+
+def test_a_target_follows_the_same_on_two_processes(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    one, two = (side["views"] for side in both)
+    assert set(one["history"]) == set(two["history"]) >= {"step", "train_byol", "byol", "cmsc", "total"}
+    for name in one["history"]:
+        assert two["history"][name] == pytest.approx(one["history"][name], rel=2e-3), name
+    followed = [name for name in one["weights"] if ".target_" in name]
+    assert len(followed) > 5
+    for name in followed:
+        torch.testing.assert_close(two["weights"][name], one["weights"][name], rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_must_divide_over_ranks_and_be_no_larger_than_the_corpus() -> None:

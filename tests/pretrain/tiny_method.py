@@ -14,6 +14,7 @@ import melp_bench as mb
 from melp_bench.model import Model, widths_of
 from melp_bench.pretrain.source import PretrainSource
 from melp_bench.pretrain.step import Step
+from melp_bench.pretrain.views import Views
 from melp_bench.recipe import Optimiser
 from melp_bench.store import Store, prepare
 
@@ -39,7 +40,9 @@ class Corpus(mb.Dataset):
             rng = random.Random(i)
             sentences = [" ".join(rng.choices(WORDS, k=3)) for _ in range(1 + 2 * (i % 2))]
             labels = frozenset(name for name, is_so in (("HIGH", i % 3 == 0), ("ODD", i % 2 == 1)) if is_so)
-            yield mb.RecordInfo(f"r{i:03d}", statements=labels, report=". ".join(sentences) + ".", fold=i % 10 + 1)
+            yield mb.RecordInfo(
+                f"r{i:03d}", f"p{i % 10}-{i // 20}", statements=labels, report=". ".join(sentences) + ".", fold=i % 10 + 1
+            )
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         number = int(info.record_id[1:])
@@ -90,7 +93,13 @@ def make_store(root: Path, num_records: int = 60) -> Store:
     return prepare(Corpus(num_records), name="corpus", source=None, root=root)
 
 
-def make_step(objectives: Mapping[str, mb.Objective] | None = None, *, dropout: float = 0.1, seed: int = 0) -> Step:
+def make_step(
+    objectives: Mapping[str, mb.Objective] | None = None,
+    *,
+    dropout: float = 0.1,
+    seed: int = 0,
+    views: Mapping[str, Views] | None = None,
+) -> Step:
     """Return a step with `objectives`, or with MELP's three; the model is the same for a seed."""
     from melp_bench.plugins import discover
 
@@ -105,8 +114,8 @@ def make_step(objectives: Mapping[str, mb.Objective] | None = None, *, dropout: 
             "token": {"layers": 1, "heads": 2},
         }
         objectives = {name: catalogue[name].build(sizes, **given) for name, given in options.items()}
-    return Step(model, objectives)
+    return Step(model, objectives, views)
 
 
 def make_source(store: Store, step: Step) -> PretrainSource:
-    return PretrainSource(store, Encoder.spec, step.model.text_encoder, store.labels("all"))
+    return PretrainSource(store, Encoder.spec, step.model.text_encoder, store.labels("all"), step.parts)

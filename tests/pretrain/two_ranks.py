@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,44 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.plugins import discover
-from melp_bench.pretrain import step as step_module
 from melp_bench.pretrain.distributed import gather_over, total_loss
 from melp_bench.pretrain.loop import pretrain
-from melp_bench.pretrain.step import wanted_inputs
+from melp_bench.pretrain.step import Step
 from melp_bench.pretrain.validation import Budget
+from melp_bench.pretrain.views import WHOLE, Views
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store, open_store
 
+DRAW_MASKS = ("masked", "masked-words", "st-mem-masked")
+"""Each rank draws masks of its own for its own records: no function of the batch alone, which two processes could share."""
 OPTIONS: dict[str, dict[str, object]] = {"beat": {"global_batch": True}, "token": {"layers": 1, "heads": 2}}
 BATCH = 8
 
 
-def gain(signal: Tensor, generator: torch.Generator) -> Tensor:
-    """A view whose randomness is the same on every rank."""
-    return signal * (1 + torch.rand(1, generator=generator))
+@dataclass(frozen=True)
+class Shifted(mb.View):
+    """A view that draws nothing, and so is the same on every rank."""
+
+    samples: int
+
+    def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
+        return signal.roll(self.samples, -1) * (1 + 0.1 * self.samples)
+
+
+def same_on_every_rank(objective: mb.Objective) -> Views:
+    """Return the objective's views with that in place of what each rank would draw for itself; halves stay halves."""
+    cuts = {name: [view for view in made if view.part != WHOLE] for name, made in objective.views().items()}
+    return {name: parts or [Shifted(index)] for index, (name, parts) in enumerate(cuts.items())}
 
 
 def comparable() -> dict[str, mb.Objective]:
-    """Return the catalogue's objectives whose loss is a function of the batch's features, without dropout."""
+    """Return the catalogue's objectives but those that draw masks, without dropout."""
     found: dict[str, mb.Objective] = {}
     for entry in discover().objectives:
-        sizes = make_step({}).model.sizes(2)
-        try:
-            torch.manual_seed(1)
-            objective = entry.build(sizes, **OPTIONS.get(entry.name, {}))
-        except (mb.UserError, TypeError):
-            continue  # wants what this model has not
-        if set(wanted_inputs(objective)) & {"signal", "encoder"}:
-            continue  # draws its own masks
+        if entry.name in DRAW_MASKS:
+            continue
+        torch.manual_seed(1)
+        objective = entry.build(make_step({}).model.sizes(2), **OPTIONS.get(entry.name, {}))
         for part in objective.modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
@@ -50,7 +60,7 @@ def comparable() -> dict[str, mb.Objective]:
 
 
 def terms_and_gradients(objective: mb.Objective, name: str, store: Store, fabric: Fabric) -> dict[str, Any]:
-    step = make_step({name: objective}, dropout=0.0)
+    step = make_step({name: objective}, dropout=0.0, views={name: same_on_every_rank(objective)})
     source = make_source(store, step)
     module, _ = fabric.setup(step, torch.optim.SGD(step.parameters(), lr=0.1))
     mine = source.train[:BATCH][fabric.global_rank :: fabric.world_size]
@@ -61,15 +71,20 @@ def terms_and_gradients(objective: mb.Objective, name: str, store: Store, fabric
     return {"values": values, "gradients": gradients}
 
 
-def everything(store: Store, folder: Path, fabric: Fabric) -> dict[str, Any]:
-    step_module.augment = gain
-    found = {name: terms_and_gradients(objective, name, store, fabric) for name, objective in comparable().items()}
-    step = make_step(dropout=0.0)
-    weights = {"rhythm": 1.0, "beat": 0.2, "token": 2.0}
-    budget = Budget(steps=4, batch_size=BATCH, seed=3, validate_every=2)
-    source = make_source(store, step)
+def curves(step: Step, weights: dict[str, float], store: Store, folder: Path, fabric: Fabric) -> dict[str, Any]:
+    """Return the curves of a short pretraining, and the weights that it leaves."""
+    budget, source = Budget(steps=4, batch_size=BATCH, seed=3, validate_every=2), make_source(store, step)
     trained = pretrain(step, weights, source, budget=budget, optimiser=OPTIMISER, fabric=fabric, folder=folder)
-    return {"objectives": found, "history": trained.history}
+    return {"history": trained.history, "weights": step.state_dict()}
+
+
+def everything(store: Store, folder: Path, fabric: Fabric) -> dict[str, Any]:
+    found = {name: terms_and_gradients(objective, name, store, fabric) for name, objective in comparable().items()}
+    three = curves(make_step(dropout=0.0), {"rhythm": 1.0, "beat": 0.2, "token": 2.0}, store, folder / "three", fabric)
+    of_views = {name: comparable()[name] for name in ("byol", "cmsc")}
+    views = {name: same_on_every_rank(objective) for name, objective in of_views.items()}
+    two = curves(make_step(of_views, dropout=0.0, views=views), dict.fromkeys(of_views, 1.0), store, folder / "two", fabric)
+    return {"objectives": found, "history": three["history"], "views": two}
 
 
 if __name__ == "__main__":

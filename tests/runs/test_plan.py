@@ -66,8 +66,17 @@ def planned(stores: dict[str, Store], tmp_path: Path) -> Callable[..., Plan]:
     """Return a function from a protocol and names of models to the plan."""
 
     def plan(protocol: Protocol, *models: str, catalogue: Catalogue = CATALOGUE) -> Plan:
-        asked: Any = {"settings": {}, "pretrain": protocol.pretrain, "stores": stores, "checkpoints": tmp_path / "c"}
-        found = [candidate(parse(m, catalogue), catalogue, **asked) for m in models or ("random-init",)]
+        found = [
+            candidate(
+                parse(m, catalogue),
+                catalogue,
+                settings={},
+                pretrain=protocol.pretrain,
+                stores=stores,
+                checkpoints=tmp_path / "c",
+            )
+            for m in models or ("random-init",)
+        ]
         return make_plan(protocol, found, catalogue, stores, tmp_path / "results")
 
     return plan

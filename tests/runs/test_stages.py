@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 import melp_bench as mb
 from melp_bench.checkpoint import is_checkpoint
 from melp_bench.cli.screen import Screen
-from melp_bench.plugins import discover
+from melp_bench.plugins import Catalogue, discover
 from melp_bench.progress import Advance
 from melp_bench.protocol import Pretrain, Protocol
 from melp_bench.results import read_result

@@ -1,4 +1,4 @@
-"""The published view: records, labels and split of the label files, from the protocol to the row."""
+"""The published split: records, labels and parts of the label files, from the protocol to the row."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ models = ["random-init"]
 [datasets.p]
 dataset = "ptb-xl"
 options = { rate = RATE }
-view = "published"
+split = "published"
 PINS
 
 [datasets.own]
@@ -93,14 +93,16 @@ def by_position(store: Store, task: TaskRecords) -> torch.Tensor:
     return torch.tensor([[float(name in had[record]) for name in TRAIN_ORDER] for record in task.record_ids.tolist()])
 
 
-PUBLISHED = Protocol.model_validate({**PLAIN, "datasets": {"p": {"dataset": "ptb-xl", "view": "published"}}, "evaluations": []})
+PUBLISHED = Protocol.model_validate(
+    {**PLAIN, "datasets": {"p": {"dataset": "ptb-xl", "split": "published"}}, "evaluations": []}
+)
 
 
 def of_files(store: Store, files: LabelFiles) -> TaskRecords:
     return task_records("p/sub", PUBLISHED, {"p": store}, {"p/sub": files})
 
 
-def view(store: Store, folder: Path, *, order: dict[str, list[str]] | None = None) -> TaskRecords:
+def split_by_files(store: Store, folder: Path, *, order: dict[str, list[str]] | None = None) -> TaskRecords:
     if order is None:
         write_sub(folder, sub_parts())
     else:
@@ -109,7 +111,7 @@ def view(store: Store, folder: Path, *, order: dict[str, list[str]] | None = Non
 
 
 def test_records_split_and_labels_are_the_files_and_not_the_stores(store: Store, tmp_path: Path) -> None:
-    task = view(store, tmp_path)
+    task = split_by_files(store, tmp_path)
     assert task.record_ids.tolist() == sorted(task.record_ids.tolist())
     (part,) = task.parts
     assert [len(some) for some in (part.train, part.validation, part.test)] == [23, 7, 7]
@@ -140,7 +142,8 @@ def test_columns_that_changed_places_ruin_their_classes_and_no_other(store: Stor
         found = dict(zip(task.classes, auroc(probe.logits(features[test]), task.labels[test]).tolist(), strict=True))
         return {name: value for name, value in found.items() if value == value}
 
-    there, same = view(store, tmp_path / "moved"), view(store, tmp_path / "same", order=dict.fromkeys(PARTS, TRAIN_ORDER))
+    there = split_by_files(store, tmp_path / "moved")
+    same = split_by_files(store, tmp_path / "same", order=dict.fromkeys(PARTS, TRAIN_ORDER))
     assert there.published is not None
     assert there.published.misnamed == ("ISC", "AVB", "RAO/RAE")
     assert same.published is not None
@@ -153,14 +156,14 @@ def test_columns_that_changed_places_ruin_their_classes_and_no_other(store: Stor
 
 @pytest.mark.parametrize("rule", ["melp", "merl"])
 def test_a_published_subset_is_drawn_over_all_rows_of_the_file(store: Store, tmp_path: Path, rule: Any) -> None:
-    task = view(store, tmp_path)
+    task = split_by_files(store, tmp_path)
     (problem,) = problems_of(task, 0.5, [0], rule)
     ids = [record for record, _ in sub_parts()["train"]]
     wanted = [ids[row] for row in published_subset(24, 0.5, rule)]
     assert task.record_ids[problem.labelled].tolist() == [record for record in wanted if record != ids[-1]]
     with pytest.raises(NotApplicable, match="none of them among the records"):
         problems_of(task, 0.001, [0], rule)
-    with pytest.raises(NotApplicable, match="does not have their view"):
+    with pytest.raises(NotApplicable, match="is not split by them"):
         problems_of(replace(task, published=None), 0.5, [0], rule)
 
 
@@ -172,7 +175,7 @@ def test_files_of_other_records_or_with_a_patient_on_both_sides_are_refused(stor
     patients = store.patient_ids.copy()
     try:
         store.patient_ids[store.record_ids == "33"] = "1"
-        with pytest.raises(UserError, match="1 patients are in several files, such as '1'"):
+        with pytest.raises(UserError, match="task 'p/sub': 1 patients are in several parts of the split, such as '1'"):
             of_files(store, files)
     finally:
         store.patient_ids[:] = patients
@@ -181,25 +184,26 @@ def test_files_of_other_records_or_with_a_patient_on_both_sides_are_refused(stor
 # ------------------------------------------------------------------------------------------------------- protocol, keys
 
 
-def test_a_view_moves_a_protocols_hash_and_the_digests_it_states_do_not() -> None:
+def test_a_split_moves_a_protocols_hash_and_the_digests_it_states_do_not() -> None:
     rule = Protocol.model_validate(PLAIN)
-    stated = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "view": "corrected"}}}
+    stated = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "split": "holdout"}}}
     assert Protocol.model_validate(stated).hash == rule.hash
-    published = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "view": "published"}}}
+    published = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "split": "published"}}}
     assert Protocol.model_validate(published).hash != rule.hash
-    pinned = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "view": "published", "sha256": {"a.csv": "0"}}}}
+    pinned = {**PLAIN, "datasets": {"s": {"dataset": "synthetic", "split": "published", "sha256": {"a.csv": "0"}}}}
     assert Protocol.model_validate(pinned).hash == Protocol.model_validate(published).hash  # the rows hold the digests found
 
 
 @pytest.mark.parametrize(
     ("dataset", "more", "told"),
     [
-        ({"view": "published", "split": "cross-validate"}, {}, "whose files are a holdout"),
-        ({"sha256": {"a.csv": "0"}}, {}, "which view = 'published' reads"),
-        ({"view": "published"}, {"pretrain": {"dataset": "s", "steps": 1}}, "pretrains on 's'"),
+        ({"view": "published"}, {}, "Extra inputs are not permitted"),
+        ({"split": "random"}, {}, "Input should be 'holdout', 'cross-validate' or 'published'"),
+        ({"sha256": {"a.csv": "0"}}, {}, "which split = 'published' reads"),
+        ({"split": "published"}, {"pretrain": {"dataset": "s", "steps": 1}}, "pretrains on 's'"),
     ],
 )
-def test_a_protocol_whose_views_contradict_it_is_refused(dataset: dict[str, Any], more: dict[str, Any], told: str) -> None:
+def test_a_protocol_whose_splits_contradict_it_is_refused(dataset: dict[str, Any], more: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Protocol.model_validate({**PLAIN, "datasets": {"s": {"dataset": "synthetic", **dataset}}, **more})
 
@@ -289,7 +293,7 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
 
 def test_label_files_for_a_protocol_that_reads_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["run", "demo", "--published-splits", str(tmp_path), "--dry-run"], verbose=False) == 2
-    assert "has no dataset with view = 'published'; leave out --published-splits" in capsys.readouterr().err
+    assert "has no dataset with split = 'published'; leave out --published-splits" in capsys.readouterr().err
     assert _run(["run", "published", "--published-splits", str(tmp_path / "none"), "--dry-run"], verbose=False) == 2
     assert "no folder" in capsys.readouterr().err
 
