@@ -26,6 +26,7 @@ from melp_bench.model import Model
 from melp_bench.progress import Advance
 from melp_bench.signal import SignalSpec
 from melp_bench.splits import Positions
+from melp_bench.windows import conform_windows, embed_windows
 
 BATCH = 64
 
@@ -129,6 +130,17 @@ class Context:
         """
         parts = [self.encode(batch).embedding.float().cpu() for batch in torch.split(signals, BATCH)]
         return require_finite(self.name, torch.cat(parts), "record embeddings")
+
+    def embed_native(self, signals: Tensor, *, rate_hz: float, leads: Sequence[str]) -> Tensor:
+        """Return what probes read, (B, P), of `signals` (B, L, T) in millivolts, first prepared as the encoder asks.
+
+        Raises:
+            UserError: the encoder cannot be fed with these leads, or a value is not finite.
+        """
+        spec = self.model.encoder.spec
+        windows = conform_windows(signals.to(self.device), rate_hz=rate_hz, leads=leads, spec=spec)
+        embedding, _ = embed_windows(self.encode, windows, spec.crops)
+        return require_finite(self.name, embedding.cpu(), "record embeddings")
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Return the unit vectors of `prompts` in the space shared with reports, (K, D).

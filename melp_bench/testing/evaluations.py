@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from melp_bench.canonical import canonical_json
-from melp_bench.components import TextBatch, TextEncoder
+from melp_bench.components import Heads, TextBatch, TextEncoder
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations import Context, Evaluation, Measurement, ModelTraits, TaskRecords
 from melp_bench.features import Features
@@ -78,11 +78,28 @@ class Letters(TextEncoder):
         return Features(record=mean, embedding=mean, tokens=tokens, tokens_mask=batch.mask, token_ids=batch.ids)
 
 
+class Quarters(Heads):
+    """Heads that leave records and reports as they are, and make segments of the quarters of a record."""
+
+    width = WIDTH
+
+    def ecg(self, features: Features) -> Features:
+        """Return the features with segments (B, 4, D), the means of a quarter of the tokens each."""
+        if features.tokens is None:
+            return features
+        quarters = [part.mean(dim=1) for part in features.tokens.chunk(4, dim=1)]
+        return features.apply({"segments": torch.stack(quarters, dim=1)})
+
+    def text(self, features: Features) -> Features:
+        """Return the features of reports as they are."""
+        return features
+
+
 def made_model(*, text: bool = True) -> Model:
     """Return a small model with fixed random weights, which the caller's random numbers do not notice."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Model(SmallEncoder(), Letters() if text else None)
+        return Model(SmallEncoder(), Letters() if text else None, Quarters())
 
 
 def made_task(name: str, *, records: int = 120, split: str = "holdout", seed: int = 0) -> tuple[TaskRecords, Tensor]:

@@ -2,7 +2,7 @@
 
 The probe is that of `linear_probe` on all training labels; it never sees a disturbed record. What can go wrong is told in
 `disturbances`. It is done to twelve leads in millivolts at 500 Hz, before the encoder's own preparation, as it would be in the
-clinic: filters and scaling see the disturbance too.
+clinic: filters and scaling see the disturbance too. An encoder that reads a record by crops is given its first 10 s.
 
 Shapes: n records asked for, L leads, T samples, P embedding channels.
 """
@@ -18,7 +18,6 @@ from torch import Tensor
 
 import melp_bench as mb
 from melp_bench.registry import nearest
-from melp_bench.signal import conform
 from melp_bench.splits import Positions
 from melp_plugins.evaluations.disturbances import NOISES, add_noise, exchange_arms, lose_leads, mains
 from melp_plugins.evaluations.pooling import pooled
@@ -104,9 +103,9 @@ class Robustness(mb.Evaluation):
     def _embed(self, context: mb.Context, task: mb.TaskRecords, positions: Positions, name: str, level: float) -> Tensor:
         """Return the embeddings (n, P) of disturbed records, prepared as the encoder asks after they were disturbed."""
         spec = context.model.encoder.spec
-        raw = replace(RAW, seconds=spec.seconds)
+        raw = replace(RAW, seconds=max(RAW.seconds, spec.seconds) if spec.crops else spec.seconds)
         signals = self._disturb(context.signals(task, positions, raw), task.record_ids[positions].tolist(), name, level)
-        return context.embed_signals(conform(signals, rate_hz=raw.rate_hz, leads=raw.leads, spec=spec))
+        return context.embed_native(signals, rate_hz=raw.rate_hz, leads=raw.leads)
 
     def _disturb(self, signals: Tensor, record_ids: list[str], name: str, level: float) -> Tensor:
         """Return disturbed `signals` (n, 12, T) in millivolts."""

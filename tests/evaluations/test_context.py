@@ -16,7 +16,7 @@ from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations.frozen import changes, freeze
 from melp_bench.model import Model
 from melp_bench.testing.evaluations import MadeRecords, made_model, made_task
-from melp_bench.testing.inputs import SmallEncoder
+from melp_bench.testing.small import SmallEncoder
 from melp_bench.windows import Windows, one_each
 
 
@@ -49,11 +49,12 @@ def test_nothing_is_loaded_or_read_before_it_is_asked_for_and_once_then(tmp_path
     task = made.context.task("made/first")
     features = made.context.features(task)
     assert (made.loads, made.read) == (0, 0)
-    assert features.embedding.shape == (120, 20)
-    assert features.record.shape == (120, 16)
+    assert features.embedding.shape == (120, 24)
+    assert features.record.shape == (120, 20)
     assert (made.loads, made.read) == (1, 120)  # both of one pass
-    assert features.tokens.shape == (120, 8, 20)
-    assert features.segments.shape[0] == features.segments_mask.shape[0] == 120
+    assert features.tokens.shape == (120, 40, 20)
+    assert features.segments.shape == (120, 4, 20)
+    assert features.segments_mask.shape == (120, 4)
     assert (made.loads, made.read) == (1, 240)  # tokens and segments of another
     again = made.context.features(made.context.task("made/first"))
     assert again.tokens is features.tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,24 @@ from melp_bench.measure import measure
 from melp_bench.model import Model
 from melp_bench.plugins import discover
 from melp_bench.results import Interval
+from melp_bench.splits import cross_validation
 from melp_bench.testing.evaluations import MadeRecords, made_model, made_task
 from melp_plugins.evaluations.fine_tune import FineTune, Network, layers_of
 
 METRICS = tuple(discover().metrics[name].build() for name in ("auroc", "auprc"))
 
 
-TEACHABLE = FineTune(epochs=15, learning_rate=3e-3, head_learning_rate=1e-2)
+TEACHABLE = FineTune(epochs=12, learning_rate=1e-2, head_learning_rate=3e-2)
 
 
-def context(folder: Path, model: Model | None = None, **options: object) -> mb.Context:
-    task, signals = made_task("made/first", **options)  # type: ignore[arg-type]
+def context(folder: Path, model: Model | None = None, *, records: int = 120, folds: int = 0) -> mb.Context:
+    """Return a context of one task, a holdout, or a cross-validation of some `folds`."""
+    task, signals = made_task("made/first", records=records)
+    if folds:
+        task = replace(task, parts=cross_validation(np.arange(records) // 2 % folds + 1))
     given = model or made_model(text=False)
-    return mb.Context("m", lambda: given, {"made": MadeRecords(signals, "f")}, lambda _: task, features=folder, identity="m")
+    held = {"made": MadeRecords(signals, "f")}
+    return mb.Context("m", lambda: given, held, lambda _: task, features=folder, identity="m")
 
 
 def predict(evaluation: FineTune, given: mb.Context) -> mb.Predictions:
@@ -36,12 +42,12 @@ def predict(evaluation: FineTune, given: mb.Context) -> mb.Predictions:
         return evaluation.run(given, row)
 
 
-@pytest.mark.parametrize("split", ["holdout", "cross-validate"])
-def test_what_can_be_seen_in_the_signal_is_learnt(tmp_path: Path, split: str) -> None:
-    made = predict(TEACHABLE, context(tmp_path, records=200, split=split))
+@pytest.mark.parametrize("folds", [0, 3])
+def test_what_can_be_seen_in_the_signal_is_learnt(tmp_path: Path, folds: int) -> None:
+    made = predict(TEACHABLE, context(tmp_path, records=160, folds=folds))
     outcome = measure(made, METRICS, Interval(resamples=20))
-    assert outcome.scores["auroc"].value > 0.9
-    assert len(made.record_ids) == (20 if split == "holdout" else 200)
+    assert outcome.scores["auroc"].value > 0.85
+    assert len(made.record_ids) == (160 if folds else 16)
 
 
 def test_the_model_under_test_is_the_same_bit_by_bit_and_a_copy_is_not(tmp_path: Path) -> None:
@@ -110,7 +116,7 @@ def test_with_no_learning_rate_only_the_head_learns_and_its_logits_are_linear_in
 
 
 def test_the_epoch_is_chosen_on_validation(tmp_path: Path) -> None:
-    given = context(tmp_path, records=200)
+    given = context(tmp_path)
     details = predict(FineTune(epochs=4, learning_rate=1e-3), given).details
     (epoch,), (quality,) = details["chosen_epochs"], details["validation"]
     assert 1 <= epoch <= 4
