@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from melp_bench.registry import Entry
 
 HOST, PLUGINS = "melp-bench", "melp_plugins"
-SHARED = ("melp_bench.layers", "melp_bench.info_nce", "melp_bench.lead_identity", "melp_bench.leads")
+SHARED = ("melp_bench.lead_identity", "melp_bench.leads")
 """Modules of the host that compute for plugins and have no version of their own."""
 INSTALLED = ("site-packages", "dist-packages")
 

@@ -354,7 +354,6 @@ def test_what_plugins_take_from_the_host_is_either_its_contract_or_counts_as_the
 ELSEWHERE = {
     "melp_bench.leakage.duplicates": "names kept searches, which hold no number of a row",
     "melp_bench.leakage.table": "names kept tables of fingerprints",
-    "melp_bench.runs.text_training": "is in the identity of its own folder",
     "melp_bench.evaluations": "is in the row of its evaluation",
 }
 

@@ -126,7 +126,7 @@ def context_of(tmp_path: Path) -> Callable[..., Context]:
         recordings = {one.task.alias: one for one in made}
         given = Speaking(
             "mute",
-            lambda: Model(Told(width), shared=width, segment_queries=0),
+            lambda: Model(Told(width)),
             recordings,
             tasks.__getitem__,
             features=tmp_path / "features",
