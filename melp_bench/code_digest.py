@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from melp_bench.registry import Entry
 
 HOST, PLUGINS = "melp-bench", "melp_plugins"
-SHARED = ("melp_bench.lead_identity", "melp_bench.leads")
+SHARED = (
+    "melp_bench.lead_identity",
+    "melp_bench.leads",
+    "melp_bench.masking",
+    "melp_bench.metrics.calibration",
+    "melp_bench.metrics.ranking",
+    "melp_bench.metrics.threshold",
+    "melp_bench.splits",
+)
 """Modules of the host that compute for plugins and have no version of their own."""
 INSTALLED = ("site-packages", "dist-packages")
 
@@ -95,6 +103,8 @@ def _resolved(name: str, imported: Imported) -> Iterator[str]:
         above = package[: len(package) - imported.level + 1]
         base = ".".join([*above, base] if base else above)
     whole = [base, f"{base}.{imported.name}"] if imported.name else [base]
+    if _top(base) == "melp_bench" and imported.name:  # which passes on names of its modules
+        whole.append(getattr(getattr(sys.modules.get(base), imported.name, None), "__module__", None) or base)
     for module in whole:
         names = module.split(".")
         yield from (".".join(names[: n + 1]) for n in range(len(names)))

@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,17 @@ def folder_lock(folder: Path, task: str, tell: Tell = logger.warning) -> Iterato
     finally:
         (folder / HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove everything in `folder` but its lock, which must be held."""
+    for path in folder.iterdir():
+        if path.name in LOCK_FILES:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _taken(folder: Path, tell: Tell) -> BaseFileLock:

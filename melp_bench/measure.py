@@ -30,6 +30,9 @@ from melp_bench.metrics.suited import Suited
 from melp_bench.predictions import Predictions
 from melp_bench.results import ClassScore, Interval, MetricLabel, Outcome, Resamples, Score
 
+VERSION = 1
+"""Raise with any change that can move a score."""
+
 RARE = 10  # a class with fewer positives is marked
 
 

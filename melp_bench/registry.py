@@ -33,6 +33,7 @@ class Entry(Generic[T]):
     source: str = ""  # paper or page
     license: str = ""  # the field's word in Python packaging
     published: Family | None = None  # how its published checkpoints are spelt; None if there are none
+    reads: Callable[..., Mapping[str, str]] | None = None  # see `read_digests`; None if it starts from nothing but its seed
     plugin: str = field(default="", compare=False)  # filled in by discovery
 
     def options(self) -> dict[str, inspect.Parameter]:
@@ -63,6 +64,14 @@ class Entry(Generic[T]):
             else:
                 resolved[name] = parameter.default
         return resolved
+
+    def read_digests(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """Return the digests, by name, of the files from elsewhere that `build` with these options reads weights or words from.
+
+        The plugin says it by `reads`, a function of the same options as `build`. Two builds with the same digests start alike;
+        a model of a hub that was changed there is another one.
+        """
+        return dict(self.reads(**self.resolve(options))) if self.reads is not None else {}
 
     def _coerce(self, name: str, value: Any, default: Any) -> Any:
         """Return `value` as the type of `default`."""

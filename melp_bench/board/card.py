@@ -63,7 +63,7 @@ def cards(section: Section) -> list[Card]:
 
 
 def _card(method: Method, reference: Method | None) -> Card:
-    first = method.records[0]
+    first = method.told_by
     own = dict(_flat(first.inputs.model))
     other = dict(_flat(reference.records[0].inputs.model)) if reference else None
     names = sorted({*own, *(other or {})})

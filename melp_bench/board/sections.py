@@ -33,13 +33,18 @@ class Method:
     records: tuple[ResultRecord, ...]
 
     @property
+    def told_by(self) -> ResultRecord:
+        """The row that tells what the model is: a scored one if there is one, as others may have been refused unmade."""
+        return next((record for record in self.records if record.status == "scored"), self.records[0])
+
+    @property
     def corpora(self) -> list[str]:
         """The names of its pretraining corpora."""
-        return corpora_of(self.records[0])
+        return corpora_of(self.told_by)
 
     def fact(self, name: str) -> float | None:
         """Return a positive number among its facts, if it is there."""
-        value = self.records[0].facts.get(name)
+        value = self.told_by.facts.get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if is_number and value > 0 and math.isfinite(value) else None  # type: ignore[arg-type,operator]
 

@@ -21,23 +21,22 @@ def pretrain(
     workers: options.Workers = 0,
 ) -> None:
     """Pretrain RECIPE and leave a checkpoint (safetensors and JSON); a run that was stopped goes on where it was."""
-    import shutil
-
     from melp_bench.checkpoint import check_checkpoint, is_checkpoint, read_manifest
     from melp_bench.cli.run_output import quiet_console
     from melp_bench.cli.screen import Screen
     from melp_bench.home import home
+    from melp_bench.locks import empty_folder, folder_lock
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol
     from melp_bench.runs.candidates import candidate
     from melp_bench.runs.references import parse
     from melp_bench.runs.stores import open_one
-    from melp_bench.runs.training import has_begun, make_fabric, obtain
+    from melp_bench.runs.training import as_resolved, has_begun, make_fabric, obtain
 
     rule, settings = load_protocol(protocol), options.settings(setting)
-    budget = rule.pretrain
-    if budget is None:
+    if rule.pretrain is None:
         raise UserError(f"protocol {rule.name!r} has no [pretrain]; name one that has with --protocol")
+    budget = as_resolved(rule.pretrain, device)
     catalogue, screen = discover(), Screen(quiet_console())
     use = rule.datasets[budget.dataset]
     fabric = make_fabric(device, budget.precision)
@@ -47,7 +46,8 @@ def pretrain(
     reference = parse(recipe, catalogue, bare_recipe=budget.recipe)
     found = candidate(reference, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder)
     if not resume and fabric.global_rank == 0 and found.folder.is_relative_to(folder):
-        shutil.rmtree(found.folder, ignore_errors=True)
+        with folder_lock(found.folder, f"beginning {found.label!r} again", screen.say):
+            empty_folder(found.folder)
     fabric.barrier()
     known = is_checkpoint(found.folder)
     if known:

@@ -8,7 +8,8 @@ meet the same resamples (see `paired`), and the order of the records cannot matt
 
 Rule: a resample may not define a metric of a class, as one that lost every positive does not define an AUROC. Its macro
 mean is then taken over the classes that remain in that resample, and `lost` counts such resamples. A class's own interval
-is over the resamples that define it.
+is over the resamples that define it. An interval reaches to its value at least: a metric that is worse of repeated records
+than of distinct ones, as a calibration error is, may have all its resamples on one side.
 
 Shapes: S probe seeds, N records, C classes, K = C numbers of a metric per class, or 1 of a metric over all, R resamples.
 """
@@ -95,7 +96,8 @@ class Bootstrap:
         return means
 
     def _with_interval(self, value: float, resampled: Floats) -> Triple:
-        return (value, *percentile_interval(resampled, self.level, empty=self.metric.bounds))
+        low, high = percentile_interval(resampled, self.level, empty=self.metric.bounds)
+        return value, min(low, value), max(high, value)
 
 
 def percentile_interval(resampled: Floats, level: float, empty: tuple[float, float]) -> tuple[float, float]:

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from melp_bench.canonical import digest
 from melp_bench.checkpoint import is_checkpoint, read_manifest, save_checkpoint
+from melp_bench.code_digest import code_digest
 from melp_bench.components import ECGEncoder, Heads, TextEncoder, TextSource
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
@@ -110,9 +112,11 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
 
 
 def import_path(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
-    """Return where under `folder` a published file is imported to: named by encoder and the file's SHA-256."""
+    """Return where under `folder` a published file is imported to: named by encoder, file, and the code that understands it."""
     published_form(entry)
-    return folder / f"{entry.name}{'+text' if text else ''}-{file_sha256(locate(where))[:12]}"
+    entries: list[Entry[Any]] = [entry, *([text.entry] if text else [])]
+    code = digest([code_digest(one) for one in entries])
+    return folder / f"{entry.name}{'+text' if text else ''}-{file_sha256(locate(where))[:12]}-{code[:8]}"
 
 
 def published_form(entry: Entry[ECGEncoder]) -> Family:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,39 @@ def silent_tries() -> Iterator[None]:
         yield
     finally:
         told.set_verbosity(level)
+
+
+MODEL_FILES = (
+    *("config.json", "*.safetensors", "*.bin", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab*", "merges.txt", "*.model", "spiece*"),
+)
+"""What `from_pretrained` may read of a text model's folder."""
+
+
+def model_files(model: str) -> dict[str, str]:
+    """Return a digest of each file that a text model is read from: `hf:owner/name`, fetched if need be, or a local folder.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    with loading(model) as where:
+        folder = Path(where)
+        if not folder.is_dir():
+            from huggingface_hub import snapshot_download
+
+            folder = Path(snapshot_download(where, allow_patterns=list(MODEL_FILES)))
+        found = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+        if any(path.suffix == ".safetensors" for path in found):
+            found = {path for path in found if path.suffix != ".bin"}  # which are not read then
+        return {path.name: _content(path) for path in sorted(found)}
+
+
+def _content(path: Path) -> str:
+    """Return what tells a file's content: for one of the hub's cache the name of the blob it links to, else its SHA-256."""
+    if path.is_symlink() and (blob := path.resolve()).parent.name == "blobs":
+        return blob.name
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def longest_text(body: Any) -> int | None:

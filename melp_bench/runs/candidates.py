@@ -141,6 +141,8 @@ def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catal
     """Return everything that the weights of a recipe pretrained on `store` depend on."""
     identity: dict[str, Any] = {"recipe": recipe_content(recipe), "seed": pretrain.seed}
     identity["code"] = training_code(recipe, catalogue)
+    if files := _files(recipe, catalogue):
+        identity["files"] = files
     if recipe.text is not None:
         identity["data"] = store.fingerprint  # its vocabulary is learned from the reports
     if recipe.stages:
@@ -152,6 +154,14 @@ def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catal
         if pretrain.labels in store.tasks:
             identity["labels"] = store.task_digest(pretrain.labels)
     return identity
+
+
+def _files(recipe: Recipe, catalogue: Catalogue) -> dict[str, dict[str, str]]:
+    """Return, by part, the digests of the files from elsewhere that a recipe's components start from."""
+    read = {"encoder": catalogue.ecg_encoders[recipe.encoder.name].read_digests(recipe.encoder.options)}
+    if recipe.text is not None:
+        read["text"] = catalogue.text_encoders[recipe.text.name].read_digests(recipe.text.options)
+    return {name: digests for name, digests in read.items() if digests}
 
 
 def _file_name(name: str) -> str:

@@ -175,12 +175,15 @@ def _plan(
     spec: RunSpec, references: Sequence[Reference], catalogue: Catalogue, stores: Mapping[str, Store], files: PublishedFiles
 ) -> Plan:
     """Return the plan of what is asked, given its data."""
+    from melp_bench.runs.training import as_resolved
+
+    pretrain = as_resolved(spec.protocol.pretrain, spec.device) if spec.protocol.pretrain else None
     candidates = [
         candidate(
             reference,
             catalogue,
             settings=spec.settings,
-            pretrain=spec.protocol.pretrain,
+            pretrain=pretrain,
             stores=stores,
             checkpoints=home() / "checkpoints",
         )

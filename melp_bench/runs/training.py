@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import torch
 from melp_bench.checkpoint import is_checkpoint, save_checkpoint
 from melp_bench.components import Objective, TextSource
 from melp_bench.errors import UserError
-from melp_bench.home import make_folder
+from melp_bench.home import make_folder, remove_leftovers
 from melp_bench.locks import folder_lock
 from melp_bench.model import PARTS, Model
 from melp_bench.plugins import Catalogue
@@ -60,6 +60,25 @@ def choose_device(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
+def choose_precision(device: str, precision: str) -> Literal["32", "bf16"]:
+    """Return what "auto" comes to on the device that `device` comes to: bf16 where a GPU has it; anything else as it is.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    half = choose_device(device) == "cuda" and torch.cuda.is_bf16_supported()
+    return "bf16" if precision == "bf16" or (precision == "auto" and half) else "32"
+
+
+def as_resolved(budget: Pretrain, device: str) -> Pretrain:
+    """Return the budget with the precision that it has on `device`, of which the weights depend.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    return budget.model_copy(update={"precision": choose_precision(device, budget.precision)})
+
+
 def make_fabric(device: str, precision: str) -> Fabric:
     """Return Fabric for `device` ("auto", "cpu", "cuda"); under torchrun, one rank per process it started.
 
@@ -72,8 +91,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    half = chosen_device == "cuda" and torch.cuda.is_bf16_supported()
-    chosen = {"auto": "bf16-mixed" if half else "32-true", "32": "32-true", "bf16": "bf16-mixed"}[precision]
+    chosen = {"32": "32-true", "bf16": "bf16-mixed"}[choose_precision(device, precision)]
     world, here = num_ranks(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator=chosen_device,
@@ -127,6 +145,8 @@ def obtain(
     with folder_lock(candidate.folder, f"making {candidate.label!r}", listener.say) if first else nullcontext():
         if fabric.broadcast(is_checkpoint(candidate.folder)):  # another process made it meanwhile
             return
+        for folder in (candidate.folder, *candidate.folder.glob(f"{STATE}/*")) if first else ():
+            remove_leftovers(folder)
         if candidate.published is None:
             _pretrain(candidate, catalogue, budget, store, fabric, listener, on_step)
         elif first:

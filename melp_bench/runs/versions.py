@@ -7,7 +7,7 @@ fingerprint, and an evaluation of the host's has its version in its row.
 
 from __future__ import annotations
 
-from melp_bench import embedding, model, signal
+from melp_bench import embedding, measure, model, signal
 from melp_bench.metrics.bootstrap import VERSION as BOOTSTRAP
 from melp_bench.pretrain import loop
 
@@ -15,7 +15,7 @@ WEIGHTS = {"signal": signal.VERSION, "model": model.VERSION, "loop": loop.VERSIO
 """What trained weights depend on."""
 FEATURES = {"signal": signal.VERSION, "model": model.VERSION, "embedding": embedding.VERSION}
 """What the features of a model with its weights depend on."""
-ROWS = FEATURES | {"bootstrap": BOOTSTRAP}
+ROWS = FEATURES | {"bootstrap": BOOTSTRAP, "measure": measure.VERSION}
 """What a row depends on besides its model's weights."""
 
 

@@ -51,16 +51,17 @@ def _count(subject: ObjectiveSubject) -> str:
 
 def _gradient(subject: ObjectiveSubject) -> str:
     inputs, kinds = subject.inputs(), subject.kinds()
-    if "signal" in inputs and "encoder" not in inputs:
+    trained = [name for name in inputs if kinds[name] in ("features", "encoder", "text_encoder")]
+    if "signal" in inputs and not trained:  # beside features it may be a teacher's to read
         inputs["signal"].requires_grad_()
+        trained = ["signal"]
     fixed = [n for n, p in subject.objective.named_parameters() if not p.requires_grad]
     subject.objective.zero_grad(set_to_none=True)
     subject.model.zero_grad(set_to_none=True)
     torch.autograd.backward(subject.loss(inputs))
     reached = []
-    for name, value in inputs.items():
-        if kinds[name] not in ("features", "encoder", "text_encoder") and (name != "signal" or "encoder" in inputs):
-            continue
+    for name in trained:
+        value = inputs[name]
         gradients = _gradients(value)
         demand(all(bool(torch.isfinite(g).all()) for g in gradients.values()), f"a gradient at {name} is not finite")
         alive = [n for n, g in gradients.items() if bool(g.abs().max() > 0)]

@@ -10,7 +10,9 @@ Shapes: B records, L leads, T samples, F frequencies, M frames, H and W the mode
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -123,6 +125,24 @@ def _create(model: str, channels: int, pretrained: bool, size: int) -> nn.Module
     return network
 
 
+def weights_read(*, model: str, image: str, pretrained: bool, size: int) -> dict[str, str]:
+    """Return the digest of the weights that `TimmImage` starts from where they are not drawn, as they were loaded."""
+    return {model: _weights_digest(model, image, size)} if pretrained else {}
+
+
+@cache
+def _weights_digest(model: str, image: str, size: int) -> str:
+    channels = len(TimmImage.spec.leads) if image == "spectrogram" else 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of what timm's file does not hold
+        state = _create(model, channels, True, size).state_dict()
+    sha = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
 @mb.hookimpl
 def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
     """Return timm's models, as one entry with the model as option."""
@@ -130,6 +150,7 @@ def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
         mb.Entry(
             name="timm-image",
             build=TimmImage,
+            reads=weights_read,
             summary="any timm image model on a spectrogram or on lead patches (model=NAME)",
             source="https://github.com/huggingface/pytorch-image-models",
             license="Apache-2.0 (code; weights have their own)",

@@ -24,7 +24,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_bench.published.hub import loading, longest_text, missing_weights
+from melp_bench.published.hub import loading, longest_text, missing_weights, model_files
 from melp_plugins.layers import masked_mean
 from melp_plugins.text.bert import every_way, report_features, sentence_of
 from melp_plugins.text.vocabulary import VOCABULARIES, change_vocabulary, published_head
@@ -177,6 +177,11 @@ def hugging_face(
     return made
 
 
+def files_read(*, model: str, **_options: object) -> dict[str, str]:
+    """Return the digests of the files that `hugging_face` reads for `model`."""
+    return model_files(model)
+
+
 def _from_hub(model: str, read: Callable[[Any, Any], Any], *, causal: bool, pooler: bool) -> tuple[nn.Module, Tokenizer, Frame]:
     """Return body, tokenizer and frame of a hub name or a folder, its weights loaded and its vocabulary changed by `read`."""
     from transformers import AutoConfig, AutoTokenizer
@@ -275,6 +280,7 @@ def melp_text_encoders() -> list[mb.Entry[mb.TextEncoder]]:
         mb.Entry(
             name="hf",
             build=hugging_face,
+            reads=files_read,
             summary="any BERT-like or T5 encoder of Hugging Face, by name or local folder, causal (MELP) or plain",
             source="https://huggingface.co/docs/transformers",
             license="the model's own",

@@ -62,6 +62,14 @@ def test_a_card_says_by_which_code_its_rows_were_made() -> None:
     assert f"encoder a {'1' * 12}, metric auroc {'3' * 12}." in page
 
 
+def test_a_model_is_told_of_by_a_row_that_was_scored() -> None:
+    refused = [row("a", setting=f"{k}", reason="needs a text encoder", facts={}) for k in range(6)]
+    (section,) = build_board([*refused, made(NEW, 0.6, 21)])
+    assert section.methods[0].fact("parameters") == 5_234_112
+    assert section.methods[0].corpora == ["mimic-iv-ecg"]
+    assert ("parameters", "5,234,112") in cards(section)[0].facts
+
+
 def test_a_model_is_compared_with_the_one_that_stands_first() -> None:
     (section,) = build_board([made(NEW, 0.6, 21), made(NEW, 0.7, 21, "b")])
     assert [card.reference for card in cards(section)] == ["b", ""]

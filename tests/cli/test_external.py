@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 NAME = "external-convnet"
 METRIC = "external-log-score"
 EVALUATION = "external-sex"
+MOMENTUM, VIEW = "external-moco-v3", "external-time-shift"
 
 
 def test_it_is_listed_with_the_package_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,9 +25,11 @@ def test_it_is_listed_with_the_package_it_comes_from(capsys: pytest.CaptureFixtu
     assert NAME in told
     assert METRIC in told
     assert EVALUATION in told
+    assert MOMENTUM in told
+    assert VIEW in told
 
 
-@pytest.mark.parametrize("name", [NAME, METRIC, EVALUATION])
+@pytest.mark.parametrize("name", [NAME, METRIC, EVALUATION, MOMENTUM, VIEW])
 def test_it_passes_every_check(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("check", name) == 0
     assert "✗" not in capsys.readouterr().out

@@ -15,6 +15,7 @@ from melp_bench import home
 from melp_bench.canonical import digest
 from melp_bench.errors import UserError
 from melp_bench.results import (
+    ClassScore,
     Inputs,
     MetricLabel,
     Outcome,
@@ -123,6 +124,30 @@ def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_score_is_finite(value: float) -> None:
     with pytest.raises(ValidationError):
         Score(value=value, low=0.0, high=1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"primary": "auprc"},
+        {"primary": "ece", "not_measured": {"ece": "no probabilities"}},
+        {"not_measured": {"ece": "no probabilities"}},
+        {"metrics": {}},
+        {"classes": [ClassScore(name="a", positives=1, records=2, scores={"ece": Score(value=0.1, low=0.0, high=0.2)})]},
+    ],
+)
+def test_an_outcome_has_its_primary_metric_and_a_label_for_all_that_it_names(change: dict[str, object]) -> None:
+    given = {"scores": {"auroc": Score(value=0.5, low=0.4, high=0.6)}, "metrics": LABELS, "primary": "auroc"}
+    Outcome.model_validate(given)
+    with pytest.raises(ValidationError, match="wanted a score of the primary metric, and a label for every metric"):
+        Outcome.model_validate(given | change)
+
+
+@pytest.mark.parametrize("bound", [math.inf, math.nan])
+def test_a_bound_that_is_no_number_is_none(bound: float) -> None:
+    assert MetricLabel(label="error", bounds=(0.0, None)).bounds == (0.0, None)
+    with pytest.raises(ValidationError):
+        MetricLabel(label="error", bounds=(0.0, bound))
 
 
 def test_death_while_writing_leaves_the_row_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_what_a_model_does_not_offer_is_not_applicable(tmp_path: Path) -> None:
             return mb.Features(record=features.record, embedding=features.embedding)
 
     bare = Counted(tmp_path / "bare")
-    bare.context._load = lambda: Model(NoTokens(), shared=16)
+    bare.context._load = lambda: Model(NoTokens())
     with pytest.raises(NotApplicable, match="needs tokens, which the model does not offer"):
         _ = bare.context.features(bare.task).tokens
 

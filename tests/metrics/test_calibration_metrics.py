@@ -11,6 +11,7 @@ from sklearn.metrics import brier_score_loss
 from torchmetrics.functional.classification import binary_calibration_error
 
 import melp_bench as mb
+from melp_bench.metrics import Given, bootstrap
 from melp_bench.metrics.calibration import platt, sigmoid
 from melp_plugins.metrics.calibration import ece_metric, weighted_brier, weighted_ece
 
@@ -51,6 +52,16 @@ def test_in_closed_form() -> None:
     assert weighted_ece(15)(half, labels, ones).item() == 0.0  # half of them are true
     assert weighted_ece(15)(np.ones((4, 1)), labels, ones).item() == 0.5
     assert weighted_ece(15)(labels.astype(float), labels, ones).item() == weighted_brier(labels * 1.0, labels, ones).item() == 0
+
+
+def test_an_interval_holds_its_value_also_where_resampling_makes_a_metric_worse() -> None:
+    probabilities = np.full((40, 1), 0.5)
+    labels = np.arange(40)[:, None] % 2 == 0  # calibrated exactly, and by chance on no resample
+    (result,) = bootstrap([Given(ece_metric(), probabilities[None], labels)], np.arange(40).astype(str), resamples=200)
+    assert result.resampled.mean() > 0.03
+    value, low, high = result.macro()
+    assert value == low == 0.0
+    assert high > 0.1
 
 
 def test_bins_have_a_name_of_their_own_and_there_is_at_least_one() -> None:
