@@ -86,13 +86,13 @@ class Teacher(BYOL):
 
 def test_a_teacher_is_what_is_kept_where_an_objective_says_so() -> None:
     sizes = make_step({}).model.sizes(2)
-    step = make_step({"teacher": Teacher(sizes, hidden=8, projected=4, momentum=0.5)})
+    objective = Teacher(sizes, hidden=8, projected=4, momentum=0.5)
+    step = make_step({"teacher": objective})
     with torch.no_grad():
         for parameter in step.model.encoder.parameters():
             parameter.add_(1.0)
-    step.after_step(0.0)
-    target = step.get_submodule("objectives.teacher.target_encoder")
-    teacher = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    objective.after_step(0.0)
+    teacher = {name: tensor.clone() for name, tensor in objective.target_encoder.state_dict().items()}
     student = {name: tensor.clone() for name, tensor in step.model.encoder.state_dict().items()}
     training._export(step)
     kept = step.model.encoder.state_dict()
