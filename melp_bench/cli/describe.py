@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder
+    from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder, View
     from melp_bench.evaluations import Evaluation
     from melp_bench.metrics import Metric
     from melp_bench.protocol import Protocol
@@ -124,8 +124,15 @@ def _objective(objective: Objective) -> Facts:
     return [
         ("scale", objective.scale),
         ("wants", ", ".join(wanted_inputs(objective))),
+        *((f"view {name}", ", then ".join(map(repr, made))) for name, made in objective.views().items()),
         ("batch", "the global one, gathered" if objective.needs_global_batch else "each rank's own"),
+        ("keeps", "the weights of the lowest validation loss" if objective.keep == "lowest" else "the last weights"),
     ]
+
+
+def _view(view: View) -> Facts:
+    begin, end = view.part
+    return [("looks at", "the whole record" if (begin, end) == (0.0, 1.0) else f"{begin:g} to {end:g} of the record")]
 
 
 def _heads(heads: Heads) -> Facts:
@@ -171,6 +178,7 @@ DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "text encoder": _text,
     "heads": _heads,
     "objective": _objective,
+    "view": _view,
     "evaluation": _evaluated,
     "metric": _metric,
     "dataset": _dataset,

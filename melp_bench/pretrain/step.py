@@ -6,7 +6,8 @@ Shapes: B records, L leads, T samples, C classes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from melp_bench.components import Objective, TextBatch
-from melp_bench.errors import UserError
+from melp_bench.errors import NotApplicable, UserError
 from melp_bench.features import Features
 from melp_bench.model import Model
 from melp_bench.pretrain.views import WHOLE, Part, Views, looked_at, make_views, views_of
@@ -106,8 +107,9 @@ class Step(nn.Module):
         if model.text_encoder is None and self.reads_reports:
             needy = [term for term, names in self.wanted.items() if OF_REPORTS & set(names)]
             raise UserError(f"objectives {needy} read reports, but the recipe has no [text] encoder")
-        for objective in objectives.values():
-            objective.attach(model)
+        for term, objective in objectives.items():
+            with _told(term, model):
+                objective.attach(model)
         self.objectives = nn.ModuleDict(objectives)
 
     @property
@@ -134,9 +136,10 @@ class Step(nn.Module):
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         for term, objective in self._objectives().items():
             given = made | views[term]
-            if (local := local_of(objective)) is not None:
-                given |= local(**{name: given[name] for name in parameters_of(objective, "local")})
-            value = objective(**self._for_forward(objective, given, gather))
+            with _told(term, self.model):
+                if (local := local_of(objective)) is not None:
+                    given |= local(**{name: given[name] for name in parameters_of(objective, "local")})
+                value = objective(**self._for_forward(objective, given, gather))
             mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch))))
             terms[term] = (mean, count.to(mean.device))
         return terms
@@ -195,6 +198,20 @@ LACKING = {
     "ecg": "records, but there are only reports",
     "signal": "records, but there are only reports",
 }
+
+
+@contextmanager
+def _told(term: str, model: Model) -> Iterator[None]:
+    """Turn what does not apply into a line that names the term and the encoder.
+
+    Raises:
+        UserError: in its place.
+    """
+    try:
+        yield
+    except NotApplicable as reason:
+        kind = type(model.encoder).__name__
+        raise UserError(f"objective {term!r} cannot train {kind!r}: {reason}; choose another encoder or objective") from reason
 
 
 def _gathered(value: Any, gather: Gather) -> Any:

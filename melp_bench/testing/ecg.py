@@ -26,6 +26,7 @@ from melp_bench.testing.compare import (
     round_trip,
     under_two_seeds,
 )
+from melp_bench.testing.masked_encoding import masks_are_kept
 from melp_bench.testing.verdict import demand
 
 
@@ -213,4 +214,5 @@ ECG_CHECKS: dict[str, Callable[[ECGSubject], str]] = {
     "flat and extreme records give finite features": _extremes,
     "weights survive a strict round trip": _round_trip,
     "gradient reaches every lead and parameter": _gradient,
+    "what is masked is not seen": lambda subject: masks_are_kept(subject.encoder, subject.signal),
 }

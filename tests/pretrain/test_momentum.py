@@ -8,13 +8,16 @@ import pytest
 import torch
 from test_loop import BUDGET, Killed
 from tiny_method import OPTIMISER, make_source, make_step, make_store
+from torch import nn
 
 from melp_bench.plugins import discover
 from melp_bench.pretrain.loop import Trained, pretrain
 from melp_bench.pretrain.step import Step
 from melp_bench.progress import StepValues
+from melp_bench.runs import training
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store
+from melp_plugins.objectives.byol import BYOL
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +75,27 @@ def test_a_target_is_near_the_encoder_and_is_not_it(undisturbed: tuple[Step, Tra
     moved = sum((slow - start).abs().sum() for slow, start in zip(byol.parameters(), fresh.parameters(), strict=True))
     ahead = sum((fast - start).abs().sum() for (_, fast), start in zip(pairs, fresh.parameters(), strict=True))
     assert 0 < moved < ahead
+
+
+class Teacher(BYOL):
+    """Keeps the target in the encoder's place."""
+
+    def exported(self) -> nn.Module | None:
+        return self.target_encoder
+
+
+def test_a_teacher_is_what_is_kept_where_an_objective_says_so() -> None:
+    sizes = make_step({}).model.sizes(2)
+    objective = Teacher(sizes, hidden=8, projected=4, momentum=0.5)
+    step = make_step({"teacher": objective})
+    with torch.no_grad():
+        for parameter in step.model.encoder.parameters():
+            parameter.add_(1.0)
+    objective.after_step(0.0)
+    teacher = {name: tensor.clone() for name, tensor in objective.target_encoder.state_dict().items()}
+    student = {name: tensor.clone() for name, tensor in step.model.encoder.state_dict().items()}
+    training._export(step)
+    kept = step.model.encoder.state_dict()
+    assert kept.keys() == teacher.keys()
+    assert all(torch.equal(kept[name], teacher[name]) for name in kept)
+    assert not any(torch.equal(kept[name], student[name]) for name in kept)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.errors import UserError
+from melp_bench.model import Model
 from melp_bench.plugins import discover
+from melp_bench.pretrain.source import PretrainSource
 from melp_bench.pretrain.step import Batch, Step
 from melp_bench.pretrain.views import looked_at, make_views
 from melp_bench.recipe import Part
@@ -202,3 +204,27 @@ class Held(mb.Objective):
 def test_what_an_objective_builds_when_attached_is_trained_with_the_rest() -> None:
     step = make_step({"held": Held()})
     assert "objectives.held.copy.weight" in dict(step.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["st-mem-small", "merl-vit-tiny", "merl-resnet18"])
+def test_halves_of_records_train_encoders_of_fixed_length(store: Store, name: str) -> None:
+    torch.manual_seed(0)
+    model = Model(discover().ecg_encoders[name].build())
+    step = Step(model, {"halves": discover().objectives["cmsc"].build(model.sizes(0))})
+    source = PretrainSource(store, model.encoder.spec, None, None, step.parts)
+    loss, _ = step(source.batch(source.train[:2], CPU), torch.Generator())["halves"]
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
+
+
+def test_what_does_not_apply_is_a_line_that_names_the_term_and_no_traceback(store: Store) -> None:
+    class Refuses(Local):
+        def forward(self, mine: Tensor, whose: Tensor, progress: float) -> Tensor:
+            raise mb.NotApplicable("needs beats")
+
+    with pytest.raises(UserError, match="objective 'picky' cannot train 'Encoder': needs beats"):
+        run(make_step({"picky": Refuses()}), store)
+    masked = discover().objectives["masked"].build(make_step({}).model.sizes(2))
+    with pytest.raises(UserError, match="objective 'hidden' cannot train 'Encoder': needs an encoder with masked encoding"):
+        make_step({"hidden": masked})

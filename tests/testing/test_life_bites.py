@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_bench.testing import check_component
+from melp_bench.testing.small import SmallEncoder
 
 
 def broken(kind: str, build: Any) -> dict[str, str]:
@@ -77,6 +78,40 @@ def test_a_faulty_view_is_found_out(view: Any, property_name: str) -> None:
 
 def test_a_sound_view_passes_every_check() -> None:
     assert broken("view", Louder) == {}
+
+
+# ---------------------------------------------------------------------------------------------------- masked encoding
+
+
+class SeesMasked(SmallEncoder):
+    def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        return super().contextual(normed, masked, stand_in) + self.layers(normed).mean(dim=1, keepdim=True)
+
+
+class SeesLeftOut(SmallEncoder):
+    def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        left_out = masked is not None and stand_in is None
+        return super().contextual(normed, None if left_out else masked, stand_in)
+
+
+class LeavesAState(SmallEncoder):
+    def contextual(self, normed: Tensor, masked: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        return super().contextual(normed, masked, stand_in) + 1
+
+
+class LiesAboutLocal(SmallEncoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.local_width = 7
+
+
+class LiesAboutRows(SmallEncoder):
+    token_rows = 7
+
+
+@pytest.mark.parametrize("encoder", [SeesMasked, SeesLeftOut, LeavesAState, LiesAboutLocal, LiesAboutRows])
+def test_faulty_masked_encoding_is_found_out(encoder: Any) -> None:
+    assert "what is masked is not seen" in broken("ECG encoder", encoder)
 
 
 # --------------------------------------------------------------------------------------------------------- objectives
