@@ -135,11 +135,12 @@ class Recipe(Frozen):
 
 
 def stage_steps(recipe: Recipe, steps: int) -> list[int]:
-    """Return how many of the budget's `steps` each stage gets; together they are all of them."""
+    """Return how many of the budget's `steps` each stage gets: one at least as long as there are any, together all of them."""
     ends, total = [0], 0.0
-    for stage in recipe.stages:
+    for place, stage in enumerate(recipe.stages, start=1):
         total += stage.share
-        ends.append(round(total * steps))
+        later = len(recipe.stages) - place
+        ends.append(min(max(round(total * steps), ends[-1] + 1, 0), max(steps - later, place), steps))
     return [end - begin for begin, end in pairwise(ends)]
 
 

@@ -17,20 +17,20 @@ HELD_OUT = 20
 """One report in so many is held out."""
 
 
-def read_reports(source: Path, field: str | None = None) -> list[str]:
+def read_reports(source: Path) -> list[str]:
     """Return the reports of a file, or of all files below a folder in the order of their names; blank ones are left out.
 
-    `field` names the column of rows; by default the first of `FIELDS` that there is.
+    Of rows it is the first of the columns `FIELDS` that there is.
 
     Raises:
-        UserError: there is no such file or folder, no report in it, or a row without the field.
+        UserError: there is no such file or folder, no report in it, or a row without such a column.
     """
     if not source.exists():
         raise UserError(f"no reports at {str(source)!r}; wanted a folder or a file of {', '.join(READERS)}")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix in READERS and p.is_file())
     if any(file.suffix not in READERS for file in files):
         raise UserError(f"{str(source)!r} is of no kind that we read; wanted {', '.join(READERS)}")
-    found = [text for file in files for report in READERS[file.suffix](file, field) if (text := report.strip())]
+    found = [text for file in files for report in READERS[file.suffix](file) if (text := report.strip())]
     if not found:
         raise UserError(f"no report in {str(source)!r}; looked into {len(files)} files of {', '.join(READERS)}")
     return found
@@ -43,15 +43,15 @@ def split_by_text(reports: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _lines(file: Path, field: str | None) -> Iterator[str]:
+def _lines(file: Path) -> Iterator[str]:
     try:
         yield from file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{str(file)!r} is not UTF-8 text ({error.reason})") from error
 
 
-def _json_rows(file: Path, field: str | None) -> Iterator[str]:
-    for number, line in enumerate(_lines(file, None), start=1):
+def _json_rows(file: Path) -> Iterator[str]:
+    for number, line in enumerate(_lines(file), start=1):
         if not line.strip():
             continue
         try:
@@ -60,19 +60,19 @@ def _json_rows(file: Path, field: str | None) -> Iterator[str]:
             raise UserError(f"{str(file)!r}, line {number}: not JSON ({error.msg})") from error
         if not isinstance(row, dict):
             raise UserError(f'{str(file)!r}, line {number}: {line.strip()[:20]!r} is no row; wanted {{"report": "..."}}')
-        value = row[_field(list(row), field, f"{str(file)!r}, line {number}")]
+        value = row[_field(list(row), f"{str(file)!r}, line {number}")]
         if not isinstance(value, str | None):
             raise UserError(f"{str(file)!r}, line {number}: the report is {json.dumps(value)[:20]}; wanted text")
         yield value or ""
 
 
-def _parquet_rows(file: Path, field: str | None) -> Iterator[str]:
+def _parquet_rows(file: Path) -> Iterator[str]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         table = parquet.ParquetFile(file)
-        name = _field(table.schema_arrow.names, field, repr(str(file)))
+        name = _field(table.schema_arrow.names, repr(str(file)))
         kind = table.schema_arrow.field(name).type
         kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
         if not any(is_text(kind) for is_text in (pyarrow.types.is_string, pyarrow.types.is_large_string)):
@@ -83,14 +83,14 @@ def _parquet_rows(file: Path, field: str | None) -> Iterator[str]:
         raise UserError(f"{str(file)!r} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 
 
-def _field(names: Sequence[str], field: str | None, where: str) -> str:
-    chosen = field if field is not None else next((name for name in FIELDS if name in names), None)
-    if chosen is None or chosen not in names:
-        raise UserError(f"{where} has no {field or ' or '.join(FIELDS)!r}; it has {list(names)[:12]}; name one with --field")
+def _field(names: Sequence[str], where: str) -> str:
+    chosen = next((name for name in FIELDS if name in names), None)
+    if chosen is None:
+        raise UserError(f"{where} has no {' or '.join(FIELDS)!r}; it has {list(names)[:12]}; name the column of the reports so")
     return chosen
 
 
-READERS: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
+READERS: dict[str, Callable[[Path], Iterator[str]]] = {
     ".txt": _lines,
     ".jsonl": _json_rows,
     ".parquet": _parquet_rows,

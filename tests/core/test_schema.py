@@ -169,6 +169,7 @@ def test_the_stages_share_out_all_steps_of_the_budget_each_to_within_one(shares:
     stages = [STAGE | {"name": f"s{i}", "share": share} for i, share in enumerate(shares)]
     got = stage_steps(Recipe.model_validate({"name": "a", "summary": "b", "encoder": {"name": "c"}, "stages": stages}), steps)
     assert sum(got) == steps
+    assert min(got) >= 1
     assert all(abs(one - share * steps) <= 1 for one, share in zip(got, shares, strict=True))
 
 

@@ -264,7 +264,7 @@ def test_an_encoder_goes_on_from_a_published_file(store: Store, tmp_path: Path) 
     ("stages", "told"),
     [
         ([ALIGN | {"share": 1.0, "start": {"encoder": "./nowhere"}}], "which is no checkpoint folder"),
-        ([RECORDS | {"share": 0.001}, ALIGN | {"share": 0.999}], "stage 'records' gets 0.001 of 20 steps, which is none"),
+        ([RECORDS | {"name": f"s{i}", "share": 0.04} for i in range(25)], "stage 's20' gets 0.04 of 20 steps, which is none"),
     ],
 )
 def test_a_stage_that_cannot_begin_says_why(store: Store, tmp_path: Path, stages: list[dict[str, Any]], told: str) -> None:
