@@ -66,8 +66,10 @@ def silent_tries() -> Iterator[None]:
         told.set_verbosity(level)
 
 
-MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-MODEL_FILES += ("vocab*", "merges.txt", "*.model", "spiece*")
+MODEL_FILES = (
+    *("config.json", "*.safetensors", "*.bin", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab*", "merges.txt", "*.model", "spiece*"),
+)
 """What `from_pretrained` may read of a text model's folder."""
 
 

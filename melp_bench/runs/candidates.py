@@ -158,8 +158,9 @@ def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catal
 
 def _files(recipe: Recipe, catalogue: Catalogue) -> dict[str, dict[str, str]]:
     """Return, by part, the digests of the files from elsewhere that a recipe's components start from."""
-    parts = {"encoder": (catalogue.ecg_encoders, recipe.encoder), "text": (catalogue.text_encoders, recipe.text)}
-    read = {name: kind[part.name].read_digests(part.options) for name, (kind, part) in parts.items() if part is not None}
+    read = {"encoder": catalogue.ecg_encoders[recipe.encoder.name].read_digests(recipe.encoder.options)}
+    if recipe.text is not None:
+        read["text"] = catalogue.text_encoders[recipe.text.name].read_digests(recipe.text.options)
     return {name: digests for name, digests in read.items() if digests}
 
 
