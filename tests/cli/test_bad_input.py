@@ -26,7 +26,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         untrained = home.parent / "untrained.toml"
         untrained.write_text(
             'name = "untrained"\nsummary = "for tests"\n[encoder]\nname = "conv-transformer"\noptions = { layers = 1 }\n'
-            '[text]\nname = "bert"\noptions = { layers = 1 }\n',
+            '[text]\nname = "bert"\noptions = { layers = 1 }\n[heads]\nname = "melp"\n',
             encoding="utf-8",
         )
         assert call("run", protocol, "-m", untrained) == 0
