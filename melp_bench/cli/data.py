@@ -43,7 +43,9 @@ def prepare(
     from rich.console import Console
 
     from melp_bench.cli.screen import Screen
+    from melp_bench.code_digest import code_digest
     from melp_bench.fetch import unfinished
+    from melp_bench.plugins import discover
     from melp_bench.store import prepare as make
     from melp_bench.store import store_path
 
@@ -65,6 +67,7 @@ def prepare(
             progress=lambda done, total: advance(done, total, ""),
             fresh=fresh,
             tell=screen.say,
+            code=code_digest(discover().datasets[dataset]),
         )
     bad = store.manifest.quarantined
     reasons = f" ({', '.join(f'{code} {count:,}' for code, count in bad.items())})" if bad else ""

@@ -6,8 +6,6 @@ kill costs at most its last line), `unfinished` (selections that were begun), `*
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -15,9 +13,12 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
+from filelock import FileLock, Timeout
+
 from melp_bench.errors import UserError
 from melp_bench.fetch.listing import STATE, Listed
 from melp_bench.home import atomic_write, make_folder, unwritable
+from melp_bench.locks import LOCK, NO_LOCKS
 
 Selection = tuple[str, list[str]]
 """A dataset's own patterns, as one text, and the user's."""
@@ -35,6 +36,7 @@ class VerifiedFiles:
         self.state = root / STATE
         self._source = source
         self._known: set[bytes] = set()
+        self._lock = FileLock(self.state / LOCK)
 
     def __enter__(self) -> VerifiedFiles:
         """Take the folder.
@@ -61,21 +63,23 @@ class VerifiedFiles:
                 self._file.write(b"\n")  # the last line of a process that was killed
         except BaseException:
             self._file.close()
+            self._lock.release()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+        self._lock.release()
 
     def _take(self) -> None:
         """Lock the folder, where its file system can, and check whose files it holds."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UserError(
-                    f"another fetch is at work in {str(self.root)!r}; wait for it, or give another folder"
-                ) from error
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"another fetch is at work in {str(self.root)!r}; wait for it, or give another folder") from error
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise unwritable(self.state / LOCK, error) from error
         path = self.state / "source"
         had = path.read_text(encoding="utf-8") if path.exists() else self._source
         if had != self._source:

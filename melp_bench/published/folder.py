@@ -114,8 +114,7 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
 def import_path(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
     """Return where under `folder` a published file is imported to: named by encoder, file, and the code that understands it."""
     published_form(entry)
-    entries: list[Entry[Any]] = [entry, *([text.entry] if text else [])]
-    code = digest([code_digest(one) for one in entries])
+    code = digest([code_digest(entry), code_digest(text.entry) if text else ""])
     return folder / f"{entry.name}{'+text' if text else ''}-{file_sha256(locate(where))[:12]}-{code[:8]}"
 
 

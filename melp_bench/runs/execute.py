@@ -16,6 +16,7 @@ import torch
 from melp_bench.checkpoint import Manifest, check_checkpoint, is_checkpoint, read_manifest
 from melp_bench.errors import NotApplicable
 from melp_bench.evaluations import Context, TaskRecords
+from melp_bench.home import remove_leftovers
 from melp_bench.measure import measure
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
@@ -52,6 +53,8 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
+    for folder in (features, plan.results / plan.protocol.name):
+        remove_leftovers(folder)
     overlap = OverlapCheck(plan.stores, listener)
     with listener.stage("evaluate", "rows") as advance:
         advance(0, len(rows), "")

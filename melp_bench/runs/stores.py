@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from melp_bench.code_digest import code_digest
 from melp_bench.components import Dataset
 from melp_bench.errors import UserError
 from melp_bench.plugins import Catalogue
@@ -30,7 +31,7 @@ def unprepared(protocol: Protocol, catalogue: Catalogue) -> dict[str, str]:
     for alias, use in protocol.datasets.items():
         entry = catalogue.datasets[use.dataset]
         dataset, _, path = _built(entry, use)
-        if _stored(dataset, path) is None:
+        if _stored(dataset, path, code_digest(entry)) is None:
             found[alias] = (
                 "it is to be made, which the run does" if dataset.generated else f"first: {_command(entry.name, use)}"
             )
@@ -44,8 +45,11 @@ def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers
         UserError: it is read from files and was not prepared, or by another version of its plugin.
     """
     dataset, options, path = _built(entry, use)
-    store = _stored(dataset, path)
+    code = code_digest(entry)
+    store = _stored(dataset, path, code)
     if store is not None:
+        if store.manifest.code not in ("", code):
+            listener.say(f"{entry.name}: code changed since its store was prepared; to read again: {_command(entry.name, use)}")
         return store
     if not dataset.generated:
         raise UserError(_absence(entry.name, dataset, path, use))
@@ -58,6 +62,7 @@ def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers
             workers=workers,
             progress=lambda done, total: advance(done, total, ""),
             tell=listener.say,
+            code=code,
         )
 
 
@@ -67,8 +72,8 @@ def _built(entry: Entry[Dataset], use: DatasetUse) -> tuple[Dataset, dict[str, A
     return entry.build(**options), options, store_path(entry.name, options)
 
 
-def _stored(dataset: Dataset, path: Path) -> Store | None:
-    """Return the store at `path` as it is of `dataset`; None if there is none of its version.
+def _stored(dataset: Dataset, path: Path, code: str) -> Store | None:
+    """Return the store at `path` as it is of `dataset`; None if there is none of its version or, of a generated one, its code.
 
     Its tasks are the plugin's of today, so that a changed prompt is read at once; where a dataset knows its tasks from its
     files alone, they are those that the store was made with.
@@ -76,7 +81,7 @@ def _stored(dataset: Dataset, path: Path) -> Store | None:
     if not (path / "store.json").is_file():
         return None
     store = open_store(path)
-    if store.manifest.version != dataset.version:
+    if store.manifest.version != dataset.version or (dataset.generated and store.manifest.code not in ("", code)):
         return None
     store.tasks = dict(dataset.tasks) or store.tasks
     return store

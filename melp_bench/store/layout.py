@@ -72,6 +72,7 @@ class Manifest:
     shards: list[Shard]
     tasks: list[dict[str, Any]]
     fingerprint: str = ""
+    code: str = ""  # digest of the dataset's code; no part of the fingerprint, which is of what the code made
 
     def sealed(self) -> Manifest:
         """Return the manifest with its fingerprint: signals and what is known of the records, no path, time or machine.

@@ -49,6 +49,7 @@ def prepare(
     progress: Progress | None = None,
     fresh: bool = False,
     tell: Tell = logger.warning,
+    code: str = "",
 ) -> Store:
     """Return the store of `dataset`, made from the native files in `source` where it is not there yet.
 
@@ -56,7 +57,8 @@ def prepare(
     what it makes is byte for byte what an undisturbed run makes, with any number of workers. A finished store of the same
     records is returned as it is; `fresh` makes it again (native files have changed or were added). A store that is there stays
     until another one is whole. One process at a time makes a store; a second one waits, tells so, and takes what the first has
-    made. Metadata is held in memory, about 1 kB per record; signals are not.
+    made. A store that other `code` made, by its digest, is made again. Metadata is held in memory, about 1 kB per record;
+    signals are not.
 
     Raises:
         UserError: the source lacks something, records are not told apart, a patient is in two folds, no record can be used,
@@ -70,7 +72,7 @@ def prepare(
     infos = list(dataset.infos(source or Path()))
     _check_infos(infos, name)
     size = max(16, min(512, -(-len(infos) // 64)))
-    plan = _plan(dataset, name, chosen, infos, size)
+    plan = _plan(dataset, name, chosen, infos, size, code)
     folder = make_folder(store_path(name, chosen) if root is None else root)
     with folder_lock(folder, f"preparing {name!r}", tell):
         finish_exchange(folder)
@@ -80,7 +82,7 @@ def prepare(
             parts = [infos[start : start + size] for start in range(0, len(infos), size)]
             jobs = [Job(n, part) for n, part in enumerate(parts) if not part_path(place, n).exists()]
             _run(dataset, source, place, jobs, len(infos), max(1, workers), progress)
-            _finish(dataset, name, chosen, plan, place, len(parts))
+            _finish(dataset, name, chosen, plan, place, len(parts), code)
             sweep(place, done=True)
             finish_exchange(folder)
         else:
@@ -109,9 +111,9 @@ def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
             raise UserError(f"patient {patient!r} is in the folds {fold_of[patient]} and {fold}; a patient has one fold")
 
 
-def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int) -> str:
+def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int, code: str) -> str:
     """Return the digest of everything that decides the shards, besides the native files."""
-    sha = hashlib.sha256(canonical_json([FORMAT, name, dataset.version, dict(options), size]).encode())
+    sha = hashlib.sha256(canonical_json([FORMAT, name, dataset.version, dict(options), size, code]).encode())
     for info in infos:
         stated = {**vars(info), "statements": sorted(info.statements), "age": repr(info.age)}
         sha.update(canonical_json(stated).encode())
@@ -163,7 +165,7 @@ def _run(
             progress(done, total)
 
 
-def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, root: Path, count: int) -> None:
+def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, root: Path, count: int, code: str) -> None:
     """Join the rows of the shards and write index, quarantine and, last, `store.json`."""
     parts = [read_part(root, number) for number in range(count)]
     rows = [row for part in parts for row in part["records"]]
@@ -192,6 +194,7 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
         data=index_digest(rows, judged=False),
         shards=[Shard(part["values"], part["digest"]) for part in parts],
         tasks=tasks_to_json(dataset.tasks),
+        code=code,
     )
     atomic_write(root / "store.json", manifest.sealed().dump())
 

@@ -12,9 +12,11 @@ import torch
 
 import melp_bench as mb
 from melp_bench.plugins import discover
-from melp_bench.protocol import Pretrain
+from melp_bench.progress import Silence
+from melp_bench.protocol import DatasetUse, Pretrain
 from melp_bench.published.hub import model_files
-from melp_bench.runs import training
+from melp_bench.runs import stores, training
+from melp_bench.runs.stores import open_one
 from melp_bench.runs.training import as_resolved
 from melp_plugins.ecg import timm_image
 
@@ -86,3 +88,21 @@ def test_auto_is_what_it_comes_to(monkeypatch: pytest.MonkeyPatch, asked: str, d
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: half)
     budget = Pretrain.model_validate({"dataset": "synthetic", "steps": 2, "batch_size": 2, "precision": asked})
     assert as_resolved(budget, "auto").precision == comes_to
+
+
+def test_a_generated_dataset_whose_code_changed_is_made_again_and_a_prepared_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path))
+    entry, use = discover().datasets["synthetic"], DatasetUse(dataset="synthetic", options={"num_records": 16})
+    first, code = open_one(entry, use, Silence(), 1), stores.code_digest(entry)
+    assert first.manifest.code == code
+    made: list[str] = []
+    whole = stores.prepare
+    monkeypatch.setattr(stores, "prepare", lambda *args, **more: made.append(more["code"]) or whole(*args, **more))
+    assert open_one(entry, use, Silence(), 1).fingerprint == first.fingerprint
+    assert made == []
+    monkeypatch.setattr(stores, "code_digest", lambda _: "other")
+    again = open_one(entry, use, Silence(), 1)
+    assert made == ["other"] == [again.manifest.code]
+    assert again.fingerprint == first.fingerprint, "the records are the same, and so are the rows that are of them"
