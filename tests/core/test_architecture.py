@@ -184,3 +184,19 @@ def test_a_file_says_what_it_is_and_stays_short(path: Path) -> None:
     if text.strip():
         assert ast.get_docstring(tree(path)), f"{path.relative_to(ROOT)} has no docstring"
     assert len(text.splitlines()) <= 330, f"{path.relative_to(ROOT)} is longer than 300 lines and some slack: two ideas"
+
+
+def test_no_two_files_of_the_command_line_import_each_other() -> None:
+    """Nor in a longer circle, imports within functions among them."""
+    paths = {module_name(path): path for path in sorted((ROOT / "melp_bench" / "cli").glob("*.py"))}
+    reads = {
+        name: {
+            other for found, _ in imports(path) for other in paths if other != name and (found + ".").startswith(other + ".")
+        }
+        for name, path in paths.items()
+    }
+    package = "melp_bench.cli"
+    reads = {name: others - {package} for name, others in reads.items() if name != package}
+    while leaves := [name for name, others in reads.items() if not others]:
+        reads = {name: others - set(leaves) for name, others in reads.items() if name not in leaves}
+    assert not reads, f"a circle among {sorted(reads)}"
