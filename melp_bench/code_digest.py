@@ -103,7 +103,7 @@ def _resolved(name: str, imported: Imported) -> Iterator[str]:
         above = package[: len(package) - imported.level + 1]
         base = ".".join([*above, base] if base else above)
     whole = [base, f"{base}.{imported.name}"] if imported.name else [base]
-    if _top(base) == "melp_bench" and imported.name:  # which passes on names of its modules
+    if base.startswith("melp_bench.") and imported.name:  # whose packages pass on names of their modules
         whole.append(getattr(getattr(sys.modules.get(base), imported.name, None), "__module__", None) or base)
     for module in whole:
         names = module.split(".")
