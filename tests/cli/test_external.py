@@ -37,7 +37,7 @@ def test_it_passes_every_check(name: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_it_is_pretrained_evaluated_and_put_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "home"))
-    protocol = write_protocol(tmp_path, PROTOCOL.replace("steps = 16", "steps = 2"))
+    protocol = write_protocol(tmp_path)
     assert call("run", protocol, "-m", NAME, "--set", "text.layers=1", "--out", tmp_path / "board") == 0
     rows = list(read_results(tmp_path / "board" / "results"))
     assert {row.status for row in rows} == {"scored"}
