@@ -31,7 +31,7 @@ from urllib.parse import unquote, urlsplit
 
 from melp_bench.bound_values import bound, defined, live_code
 from melp_bench.canonical import digest
-from melp_bench.normalised_source import Imported, Source, normalise
+from melp_bench.normalised_source import ImportedName, ModuleSource, normalise
 
 if TYPE_CHECKING:
     from melp_bench.registry import Entry
@@ -50,7 +50,7 @@ SHARED = (
 INSTALLED = ("site-packages", "dist-packages")
 
 logger = logging.getLogger(__name__)
-_read: dict[str, tuple[ModuleSpec | None, Source | None]] = {}  # module -> its spec when it was read, and what was read
+_read: dict[str, tuple[ModuleSpec | None, ModuleSource | None]] = {}  # module -> its spec when it was read, and what was read
 
 
 def code_digest(entry: Entry[Any]) -> str:
@@ -94,7 +94,7 @@ def _followed(roots: Iterable[str], own: OwnModules) -> Iterator[tuple[str, str]
                 waiting.append(module)
 
 
-def _resolved(name: str, imported: Imported) -> Iterator[str]:
+def _resolved(name: str, imported: ImportedName) -> Iterator[str]:
     """Yield the modules that an import in module `name` may mean: `from a import b` means a, and perhaps a.b."""
     base = imported.module
     if imported.level:
@@ -230,7 +230,7 @@ def _file(module: str) -> Path | None:
     return Path(origin) if origin else None
 
 
-def _source(module: str) -> Source | None:
+def _source(module: str) -> ModuleSource | None:
     """Return a module's source, normalised, as it was when it was first asked for; a compiled module counts byte by byte."""
     spec = _spec(module)
     if module in _read and _read[module][0] is spec:
@@ -240,7 +240,7 @@ def _source(module: str) -> Source | None:
     return found
 
 
-def _read_source(module: str, spec: ModuleSpec | None) -> Source | None:
+def _read_source(module: str, spec: ModuleSpec | None) -> ModuleSource | None:
     if spec is None:  # a script, or what was typed in
         file = _file(module)
         return normalise(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else None
@@ -251,11 +251,11 @@ def _read_source(module: str, spec: ModuleSpec | None) -> Source | None:
     if text is not None:
         return normalise(text)
     if spec.origin and Path(spec.origin).is_file():
-        return Source(hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest(), (), ())
+        return ModuleSource(hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest(), (), ())
     return None
 
 
-def _with_data(module: str, source: Source) -> str:
+def _with_data(module: str, source: ModuleSource) -> str:
     """Return the digest of a module with the data files that it names and that lie in its folder."""
     file = _file(module)
     if file is None or not source.file_names:

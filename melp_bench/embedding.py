@@ -30,7 +30,7 @@ VERSION = 2
 """Raise with any change that can move a feature."""
 
 
-class Recording(Protocol):
+class Records(Protocol):
     """Records that can be embedded: a store, or what a test puts in its place."""
 
     @property
@@ -57,7 +57,7 @@ class Embedded:
 def embed(
     load: Callable[[], Model],
     identity: str,
-    records: Recording,
+    records: Records,
     cache: Path,
     *,
     device: torch.device,

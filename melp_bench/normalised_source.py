@@ -18,7 +18,7 @@ SILENT = ("type_comment", "type_ignores", "kind", "annotation", "returns", "ctx"
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedName:
     """One name that a module imports: `from module import name`, or `import module`, where `name` is empty.
 
     Attributes:
@@ -31,7 +31,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModuleSource:
     """A module's source, normalised.
 
     Attributes:
@@ -41,20 +41,20 @@ class Source:
     """
 
     digest: str
-    imports: tuple[Imported, ...]
+    imports: tuple[ImportedName, ...]
     file_names: tuple[str, ...]
 
 
 @lru_cache(maxsize=1024)
-def normalise(text: str) -> Source:
+def normalise(text: str) -> ModuleSource:
     """Return the source `text` normalised; text that does not parse counts letter by letter."""
     try:
         reading = _Reading()
         reading.module(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError):
-        return Source(hashlib.sha256(text.encode()).hexdigest(), (), ())
+        return ModuleSource(hashlib.sha256(text.encode()).hexdigest(), (), ())
     content = "\0".join(reading.words)
-    return Source(hashlib.sha256(content.encode()).hexdigest(), tuple(reading.imports), tuple(sorted(reading.file_names)))
+    return ModuleSource(hashlib.sha256(content.encode()).hexdigest(), tuple(reading.imports), tuple(sorted(reading.file_names)))
 
 
 class _Reading:
@@ -62,7 +62,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.words: list[str] = []
-        self.imports: list[Imported] = []
+        self.imports: list[ImportedName] = []
         self.file_names: set[str] = set()
 
     def module(self, tree: ast.Module) -> None:
@@ -79,9 +79,9 @@ class _Reading:
             return
         for alias in node.names:
             if isinstance(node, ast.Import):
-                self.imports.append(Imported(0, alias.name))
+                self.imports.append(ImportedName(0, alias.name))
             else:
-                self.imports.append(Imported(node.level, node.module or "", alias.name))
+                self.imports.append(ImportedName(node.level, node.module or "", alias.name))
             bound = alias.asname or ""
             yield f"{self.imports[-1].level}:{self.imports[-1].module}:{self.imports[-1].name}:{bound}"
 

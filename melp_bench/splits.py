@@ -31,7 +31,7 @@ def hash_fold(key: str) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SplitPart:
     """One fit: positions to train on, to choose by, and to score."""
 
     train: Positions
@@ -39,10 +39,10 @@ class Part:
     test: Positions
 
 
-def holdout(folds: NDArray[np.int64]) -> tuple[Part, ...]:
+def holdout(folds: NDArray[np.int64]) -> tuple[SplitPart, ...]:
     """Return the one part of a holdout of records in `folds` (N,): 1-8 train, 9 validates, 10 is tested."""
     return (
-        Part(
+        SplitPart(
             np.flatnonzero(folds < VALIDATION_FOLD),
             np.flatnonzero(folds == VALIDATION_FOLD),
             np.flatnonzero(folds == TEST_FOLD),
@@ -50,13 +50,13 @@ def holdout(folds: NDArray[np.int64]) -> tuple[Part, ...]:
     )
 
 
-def cross_validation(folds: NDArray[np.int64]) -> tuple[Part, ...]:
+def cross_validation(folds: NDArray[np.int64]) -> tuple[SplitPart, ...]:
     """Return a part per fold of `folds` (N,): each fold is tested once, the next one validates, the others train."""
     present = sorted(set(folds.tolist()))
     parts = []
     for place, fold in enumerate(present):
         test, validation = folds == fold, folds == present[(place + 1) % len(present)]
-        parts.append(Part(np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test)))
+        parts.append(SplitPart(np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test)))
     return tuple(parts)
 
 
@@ -70,14 +70,16 @@ class Split(ABC):
     identity: Any
 
     @abstractmethod
-    def parts(self, record_ids: NDArray[np.str_], patients: NDArray[np.str_], folds: NDArray[np.int64]) -> tuple[Part, ...]:
+    def parts(
+        self, record_ids: NDArray[np.str_], patients: NDArray[np.str_], folds: NDArray[np.int64]
+    ) -> tuple[SplitPart, ...]:
         """Return the parts of N records.
 
         Raises:
             UserError: these records cannot be split so.
         """
 
-    def details(self, parts: Sequence[Part]) -> Mapping[str, Any]:
+    def details(self, parts: Sequence[SplitPart]) -> Mapping[str, Any]:
         """Return what a row says of its split beside its identity, plain JSON; nothing by default."""
         return {}
 
@@ -87,9 +89,11 @@ class FoldSplit(Split):
     """By the folds that a store gives its records: official ones, or from the hash of the patient id."""
 
     identity: str
-    rule: Callable[[NDArray[np.int64]], tuple[Part, ...]]
+    rule: Callable[[NDArray[np.int64]], tuple[SplitPart, ...]]
 
-    def parts(self, record_ids: NDArray[np.str_], patients: NDArray[np.str_], folds: NDArray[np.int64]) -> tuple[Part, ...]:
+    def parts(
+        self, record_ids: NDArray[np.str_], patients: NDArray[np.str_], folds: NDArray[np.int64]
+    ) -> tuple[SplitPart, ...]:
         """Return the parts of N records."""
         return self.rule(folds)
 
@@ -114,7 +118,9 @@ class ListedSplit(Split):
     test: Sequence[str]
     identity: Any
 
-    def parts(self, record_ids: NDArray[np.str_], patients: NDArray[np.str_], folds: NDArray[np.int64]) -> tuple[Part, ...]:
+    def parts(
+        self, record_ids: NDArray[np.str_], patients: NDArray[np.str_], folds: NDArray[np.int64]
+    ) -> tuple[SplitPart, ...]:
         """Return the one part of N records, positions ascending.
 
         Raises:
@@ -122,7 +128,7 @@ class ListedSplit(Split):
         """
         found = [np.flatnonzero(np.isin(record_ids, list(ids))) for ids in (self.train, self.validation, self.test)]
         refuse_shared_patients([patients[positions] for positions in found])
-        return (Part(*found),)
+        return (SplitPart(*found),)
 
 
 def refuse_shared_patients(groups: Sequence[NDArray[np.str_]]) -> None:

@@ -21,7 +21,7 @@ CELL, ROW, LETTER = 60.0, 34.0, 6.6  # width and height of a step, and of a lett
 
 
 @dataclass(frozen=True)
-class Step:
+class PairCell:
     """One pair: what the method above it scores more than the method beside it, in the staircase's unit; None if not
     comparable."""
 
@@ -49,7 +49,7 @@ class Staircase:
     measurement: str
     unit: str  # the metric, or hundredths of it
     names: tuple[Name, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[PairCell, ...]
     width: float
     height: float
 
@@ -114,9 +114,9 @@ def _paired(first: Cell, second: Cell) -> Difference | None:
         raise UserError(f"the resamples in row {keys} are damaged: {error}; delete the row and run again") from error
 
 
-def _step(x: float, y: float, names: str, known: Difference | None, *, in_hundredths: bool) -> Step:
+def _step(x: float, y: float, names: str, known: Difference | None, *, in_hundredths: bool) -> PairCell:
     if known is None:
-        return Step(x, y, None, "", separable=False, text=f"{names}: not scored on the same records")
+        return PairCell(x, y, None, "", separable=False, text=f"{names}: not scored on the same records")
     numbers = (known.value, known.low, known.high)
     verdict = "they differ" if known.separable else "not separable"
     if in_hundredths:
@@ -125,4 +125,4 @@ def _step(x: float, y: float, names: str, known: Difference | None, *, in_hundre
     else:
         value, low, high = points, *ends = (f"{number:.3g}".replace("-", "−") for number in numbers)
     told = f"{names}: {value} [{low}, {high}], {verdict}"
-    return Step(x, y, points, f"[{', '.join(ends)}]", known.separable, told)
+    return PairCell(x, y, points, f"[{', '.join(ends)}]", known.separable, told)

@@ -12,10 +12,10 @@ from melp_bench.leads import LEADS
 from melp_bench.splits import FOLDS
 from melp_bench.store import Store
 from melp_bench.store.census import Census, TaskCensus, census
-from melp_bench.store.layout import Manifest
+from melp_bench.store.layout import StoreManifest
 
 
-def stores_table(stores: list[tuple[Path, Manifest]]) -> Table:
+def stores_table(stores: list[tuple[Path, StoreManifest]]) -> Table:
     """Return one row per store."""
     table = Table(box=None, pad_edge=False)
     table.add_column("store", no_wrap=True)  # to be copied

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from melp_bench.cli.screen import Screen
     from melp_bench.components import Dataset
-    from melp_bench.fetch import Outcome
+    from melp_bench.fetch import FetchOutcome
     from melp_bench.registry import Entry
 
 _SHOWN = 10
@@ -60,7 +60,7 @@ def fetch(
     screen.say(f"next    melp-bench data prepare {dataset} --from {to}")
 
 
-def _tell(screen: Screen, outcome: Outcome) -> None:
+def _tell(screen: Screen, outcome: FetchOutcome) -> None:
     """Say what came, what was wrong and what did not come."""
     speech = f"fetched {outcome.fetched:,} files ({outcome.num_bytes / 1e6:,.1f} MB)"
     screen.say(

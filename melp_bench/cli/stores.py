@@ -11,7 +11,7 @@ from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from melp_bench.components import Dataset
-    from melp_bench.store.layout import Manifest
+    from melp_bench.store.layout import StoreManifest
 
 
 def options_of_dataset(given: Sequence[str] | None) -> dict[str, str]:
@@ -28,7 +28,7 @@ def build_dataset(name: str, given: Sequence[str] | None) -> tuple[Dataset, dict
     return entry.build(**resolved), resolved
 
 
-def manifests() -> tuple[list[tuple[Path, Manifest]], dict[str, str]]:
+def manifests() -> tuple[list[tuple[Path, StoreManifest]], dict[str, str]]:
     """Return the finished stores, folder and manifest, and what is wrong with those that cannot be read, by folder name."""
     from melp_bench.home import home
     from melp_bench.store.layout import read_manifest

@@ -2,6 +2,6 @@
 
 from melp_bench.evaluations.context import Context, ModelTraits, TaskFeatures
 from melp_bench.evaluations.evaluation import Evaluation, Measurement
-from melp_bench.evaluations.task_records import Published, TaskRecords
+from melp_bench.evaluations.task_records import PublishedRows, TaskRecords
 
-__all__ = ["Context", "Evaluation", "Measurement", "ModelTraits", "Published", "TaskFeatures", "TaskRecords"]
+__all__ = ["Context", "Evaluation", "Measurement", "ModelTraits", "PublishedRows", "TaskFeatures", "TaskRecords"]

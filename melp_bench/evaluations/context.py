@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melp_bench.embedding import Embedded, Recording, embed, features_of, prompt_encoder
+from melp_bench.embedding import Embedded, Records, embed, features_of, prompt_encoder
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations.frozen import changes, freeze
 from melp_bench.evaluations.task_records import TaskRecords
@@ -47,7 +47,7 @@ class Context:
         self,
         name: str,
         load: Callable[[], Model],
-        recordings: Mapping[str, Recording],
+        recordings: Mapping[str, Records],
         tasks: Callable[[str], TaskRecords],
         *,
         features: Path,

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.splits import Part, Positions
+from melp_bench.splits import Positions, SplitPart
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRows:
     """Where a task's records stand in the literature's label files, whose labels and split the task then has."""
 
     rows: Positions  # (N,) a record's row in the file of its part
@@ -50,9 +50,9 @@ class TaskRecords:
     sexes: NDArray[np.str_]  # (N,) "F", "M" or ""
     reports: tuple[str, ...]
     prompts: Mapping[str, tuple[str, ...]]
-    parts: tuple[Part, ...]
+    parts: tuple[SplitPart, ...]
     positions: Positions  # (N,)
-    published: Published | None = None
+    published: PublishedRows | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -8,6 +8,6 @@ time, one that was cut off goes on where it ended.
 from melp_bench.fetch.selection import fetch
 from melp_bench.fetch.transfer import Patience
 from melp_bench.fetch.verified_files import unfinished
-from melp_bench.fetch.workers import Outcome
+from melp_bench.fetch.workers import FetchOutcome
 
-__all__ = ["Outcome", "Patience", "fetch", "unfinished"]
+__all__ = ["FetchOutcome", "Patience", "fetch", "unfinished"]

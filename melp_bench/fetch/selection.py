@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from melp_bench.errors import UserError
 from melp_bench.fetch.listing import STATE, SUMS, Listed, matches, read_list
-from melp_bench.fetch.transfer import Patience, Problem, bring
+from melp_bench.fetch.transfer import Patience, TransferProblem, bring
 from melp_bench.fetch.verified_files import VerifiedFiles
-from melp_bench.fetch.workers import Outcome, Workers, run, session
+from melp_bench.fetch.workers import FetchOutcome, Workers, run, session
 
 if TYPE_CHECKING:
     from melp_bench.components import Download
@@ -47,7 +47,7 @@ def fetch(
     jobs: int = 8,
     patience: Patience | None = None,
     stage: Stage = lambda unit: nullcontext(lambda done, total, note: None),
-) -> Outcome:
+) -> FetchOutcome:
     """Bring the files of `download` to `folder` and return what became of them.
 
     `only` narrows the selection by patterns. `mirror` is another address of the same files; the list of digests comes from the
@@ -70,7 +70,7 @@ def fetch(
         selection = (" ".join(sorted(download.only)), sorted(only))
         verified_files.begin(selection)
         if count.known == count.files:
-            outcome = Outcome(fetched=0, kept=count.known, num_bytes=0)
+            outcome = FetchOutcome(fetched=0, kept=count.known, num_bytes=0)
         else:
             with stage("files" if count.bytes_all is None else "MB") as advance:
                 outcome = run(workers, verified_files, wanted(), jobs, _bar(workers, count, advance))
@@ -130,7 +130,7 @@ def _list(download: Download, verified_files: VerifiedFiles, patience: Patience)
                 stop=threading.Event(),
                 tell=lambda size, new: None,
             )
-    except Problem as problem:
+    except TransferProblem as problem:
         raise UserError(f"cannot get the list of files {url}: {problem}") from problem
     verified_files.add(item)
     return path

@@ -37,7 +37,7 @@ class Patience:
     silence_s: float = 60.0
 
 
-class Problem(Exception):
+class TransferProblem(Exception):
     """A file that cannot be had now; the others may be."""
 
 
@@ -84,7 +84,7 @@ def bring(
             if fruitless >= patience.tries:
                 if again.lost:
                     raise UserError(f"{urlsplit(url).netloc} cannot be reached: {again}; the same command goes on") from again
-                raise Problem(f"{again}, {patience.tries} times without a new byte") from again
+                raise TransferProblem(f"{again}, {patience.tries} times without a new byte") from again
             wait_s = min(patience.wait_s * 2**fruitless, patience.longest_wait_s)
             if stop.wait(max(wait_s, again.wait_s)):
                 raise Stopped from None
@@ -96,7 +96,7 @@ def bring(
         part.unlink()
         corrupt, furthest = corrupt + 1, 0
         if corrupt >= patience.corrupt:
-            raise Problem(f"{faults}, fetched {corrupt} times{page}")
+            raise TransferProblem(f"{faults}, fetched {corrupt} times{page}")
 
 
 def differs(path: Path, algorithm: str, digest: str) -> str:
@@ -146,8 +146,8 @@ def _start(response: requests.Response, offset: int) -> int:
         wait_s = min(float(asked), _LONGEST_S) if re.fullmatch(r"\d{1,6}", asked) else 0.0
         raise _Again(f"the server answers {status} {response.reason}", wait_s=wait_s)
     if status in (401, 403):
-        raise Problem(f"the server refuses it ({status} {response.reason}); it may ask for a login or a signature")
-    raise Problem(f"the server answers {status} {response.reason}")
+        raise TransferProblem(f"the server refuses it ({status} {response.reason}); it may ask for a login or a signature")
+    raise TransferProblem(f"the server answers {status} {response.reason}")
 
 
 def _append(raw: Any, part: Path, offset: int, stop: Event, tell: Tell) -> None:

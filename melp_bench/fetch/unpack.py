@@ -12,7 +12,7 @@ from threading import Event
 
 from melp_bench.errors import UserError
 from melp_bench.fetch.listing import refusal
-from melp_bench.fetch.transfer import Problem, Stopped
+from melp_bench.fetch.transfer import Stopped, TransferProblem
 from melp_bench.home import atomic_write, commit, unwritable
 
 _CHUNK = 1 << 20
@@ -42,7 +42,7 @@ def unpack(archive: Path, root: Path, receipt: Path, stop: Event) -> None:
             for member in members:
                 _write(opened, member, archive, root, stop)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise Problem(f"it cannot be unpacked ({error}); it lies at {str(archive)!r}") from error
+        raise TransferProblem(f"it cannot be unpacked ({error}); it lies at {str(archive)!r}") from error
     atomic_write(receipt, json.dumps([[member.filename, *_facts(root / member.filename)] for member in members]))
     archive.unlink()
 
@@ -55,12 +55,12 @@ def inside(root: Path, name: str) -> Path:
     """
     reason = refusal(name)
     if reason is not None:
-        raise Problem(f"refused: {reason}")
+        raise TransferProblem(f"refused: {reason}")
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
-        raise Problem("refused: a link on its way leads out of the folder")
+        raise TransferProblem("refused: a link on its way leads out of the folder")
     if path.is_dir():
-        raise Problem("refused: a folder of its name is in its place")
+        raise TransferProblem("refused: a folder of its name is in its place")
     return path
 
 
@@ -68,11 +68,11 @@ def _check(members: list[zipfile.ZipInfo], root: Path) -> None:
     """Check names, kinds and room before anything is written."""
     for member in members:
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise Problem(f"refused: its member {member.filename!r} is a link")
+            raise TransferProblem(f"refused: its member {member.filename!r} is a link")
         try:
             inside(root, member.filename)
-        except Problem as problem:
-            raise Problem(f"its member {member.filename!r} is {problem}") from problem
+        except TransferProblem as problem:
+            raise TransferProblem(f"its member {member.filename!r} is {problem}") from problem
     wanted, free = sum(member.file_size for member in members), shutil.disk_usage(root).free
     if wanted > free:
         raise UserError(

@@ -17,7 +17,7 @@ import requests
 from melp_bench import __version__
 from melp_bench.errors import UserError
 from melp_bench.fetch.listing import Listed
-from melp_bench.fetch.transfer import Patience, Problem, Stopped, bring, differs
+from melp_bench.fetch.transfer import Patience, Stopped, TransferProblem, bring, differs
 from melp_bench.fetch.unpack import inside, is_unpacked, unpack
 from melp_bench.fetch.verified_files import VerifiedFiles
 
@@ -30,7 +30,7 @@ _HOPELESS = 50  # files that cannot be had, one after another; the rest would no
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FetchOutcome:
     """What a fetch came to; texts are of the form "name: reason"."""
 
     fetched: int
@@ -73,7 +73,7 @@ class Workers:
             while (item := self.todo.get()) is not None and not self.stop.is_set():
                 try:
                     result = self.bring(connection, item)
-                except Problem as problem:
+                except TransferProblem as problem:
                     result = Result(item, problem=str(problem))
                 except Stopped:
                     return
@@ -123,7 +123,7 @@ class Workers:
 
 def run(
     workers: Workers, verified_files: VerifiedFiles, items: Iterator[Listed], jobs: int, show: Callable[[int, int], None]
-) -> Outcome:
+) -> FetchOutcome:
     """Bring all `items`, by `jobs` threads; `show` is called with (files, bytes) that are there as they grow.
 
     Raises:
@@ -151,7 +151,7 @@ def run(
         ends = time.monotonic() + _FAREWELL_S
         for thread in threads:
             thread.join(max(0.0, ends - time.monotonic()))
-    return Outcome(tally.fetched, tally.kept, workers.num_bytes, tuple(tally.replaced), tuple(tally.failed))
+    return FetchOutcome(tally.fetched, tally.kept, workers.num_bytes, tuple(tally.replaced), tuple(tally.failed))
 
 
 class _Tally:

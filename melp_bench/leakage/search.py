@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from melp_bench.leakage.codes import SCALE
-from melp_bench.leakage.table import Table
+from melp_bench.leakage.table import FingerprintTable
 from melp_bench.store import Progress
 
 RADIUS = 0.15
@@ -68,7 +68,9 @@ class _Matches:
         return np.flatnonzero(begins)
 
 
-def candidates(first: Table, second: Table, *, within: bool = False, progress: Progress | None = None) -> Candidates:
+def candidates(
+    first: FingerprintTable, second: FingerprintTable, *, within: bool = False, progress: Progress | None = None
+) -> Candidates:
     """Return the pairs of records of `first` and `second` that share a stretch by their codes, with up to three lags each.
 
     With `within`, both are one table, and every pair is found once and none with itself.
@@ -83,7 +85,7 @@ def candidates(first: Table, second: Table, *, within: bool = False, progress: P
     return Candidates(*(np.concatenate(parts) for parts in zip(empty, *found, strict=True)))
 
 
-def _matches(large: Table, small: Table, within: bool, progress: Progress | None) -> Iterator[_Matches]:
+def _matches(large: FingerprintTable, small: FingerprintTable, within: bool, progress: Progress | None) -> Iterator[_Matches]:
     """Yield all pairs of anchors whose codes are near, some records of `large` at a time."""
     if not len(small.codes):
         return
@@ -109,7 +111,7 @@ def _matches(large: Table, small: Table, within: bool, progress: Progress | None
             progress(stop, len(large.counts))
 
 
-def _supported(matches: _Matches, large: Table, small: Table) -> _Matches:
+def _supported(matches: _Matches, large: FingerprintTable, small: FingerprintTable) -> _Matches:
     """Return the `LAGS` best lags of every pair of records, of those that enough of the anchors agree on.
 
     The best is the one with most likeness in sum: in a regular rhythm as many beats are alike one interval off, but less so.
@@ -128,7 +130,7 @@ def _supported(matches: _Matches, large: Table, small: Table) -> _Matches:
     return lags.take(rank < LAGS)
 
 
-def _axes(table: Table) -> NDArray[np.float32]:
+def _axes(table: FingerprintTable) -> NDArray[np.float32]:
     """Return the first principal directions (32, `PLANES`) of some codes of the table."""
     some = table.codes[:: max(1, len(table.codes) // 20_000)].astype(np.float64)
     _, vectors = np.linalg.eigh(np.atleast_2d((some - some.mean(axis=0)).T @ (some - some.mean(axis=0))))

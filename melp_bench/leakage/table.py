@@ -26,7 +26,7 @@ FEW = 2000
 
 
 @dataclass(frozen=True)
-class Table:
+class FingerprintTable:
     """The codes of N records, record by record; A anchors in all.
 
     Attributes:
@@ -44,13 +44,13 @@ class Table:
         """The record of each anchor, (A,)."""
         return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
 
-    def of(self, positions: NDArray[np.int64]) -> Table:
+    def of(self, positions: NDArray[np.int64]) -> FingerprintTable:
         """Return the table of the records at `positions` alone, in their order."""
         starts = np.cumsum(self.counts) - self.counts
         counts = self.counts[positions]
         ends = np.cumsum(counts)
         rows = np.arange(int(counts.sum())) + np.repeat(starts[positions] - (ends - counts), counts)
-        return Table(self.codes[rows], self.seconds[rows], counts)
+        return FingerprintTable(self.codes[rows], self.seconds[rows], counts)
 
 
 def table_path(store: Store) -> Path:
@@ -58,7 +58,7 @@ def table_path(store: Store) -> Path:
     return store.root.with_name(f"{store.root.name}.fingerprints.npz")
 
 
-def fingerprint_table(store: Store, *, workers: int = 1, progress: Progress | None = None) -> Table:
+def fingerprint_table(store: Store, *, workers: int = 1, progress: Progress | None = None) -> FingerprintTable:
     """Return the table of `store`, read where it is kept and up to date, else made and kept.
 
     Raises:
@@ -68,12 +68,14 @@ def fingerprint_table(store: Store, *, workers: int = 1, progress: Progress | No
     kept = _read(path, store.fingerprint)
     if kept is not None:
         return kept
-    parts: list[Table] = []
+    parts: list[FingerprintTable] = []
     for part in _made(store, workers):
         parts.append(part)
         if progress is not None:
             progress(min(len(parts) * CHUNK, len(store)), len(store))
-    table = Table(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "seconds", "counts")))
+    table = FingerprintTable(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "seconds", "counts"))
+    )
     file = io.BytesIO()
     np.savez(file, key=np.array(_key(store.fingerprint)), codes=table.codes, seconds=table.seconds, counts=table.counts)
     atomic_write(path, file.getvalue())
@@ -86,7 +88,7 @@ def num_without_fingerprint(store: Store) -> int:
     return 0 if kept is None else int((kept.counts == 0).sum())
 
 
-def _made(store: Store, workers: int) -> Iterator[Table]:
+def _made(store: Store, workers: int) -> Iterator[FingerprintTable]:
     """Yield the tables of the store's records, `CHUNK` by `CHUNK`."""
     chunks = [np.arange(start, min(start + CHUNK, len(store))) for start in range(0, len(store), CHUNK)]
     if workers <= 1 or len(store) <= FEW:
@@ -97,7 +99,7 @@ def _made(store: Store, workers: int) -> Iterator[Table]:
     )
 
 
-def _part_in(root: Path, positions: NDArray[np.int64]) -> Table:
+def _part_in(root: Path, positions: NDArray[np.int64]) -> FingerprintTable:
     """Return `_part` of the store in `root`; a process that is asked again has it open."""
     if root not in _OPEN:
         _OPEN[root] = open_store(root)
@@ -107,9 +109,9 @@ def _part_in(root: Path, positions: NDArray[np.int64]) -> Table:
 _OPEN: dict[Path, Store] = {}
 
 
-def _part(store: Store, positions: NDArray[np.int64]) -> Table:
+def _part(store: Store, positions: NDArray[np.int64]) -> FingerprintTable:
     found = [codes(beats(store.signal(position))) for position in positions.tolist()]
-    return Table(
+    return FingerprintTable(
         np.concatenate([code for code, _ in found]).reshape(-1, SIZE),
         np.concatenate([seconds for _, seconds in found]).astype(np.float32),
         np.array([len(code) for code, _ in found], dtype=np.int32),
@@ -120,13 +122,13 @@ def _key(fingerprint: str) -> str:
     return f"{VERSION}:{fingerprint}"
 
 
-def _read(path: Path, fingerprint: str) -> Table | None:
+def _read(path: Path, fingerprint: str) -> FingerprintTable | None:
     """Return the table kept at `path`, or None where there is none, it is damaged, or it is of something else."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["key"]) != _key(fingerprint):
                 return None
-            table = Table(kept["codes"], kept["seconds"], kept["counts"])
+            table = FingerprintTable(kept["codes"], kept["seconds"], kept["counts"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     whole = len(table.codes) == len(table.seconds) == int(table.counts.sum())

@@ -15,7 +15,7 @@ from melp_bench.components import ECGEncoder
 from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
 from melp_bench.published.family import Family, by_reason
-from melp_bench.published.fitting import Layout, publish
+from melp_bench.published.fitting import KeyLayout, publish
 from melp_bench.published.folder import ASIDE, ENCODER, SPELLING, Spelling, published_form
 from melp_bench.registry import Entry
 
@@ -34,13 +34,13 @@ def export_checkpoint(folder: Path, entry: Entry[ECGEncoder], file: Path) -> lis
     family, manifest = published_form(entry), entry_manifest(folder, entry)
     spelling = _spelling(folder / SPELLING) if (folder / SPELLING).is_file() else None
     weights, aside = _weights(folder, manifest, entry, spelling), _read(folder / ASIDE)
-    layout = Layout(family.prefixes[0]) if spelling is None else Layout(spelling.prefix, spelling.old_weight_norm)
+    layout = KeyLayout(family.prefixes[0]) if spelling is None else KeyLayout(spelling.prefix, spelling.old_weight_norm)
     encoder = {k.removeprefix(ENCODER): t for k, t in weights.items() if k.startswith(ENCODER)}
     written = publish(encoder, aside, family, layout)
     keys = _text_keys(family, manifest, spelling)
     if keys is not None:
         prefix = spelling.text_prefix if spelling is not None else None
-        beside = Layout(keys.prefixes[0] if prefix is None else prefix, layout.old_weight_norm)
+        beside = KeyLayout(keys.prefixes[0] if prefix is None else prefix, layout.old_weight_norm)
         text = {k: t for k, t in weights.items() if k.startswith(TEXT_SIDE) and keys.fresh_because(k) is None}
         written |= publish(text, aside, keys, beside)
     make_folder(file.parent)

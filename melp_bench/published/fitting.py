@@ -23,7 +23,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Layout:
+class KeyLayout:
     """How one file spells its keys; with it an export is key for key as the import was.
 
     Attributes:
@@ -48,7 +48,7 @@ class Fitted(Generic[M]):
 
     module: M
     options: dict[str, Any]
-    layout: Layout
+    layout: KeyLayout
     weights: dict[str, Tensor]
     aside: dict[str, Tensor]
     unused: dict[str, str]
@@ -96,7 +96,7 @@ def _options(shapes: Shapes, family: Family, source: str) -> dict[str, Any]:
         raise UserError(f"{source!r}: its shapes do not tell the size of a {family.name!r}; nothing was loaded") from error
 
 
-def find_layout(tensors: Iterable[str], family: Family, source: str) -> Layout:
+def find_layout(tensors: Iterable[str], family: Family, source: str) -> KeyLayout:
     """Return how a file spells the family's keys.
 
     Raises:
@@ -108,14 +108,14 @@ def find_layout(tensors: Iterable[str], family: Family, source: str) -> Layout:
     for prefix in family.prefixes:
         for wrapper in WRAPPERS:
             if wrapper + prefix + family.anchor in new:
-                return Layout(wrapper + prefix, old)
+                return KeyLayout(wrapper + prefix, old)
     raise UserError(
         f"{source!r} holds no {family.name!r} weights: no key {family.anchor!r}; its keys begin with "
         f"{', '.join(repr(key) for key in keys[:3])}. Import it under the family it was published as"
     )
 
 
-def publish(weights: Mapping[str, Tensor], aside: Mapping[str, Tensor], family: Family, layout: Layout) -> dict[str, Tensor]:
+def publish(weights: Mapping[str, Tensor], aside: Mapping[str, Tensor], family: Family, layout: KeyLayout) -> dict[str, Tensor]:
     """Return tensors under their published keys: the inverse of what `fit` did to the keys of the module.
 
     `aside` is under published keys in full.

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melp_bench.errors import UnknownName, UserError
-from melp_bench.evaluations import Published
+from melp_bench.evaluations import PublishedRows
 from melp_bench.label_files import PARTS, LabelFiles, layouts, read_files
 from melp_bench.protocol import PUBLISHED, Protocol
 from melp_bench.registry import nearest
-from melp_bench.splits import ListedSplit, Part
+from melp_bench.splits import ListedSplit, SplitPart
 from melp_bench.store import Store
 
 PublishedFiles = Mapping[str, LabelFiles]
@@ -66,7 +66,7 @@ class PublishedSplit(ListedSplit):
 
     files: LabelFiles
 
-    def details(self, parts: Sequence[Part]) -> Mapping[str, Any]:
+    def details(self, parts: Sequence[SplitPart]) -> Mapping[str, Any]:
         """Return which files they are, whether somebody vouches for them, and how many of their records are here."""
         (part,) = parts
         here = {"train": len(part.train), "val": len(part.validation), "test": len(part.test)}
@@ -83,7 +83,7 @@ def published_split(files: LabelFiles) -> PublishedSplit:
     return PublishedSplit(train, validation, test, {PUBLISHED: files.sha256}, files)
 
 
-def published_labels(store: Store, files: LabelFiles) -> tuple[NDArray[np.int64], NDArray[np.bool_], Published]:
+def published_labels(store: Store, files: LabelFiles) -> tuple[NDArray[np.int64], NDArray[np.bool_], PublishedRows]:
     """Return the records of the label files that `store` has: positions in it, labels (N, C), and rows of the files.
 
     Raises:
@@ -99,4 +99,4 @@ def published_labels(store: Store, files: LabelFiles) -> tuple[NDArray[np.int64]
         first = files.parts["train"].record_ids[0]
         raise UserError(f"the store of {store.name!r} has no record of {files.parts['train'].path!r}, such as {first!r}")
     labels = np.concatenate([files.parts[part].labels[[row for row, _ in found[part]]] for part in PARTS])
-    return chosen, labels, Published(rows, len(files.parts["train"]), files.misnamed)
+    return chosen, labels, PublishedRows(rows, len(files.parts["train"]), files.misnamed)

@@ -52,7 +52,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class StoreManifest:
     """`store.json`."""
 
     format: int
@@ -74,7 +74,7 @@ class Manifest:
     fingerprint: str = ""
     code: str = ""  # digest of the dataset's code; no part of the fingerprint, which is of what the code made
 
-    def sealed(self) -> Manifest:
+    def sealed(self) -> StoreManifest:
         """Return the manifest with its fingerprint: signals and what is known of the records, no path, time or machine.
 
         Doubts are no part of it, so that a better rule makes no row of a result another one.
@@ -82,14 +82,14 @@ class Manifest:
         """
         shards = [shard.digest for shard in self.shards]
         content = [self.format, self.name, self.version, self.options, self.data, shards]
-        return Manifest(**{**vars(self), "fingerprint": digest(content)})
+        return StoreManifest(**{**vars(self), "fingerprint": digest(content)})
 
     def dump(self) -> str:
         """Return the text of `store.json`."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Path) -> StoreManifest:
     """Return the manifest of the store in `root`.
 
     Raises:
@@ -100,7 +100,7 @@ def read_manifest(root: Path) -> Manifest:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if fields["format"] != FORMAT:
             raise UserError(f"store {str(root)!r} has format {fields['format']}, this version reads {FORMAT}; prepare it again")
-        return Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
+        return StoreManifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
     except UserError:
         raise
     except (FileNotFoundError, NotADirectoryError):

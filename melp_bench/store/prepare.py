@@ -19,9 +19,9 @@ from melp_bench.store.exchange import NEXT, clear, finish_exchange, sweep
 from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
 from melp_bench.store.layout import (
     FORMAT,
-    Manifest,
     Options,
     Shard,
+    StoreManifest,
     part_path,
     read_manifest,
     store_path,
@@ -145,7 +145,7 @@ def _is_begun(place: Path, plan: str) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == canonical_json({"plan": plan})
 
 
-def _finished(folder: Path) -> Manifest | None:
+def _finished(folder: Path) -> StoreManifest | None:
     try:
         return read_manifest(folder)
     except UserError:
@@ -177,7 +177,7 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
         raise UserError(f"no record of {name!r} can be used: {shown}; the first: {bad[0]['record_id']!r}, {bad[0]['detail']}")
     write_table(root / "index.parquet", rows, SCHEMA)
     write_table(root / "quarantine.parquet", bad, QUARANTINE)
-    manifest = Manifest(
+    manifest = StoreManifest(
         format=FORMAT,
         name=name,
         version=dataset.version,
@@ -202,6 +202,6 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
 def _renew_tasks(dataset: Dataset, root: Path) -> None:
     """Bring the tasks in `store.json` up to date: they may change without the records."""
     manifest = read_manifest(root)
-    renewed = Manifest(**{**vars(manifest), "tasks": tasks_to_json(dataset.tasks)}).sealed()
+    renewed = StoreManifest(**{**vars(manifest), "tasks": tasks_to_json(dataset.tasks)}).sealed()
     if renewed != manifest:
         atomic_write(root / "store.json", renewed.dump())

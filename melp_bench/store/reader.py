@@ -21,7 +21,7 @@ from melp_bench.errors import UnknownName, UserError
 from melp_bench.records import Signal, Task
 from melp_bench.registry import nearest
 from melp_bench.signal import SignalSpec, conform, native_window
-from melp_bench.store.layout import Manifest, read_manifest, shard_path, tasks_from_json, tasks_to_json
+from melp_bench.store.layout import StoreManifest, read_manifest, shard_path, tasks_from_json, tasks_to_json
 from melp_bench.windows import Windows, conform_windows, joined, one_each
 
 Positions = Sequence[int] | NDArray[np.int64]
@@ -58,7 +58,7 @@ class Store:
         quality_flags: N tuples of reason codes of what looks wrong and was left as it is.
     """
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
+    def __init__(self, root: Path, manifest: StoreManifest) -> None:
         self.root = root
         self.manifest = manifest
         self.tasks: dict[str, Task] = tasks_from_json(manifest.tasks)

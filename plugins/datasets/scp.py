@@ -20,7 +20,7 @@ SUPER = ("NORM", "MI", "STTC", "CD", "HYP")
 
 
 @dataclass(frozen=True)
-class Statement:
+class ScpStatement:
     """One of the 71 statements; `super_class` and `sub_class` are empty where it is not diagnostic."""
 
     code: str
@@ -37,12 +37,12 @@ def class_name(name: str) -> str:
 
 
 @cache
-def statements() -> dict[str, Statement]:
+def statements() -> dict[str, ScpStatement]:
     """Return all statements by code."""
     text = files("melp_plugins.datasets").joinpath("scp_statements.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return {
-        row["code"]: Statement(
+        row["code"]: ScpStatement(
             row["code"], row["description"], row["super"], row["sub"], row["form"] == "1", row["rhythm"] == "1"
         )
         for row in rows

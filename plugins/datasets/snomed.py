@@ -38,7 +38,7 @@ FEWEST = 10
 
 
 @dataclass(frozen=True)
-class Statement:
+class SnomedStatement:
     """A code; `records` counts the records that carry it, by source, where the challenge's tables give a number."""
 
     code: str
@@ -50,12 +50,12 @@ class Statement:
 
 
 @cache
-def statements() -> dict[str, Statement]:
+def statements() -> dict[str, SnomedStatement]:
     """Return all known statements by code."""
     text = files("melp_plugins.datasets").joinpath("snomed_statements.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return {
-        row["code"]: Statement(
+        row["code"]: SnomedStatement(
             row["code"],
             row["abbreviation"],
             row["name"],

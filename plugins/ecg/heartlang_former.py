@@ -16,7 +16,7 @@ WORDS, WORD_SAMPLES, WIDTH, HEAD_WIDTH = 256, 96, 768, 64
 PLACES = 16  # rows of the embeddings of leads and of seconds; row 0 is for filling
 
 
-class Attention(nn.Module):
+class HeartLangAttention(nn.Module):
     """Self-attention behind a normalisation; only the way out has a bias."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         return out
 
 
-class FeedForward(nn.Module):
+class HeartLangFeedForward(nn.Module):
     """Two linear layers behind a normalisation."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
@@ -61,7 +61,8 @@ class Transformer(nn.Module):
     def __init__(self, width: int, depth: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.ModuleList([Attention(width, heads, dropout), FeedForward(width, hidden, dropout)]) for _ in range(depth)
+            nn.ModuleList([HeartLangAttention(width, heads, dropout), HeartLangFeedForward(width, hidden, dropout)])
+            for _ in range(depth)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

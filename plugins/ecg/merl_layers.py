@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melp_plugins.ecg.prenorm_block import Block
+from melp_plugins.ecg.prenorm_block import PreNormBlock
 
 RESNETS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # blocks of the four stages
 VITS = {"tiny": (192, 3), "small": (384, 6), "middle": (512, 8), "base": (768, 12)}  # width, heads
@@ -103,7 +103,7 @@ class ViT(nn.Module):
         self.pos_embedding = nn.Parameter(torch.randn(1, samples // patch, self.width) * 0.02)
         self.depth = depth
         for index in range(depth):
-            self.add_module(f"block{index}", Block(self.width, heads, 4 * self.width))
+            self.add_module(f"block{index}", PreNormBlock(self.width, heads, 4 * self.width))
         self.norm = nn.LayerNorm(self.width)
 
     def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:

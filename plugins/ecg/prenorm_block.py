@@ -15,7 +15,7 @@ from torch import Tensor, nn
 EPS = 1e-5
 
 
-class Attention(nn.Module):
+class PreNormAttention(nn.Module):
     """Self-attention with one linear layer for queries, keys and values, in this order."""
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
@@ -32,7 +32,7 @@ class Attention(nn.Module):
         return out
 
 
-class FeedForward(nn.Module):
+class PreNormFeedForward(nn.Module):
     """Two linear layers with a GELU between; the identities keep the published numbering, where dropouts stood."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -58,13 +58,13 @@ class PreNorm(nn.Module):
         return self.fn(self.norm(tokens))
 
 
-class Block(nn.Module):
+class PreNormBlock(nn.Module):
     """Attention and a feed-forward network, each behind a normalisation and beside a residual."""
 
     def __init__(self, width: int, heads: int, hidden: int, head_width: int = 64, eps: float = EPS) -> None:
         super().__init__()
-        self.attn = PreNorm(width, Attention(width, heads, head_width), eps)
-        self.ff = PreNorm(width, FeedForward(width, hidden), eps)
+        self.attn = PreNorm(width, PreNormAttention(width, heads, head_width), eps)
+        self.ff = PreNorm(width, PreNormFeedForward(width, hidden), eps)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return tokens (B, N, D) that have seen each other."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import melp_bench as mb
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions of three taps, and a shortcut around them."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
@@ -46,7 +46,9 @@ class ResNet1d(mb.ECGEncoder):
         stages, inputs = [], width
         for i in range(4):
             outputs, stride = width * 2**i, 1 if i == 0 else 2
-            stages.append(nn.Sequential(Block(inputs, outputs, stride=stride), Block(outputs, outputs, stride=1)))
+            stages.append(
+                nn.Sequential(ResidualBlock(inputs, outputs, stride=stride), ResidualBlock(outputs, outputs, stride=1))
+            )
             inputs = outputs
         self.stages = nn.Sequential(*stages)
 

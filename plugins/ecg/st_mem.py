@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.masking import in_rows
-from melp_plugins.ecg.prenorm_block import Block
+from melp_plugins.ecg.prenorm_block import PreNormBlock
 
 PAPER = "https://arxiv.org/abs/2402.09450"
 LICENSE = "CC BY-NC 4.0"
@@ -70,7 +70,7 @@ class StMem(mb.ECGEncoder):
         self.sep_embedding = nn.Parameter(torch.randn(self.width) * 0.02)
         self.lead_embeddings = nn.ParameterList(nn.Parameter(torch.randn(self.width) * 0.02) for _ in range(num_leads))
         for index in range(self.depth):
-            self.add_module(f"block{index}", Block(self.width, heads, 4 * self.width))
+            self.add_module(f"block{index}", PreNormBlock(self.width, heads, 4 * self.width))
         self.norm = nn.LayerNorm(self.width)
 
     def forward(self, signal: Tensor) -> mb.Features:

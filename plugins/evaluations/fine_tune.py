@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_bench.metrics.ranking import auroc
-from melp_bench.splits import Part, Positions
+from melp_bench.splits import Positions, SplitPart
 from melp_plugins.evaluations.pooling import pooled, require_parts
 from melp_plugins.evaluations.probing import require_seeds
 
@@ -89,7 +89,7 @@ class FineTune(mb.Evaluation):
         }
         return pooled(task, score, kind="logit", scales_differ=True, details=details)
 
-    def _tune(self, context: mb.Context, task: mb.TaskRecords, part: Part, seed: int) -> Tuned:
+    def _tune(self, context: mb.Context, task: mb.TaskRecords, part: SplitPart, seed: int) -> Tuned:
         """Return the best epoch of one part and seed; what is random comes from the seed and leaves no trace outside."""
         with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -98,7 +98,7 @@ class FineTune(mb.Evaluation):
             return self._fit(network, context, task, part, np.random.default_rng(seed))
 
     def _fit(
-        self, network: Network, context: mb.Context, task: mb.TaskRecords, part: Part, generator: np.random.Generator
+        self, network: Network, context: mb.Context, task: mb.TaskRecords, part: SplitPart, generator: np.random.Generator
     ) -> Tuned:
         optimizer = torch.optim.AdamW(
             [

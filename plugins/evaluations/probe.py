@@ -52,7 +52,7 @@ USUAL = Fitting()
 
 
 @dataclass(frozen=True)
-class Problem:
+class ProbeProblem:
     """One probe to fit: `labelled` records of the training part `train`, chosen on `validation`."""
 
     part: int  # which part of the split; problems of one part share train and validation
@@ -79,7 +79,7 @@ class Probe:
         return np.asarray((standard @ self.weight + self.bias).cpu().numpy(), dtype=np.float32)
 
 
-def fit(features: Tensor, labels: NDArray[np.bool_], problems: Sequence[Problem], fitting: Fitting) -> list[Probe]:
+def fit(features: Tensor, labels: NDArray[np.bool_], problems: Sequence[ProbeProblem], fitting: Fitting) -> list[Probe]:
     """Return a probe per problem, from `features` (N, P) and `labels` (N, C).
 
     Problems with equally many steps per epoch (all seeds of a cell, and most often all folds) are fitted together.
@@ -106,7 +106,7 @@ def standardise(features: Tensor) -> tuple[Tensor, Tensor]:
 class _Batch:
     """Problems that step together. Weights are (M, P, C); AdamW works entry by entry, so the problems never mix."""
 
-    def __init__(self, features: Tensor, target: Tensor, problems: list[Problem], fitting: Fitting) -> None:
+    def __init__(self, features: Tensor, target: Tensor, problems: list[ProbeProblem], fitting: Fitting) -> None:
         self.features, self.target, self.problems, self.fitting = features, target, problems, fitting
         self.parts = {problem.part: problem for problem in problems}
         moments = {part: standardise(features[problem.train]) for part, problem in self.parts.items()}

@@ -16,7 +16,7 @@ from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations import TaskRecords
 from melp_bench.splits import Positions
 from melp_plugins.evaluations.pooling import Scorer, require_parts
-from melp_plugins.evaluations.probe import Probe, Problem
+from melp_plugins.evaluations.probe import Probe, ProbeProblem
 from melp_plugins.evaluations.subsets import SubsetRule, label_subset, published_subset
 
 
@@ -31,7 +31,7 @@ def require_seeds(seeds: Sequence[int], name: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def problems_of(task: TaskRecords, fraction: float, seeds: Sequence[int], rule: SubsetRule = "nested") -> list[Problem]:
+def problems_of(task: TaskRecords, fraction: float, seeds: Sequence[int], rule: SubsetRule = "nested") -> list[ProbeProblem]:
     """Return the probes to fit, every seed of every part of the split.
 
     Raises:
@@ -39,7 +39,7 @@ def problems_of(task: TaskRecords, fraction: float, seeds: Sequence[int], rule: 
     """
     require_parts(task)
     return [
-        Problem(number, seed, part.train, part.train[_labelled(task, part.train, fraction, seed, rule)], part.validation)
+        ProbeProblem(number, seed, part.train, part.train[_labelled(task, part.train, fraction, seed, rule)], part.validation)
         for number, part in enumerate(task.parts)
         for seed in seeds
     ]
@@ -59,7 +59,7 @@ def _labelled(task: TaskRecords, train: Positions, fraction: float, seed: int, r
     return drawn[drawn >= 0]
 
 
-def scorer(problems: Sequence[Problem], probes: Sequence[Probe], embedding: Tensor) -> Scorer:
+def scorer(problems: Sequence[ProbeProblem], probes: Sequence[Probe], embedding: Tensor) -> Scorer:
     """Return the function from a part and positions to the logits, (S, n, C), of that part's probes on `embedding` (N, P)."""
 
     def score(part: int, positions: Positions) -> NDArray[np.float32]:
@@ -70,7 +70,7 @@ def scorer(problems: Sequence[Problem], probes: Sequence[Probe], embedding: Tens
 
 
 def fit_details(
-    task: TaskRecords, fraction: float, seeds: Sequence[int], problems: Sequence[Problem], probes: Sequence[Probe]
+    task: TaskRecords, fraction: float, seeds: Sequence[int], problems: Sequence[ProbeProblem], probes: Sequence[Probe]
 ) -> dict[str, Any]:
     """Return what a reader may want to know of the fits: sizes, unseen classes, chosen epochs."""
     positives = np.stack([task.labels[problem.labelled].sum(axis=0) for problem in problems])  # (problems, C)

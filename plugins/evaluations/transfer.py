@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import melp_bench as mb
 from melp_bench.registry import nearest
 from melp_bench.splits import Positions
-from melp_plugins.evaluations.probe import USUAL, Fitting, Problem, fit
+from melp_plugins.evaluations.probe import USUAL, Fitting, ProbeProblem, fit
 from melp_plugins.evaluations.probing import fit_details, require_seeds, scorer
 from melp_plugins.evaluations.subsets import label_subset
 
@@ -96,7 +96,7 @@ class Transfer(mb.Evaluation):
         test = target.scored
         _refuse_seen_patients(source, target, np.concatenate([train, validation]), test)
         ids, labels = source.record_ids[train], source.labels[train]
-        problems = [Problem(0, s, train, train[label_subset(ids, labels, 1.0, s)], validation) for s in self.seeds]
+        problems = [ProbeProblem(0, s, train, train[label_subset(ids, labels, 1.0, s)], validation) for s in self.seeds]
         embedding = context.features(source).embedding
         probes = fit(embedding, source.labels, problems, self.fitting)
         moved = scorer(problems, probes, context.features(target).embedding)(0, test)  # (S, N, source classes)

@@ -37,7 +37,7 @@ class Quantised:
     prob_perplexity: Tensor  # of the mean distribution over codes, summed over groups
 
 
-class Quantizer(nn.Module):
+class GumbelQuantizer(nn.Module):
     """Product quantisation: in each group one code is chosen, with Gumbel noise while training."""
 
     def __init__(self, *, channels: int, codes: int, groups: int, width: int) -> None:
@@ -116,7 +116,7 @@ class PretrainingHead(nn.Module):
     ) -> None:
         super().__init__()
         self.mask_emb = nn.Parameter(torch.rand(width))
-        self.quantizer = Quantizer(channels=channels, codes=codes, groups=groups, width=code_width)
+        self.quantizer = GumbelQuantizer(channels=channels, codes=codes, groups=groups, width=code_width)
         self.project_q = nn.Linear(code_width, final_width)
         self.final_proj = nn.Linear(width, final_width)
 

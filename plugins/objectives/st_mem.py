@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_bench.masking import in_rows
-from melp_plugins.ecg.prenorm_block import Block
+from melp_plugins.ecg.prenorm_block import PreNormBlock
 from melp_plugins.ecg.st_mem import LICENSE, PAPER, sine_cosine_table
 
 NORM_EPS = 1e-6  # of the decoder's last normalisation, and beside the variance of a patch
@@ -48,7 +48,7 @@ class MaskedLeads(mb.Objective):
         self.mask_ratio, self.normalise_patches, self.width = mask_ratio, normalise_patches, decoder_width
         self.mask_embedding = nn.Parameter(torch.randn(1, 1, decoder_width) * 0.02)
         self.decoder_blocks = nn.Sequential(
-            *(Block(decoder_width, decoder_heads, 4 * decoder_width) for _ in range(decoder_depth))
+            *(PreNormBlock(decoder_width, decoder_heads, 4 * decoder_width) for _ in range(decoder_depth))
         )
         self.decoder_norm = nn.LayerNorm(decoder_width, eps=NORM_EPS)
 

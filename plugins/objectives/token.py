@@ -32,7 +32,7 @@ def coca_loss(
     return clip_weight * (forwards + backwards) / 2, caption_weight * caption_loss(logits, labels, pad_id=pad_id)
 
 
-class Attention(nn.Module):
+class CaptionAttention(nn.Module):
     """A pre-norm attention block with its perceptron: over the words so far, or, given a `memory`, over the record."""
 
     def __init__(self, *, width: int, heads: int, mlp_ratio: int, crosses: bool) -> None:
@@ -66,10 +66,10 @@ class Decoder(nn.Module):
         self.pool = QueryPool(queries=queries, width=width, context=sizes.ecg_tokens, heads=heads) if queries else None
         self.project: nn.Module = nn.Identity() if queries else nn.Linear(sizes.ecg_tokens, width)
         self.words = nn.ModuleList(
-            Attention(width=width, heads=heads, mlp_ratio=mlp_ratio, crosses=False) for _ in range(layers)
+            CaptionAttention(width=width, heads=heads, mlp_ratio=mlp_ratio, crosses=False) for _ in range(layers)
         )
         self.records = nn.ModuleList(
-            Attention(width=width, heads=heads, mlp_ratio=mlp_ratio, crosses=True) for _ in range(layers)
+            CaptionAttention(width=width, heads=heads, mlp_ratio=mlp_ratio, crosses=True) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
         self.vocabulary = nn.Linear(width, sizes.vocab, bias=False)

@@ -19,7 +19,7 @@ from melp_bench.published.family import Shapes, count_blocks
 PUBLISHED_HEADS = 8
 
 
-class Block(nn.Module):
+class DecoderBlock(nn.Module):
     """A pre-norm attention block with its perceptron; `crosses` to a memory that has a norm of its own."""
 
     def __init__(self, width: int, heads: int, *, crosses: bool) -> None:
@@ -53,8 +53,8 @@ class MELPDecoder(nn.Module):
     def __init__(self, *, vocab: int = 30523, width: int = 768, layers: int = 6, heads: int = PUBLISHED_HEADS) -> None:
         super().__init__()
         self.text_projection = nn.Parameter(torch.empty(width, vocab))
-        self.resblocks = nn.ModuleList(Block(width, heads, crosses=False) for _ in range(layers))
-        self.cross_attn = nn.ModuleList(Block(width, heads, crosses=True) for _ in range(layers))
+        self.resblocks = nn.ModuleList(DecoderBlock(width, heads, crosses=False) for _ in range(layers))
+        self.cross_attn = nn.ModuleList(DecoderBlock(width, heads, crosses=True) for _ in range(layers))
         self.ln_final = nn.LayerNorm(width)
         self._initialise(width, layers)
 

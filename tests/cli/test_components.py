@@ -19,7 +19,7 @@ from melp_bench.cli.tables import kind_table
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import BrokenPlugin, Catalogue
 from melp_bench.registry import Entry
-from melp_bench.store.layout import Manifest
+from melp_bench.store.layout import StoreManifest
 from melp_bench.testing.small import SmallEncoder
 
 app = typer.Typer()
@@ -82,7 +82,7 @@ def test_names_that_are_copied_are_never_broken_over_lines() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(kind_table("ECG encoders", [("an-encoder-of-26-letters-x", "summary " * 9, "some-distribution", "MIT")]))
     options = {"num_records": 6000, "rate_hz": 500.0, "seconds": 10.0}
-    manifest = Manifest(
+    manifest = StoreManifest(
         format=1,
         name="a-dataset",
         version="1.0.3 of another collection",

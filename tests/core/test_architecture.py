@@ -200,3 +200,12 @@ def test_no_two_files_of_the_command_line_import_each_other() -> None:
     while leaves := [name for name, others in reads.items() if not others]:
         reads = {name: others - set(leaves) for name, others in reads.items() if name not in leaves}
     assert not reads, f"a circle among {sorted(reads)}"
+
+
+def test_no_class_name_means_two_things() -> None:
+    found: dict[str, list[str]] = {}
+    for path in (*HOST, *PLUGINS):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(where(path, node.lineno))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.results import Outcome
-from melp_bench.splits import Part
+from melp_bench.splits import SplitPart
 from melp_plugins.evaluations.knn import NearestNeighbours, neighbour_shares
 
 Make = Callable[..., Any]
@@ -72,7 +72,7 @@ def test_a_record_is_never_its_own_neighbour_nor_taught_by_test_records(
     scores = evaluation.run(context_of(made), row).scores[0]
     assert (scores != made.task.labels).any(axis=1).mean() > 0.3  # with itself as neighbour it would be right everywhere
     (part, *_) = made.task.parts
-    only = made.change(parts=(Part(part.train[:1], part.validation, part.test),))
+    only = made.change(parts=(SplitPart(part.train[:1], part.validation, part.test),))
     (alone,) = {tuple(line) for line in evaluation.run(context_of(only), row).scores[0].tolist()}
     assert alone == tuple(made.task.labels[part.train[0]].astype(float))
 
@@ -86,6 +86,6 @@ def test_scores_are_probabilities_and_options_are_checked(make_task: Make, conte
     with pytest.raises(UserError, match="wanted both positive"):
         NearestNeighbours(k=0)
     part = make_task().task.parts[0]
-    context = context_of(make_task().change(parts=(Part(part.train, part.test[:0], part.test),)))
+    context = context_of(make_task().change(parts=(SplitPart(part.train, part.test[:0], part.test),)))
     with pytest.raises(NotApplicable, match="no validation record"):
         evaluation.run(context, row)

@@ -12,13 +12,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from melp_plugins.evaluations.probe import Fitting, Problem, fit, standardise
+from melp_plugins.evaluations.probe import Fitting, ProbeProblem, fit, standardise
 from melp_plugins.evaluations.probing import problems_of
 
 Make = Callable[..., Any]
 
 
-def slow_fit(features: Tensor, labels: np.ndarray, problem: Problem, options: Fitting) -> tuple[Tensor, Tensor, int]:
+def slow_fit(features: Tensor, labels: np.ndarray, problem: ProbeProblem, options: Fitting) -> tuple[Tensor, Tensor, int]:
     mean, deviation = features[problem.train].mean(0), features[problem.train].std(0, correction=0)
     x, y = (features - mean) / deviation, torch.tensor(labels, dtype=torch.float32)
     layer = nn.Linear(x.shape[1], y.shape[1])
@@ -79,7 +79,7 @@ def test_problems_of_unequal_size_are_each_fitted_on_their_own_records(make_task
     made = make_task(records=240)
     task, embedding = made.task, made.features
     train, validation = np.arange(160), np.arange(160, 240)
-    problems = [Problem(0, 0, train, train[:n], validation) for n in (150, 17, 160, 9)]
+    problems = [ProbeProblem(0, 0, train, train[:n], validation) for n in (150, 17, 160, 9)]
     options = Fitting(batch_size=16, epochs=4)
     for problem, probe in zip(problems, fit(embedding, task.labels, problems, options), strict=True):
         weight, _, _ = slow_fit(embedding, task.labels, problem, options)

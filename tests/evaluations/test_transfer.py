@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from melp_bench.errors import NotApplicable, UserError
-from melp_bench.evaluations import Published
+from melp_bench.evaluations import PublishedRows
 from melp_bench.results import Outcome
-from melp_bench.splits import Part
+from melp_bench.splits import SplitPart
 from melp_plugins.evaluations.linear_probe import LinearProbe
 from melp_plugins.evaluations.transfer import Transfer
 
@@ -116,7 +116,7 @@ def test_a_cross_validated_source_is_chosen_on_its_first_fold_and_fitted_on_all_
     assert details["training_records"] == [360]
     first = source.task.parts[0].test
     rest = np.setdiff1d(np.arange(400), first)
-    same = source.change(parts=(Part(rest, first, first),))
+    same = source.change(parts=(SplitPart(rest, first, first),))
     assert move(same, target).scores == move(source, target).scores
 
 
@@ -135,4 +135,4 @@ def test_tasks_that_are_no_pairs_and_maps_of_no_pair_are_refused_before_any_work
 def test_columns_that_changed_places_between_published_files_are_transferred_nowhere(make_task: Make, move: Move) -> None:
     source, target = make_task(), make_task(name="t/y")
     with pytest.raises(NotApplicable, match="changed places"):
-        move(source.change(published=Published(np.arange(400), 400, ("a",))), target)
+        move(source.change(published=PublishedRows(np.arange(400), 400, ("a",))), target)

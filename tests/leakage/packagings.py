@@ -12,7 +12,7 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 from melp_bench.leakage.check import compare
 from melp_bench.leakage.codes import codes
 from melp_bench.leakage.search import candidates
-from melp_bench.leakage.table import Table
+from melp_bench.leakage.table import FingerprintTable
 from melp_bench.leakage.waves import RATE_HZ, Beats, beats
 from melp_bench.records import Dataset, RecordInfo, Signal, Task
 from melp_plugins.datasets.synthetic import draw, simulate
@@ -86,9 +86,9 @@ HARD: dict[str, Packaging] = {
 }
 
 
-def table_of(records: Sequence[Beats]) -> Table:
+def table_of(records: Sequence[Beats]) -> FingerprintTable:
     found = [codes(record) for record in records]
-    return Table(
+    return FingerprintTable(
         np.concatenate([code for code, _ in found]),
         np.concatenate([seconds for _, seconds in found]).astype(np.float32),
         np.array([len(code) for code, _ in found], dtype=np.int32),

@@ -8,10 +8,10 @@ import pytest
 from melp_bench.leakage import search
 from melp_bench.leakage.codes import SCALE, SIZE
 from melp_bench.leakage.search import RADIUS, candidates
-from melp_bench.leakage.table import Table
+from melp_bench.leakage.table import FingerprintTable
 
 
-def made_table(seed: int, records: int, centres: int = 12) -> Table:
+def made_table(seed: int, records: int, centres: int = 12) -> FingerprintTable:
     """Return codes in tight clusters, so that many pairs are near the radius; every seventh record has none."""
     rng = np.random.default_rng(seed)
     counts = np.where(np.arange(records) % 7 == 6, 0, rng.integers(1, 6, records)).astype(np.int32)
@@ -19,10 +19,10 @@ def made_table(seed: int, records: int, centres: int = 12) -> Table:
     num = int(counts.sum())
     codes = middle[rng.integers(centres, size=num)] + rng.normal(0, 4.5, (num, SIZE))
     seconds = np.concatenate([np.sort(rng.uniform(0, 10, c)) for c in counts]).astype(np.float32)
-    return Table(np.clip(np.rint(codes), -127, 127).astype(np.int8), seconds, counts)
+    return FingerprintTable(np.clip(np.rint(codes), -127, 127).astype(np.int8), seconds, counts)
 
 
-def by_hand(first: Table, second: Table) -> set[tuple[int, int]]:
+def by_hand(first: FingerprintTable, second: FingerprintTable) -> set[tuple[int, int]]:
     """Return the pairs of records of which one anchor's code is near another's."""
     apart = first.codes[:, None].astype(float) - second.codes[None]
     i, j = np.nonzero((apart**2).sum(axis=2) <= (RADIUS * SCALE) ** 2)
@@ -56,9 +56,9 @@ def test_lags_must_agree_and_the_most_alike_come_first() -> None:
     """Four beats of one record recur in another 2 s later; a fifth record has the beats, but at other intervals."""
     rng = np.random.default_rng(0)
     beats = rng.normal(0, 25, (4, SIZE)).round().astype(np.int8)
-    first = Table(beats, np.array([1, 2, 3.2, 4], np.float32), np.array([4], np.int32))
+    first = FingerprintTable(beats, np.array([1, 2, 3.2, 4], np.float32), np.array([4], np.int32))
     others = np.concatenate([beats, beats])
-    second = Table(others, np.array([3, 4, 5.2, 6, 1, 2.5, 4.4, 6], np.float32), np.array([4, 4], np.int32))
+    second = FingerprintTable(others, np.array([3, 4, 5.2, 6, 1, 2.5, 4.4, 6], np.float32), np.array([4, 4], np.int32))
     found = candidates(first, second)
     assert (found.first.tolist(), found.second.tolist()) == ([0], [0])
     assert found.lag_s[0] == pytest.approx(-2.0)
@@ -66,7 +66,7 @@ def test_lags_must_agree_and_the_most_alike_come_first() -> None:
 
 
 def test_a_table_without_codes_has_no_candidates() -> None:
-    empty = Table(np.zeros((0, SIZE), np.int8), np.zeros(0, np.float32), np.zeros(3, np.int32))
+    empty = FingerprintTable(np.zeros((0, SIZE), np.int8), np.zeros(0, np.float32), np.zeros(3, np.int32))
     for pair in ((empty, made_table(1, 5)), (made_table(1, 5), empty), (empty, empty)):
         assert len(candidates(*pair)) == 0
 

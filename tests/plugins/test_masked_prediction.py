@@ -17,8 +17,8 @@ from melp_plugins.objectives.cmsc import clocs_loss, cmsc, cmsc_loss
 from melp_plugins.objectives.ets import ets_loss
 from melp_plugins.objectives.masked import (
     LOGIT_TEMPERATURE,
+    GumbelQuantizer,
     Masked,
-    Quantizer,
     contrast_logits,
     masked,
     others,
@@ -86,7 +86,7 @@ def test_perplexity_counts_the_codes_in_use() -> None:
 
 def test_the_quantizer_is_deterministic_when_evaluated_and_its_vectors_are_its_codes() -> None:
     torch.manual_seed(0)
-    quantizer = Quantizer(channels=6, codes=7, groups=2, width=8)
+    quantizer = GumbelQuantizer(channels=6, codes=7, groups=2, width=8)
     local = torch.randn(3, 5, 6)
     first, second = quantizer.eval()(local, 2.0), quantizer(local, 0.5)
     assert torch.equal(first.vectors, second.vectors)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 import melp_bench as mb
 from melp_bench.masking import in_rows
-from melp_bench.published.fitting import Layout, fit, publish
+from melp_bench.published.fitting import KeyLayout, fit, publish
 from melp_plugins.ecg import melp, merl, ptbxl_reference, st_mem
 from melp_plugins.ecg.timm_image import HOP, WINDOW, TimmImage, bands, spectrogram
 from melp_plugins.layers import AttentionPool
@@ -217,7 +217,7 @@ def test_a_fresh_xresnet_block_is_its_shortcut() -> None:
 
 def test_an_xresnets_file_repeats_its_convolutions_and_loads_again() -> None:
     model, family = ptbxl_reference.xresnet1d101(classes=3), ptbxl_reference.XRESNET
-    published = publish(model.state_dict(), {}, family, Layout())
+    published = publish(model.state_dict(), {}, family, KeyLayout())
     repeated = [key for key in published if ".convpath.0." in key]
     assert len(repeated) == sum(".convs." in key for key in published) > 0
     again = fit(published, family, ptbxl_reference.xresnet1d101)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from melp_bench.published.fitting import Layout, fit, publish
+from melp_bench.published.fitting import KeyLayout, fit, publish
 from melp_plugins.ecg.heartlang import FINETUNED, HeartLangClassifier
 from melp_plugins.ecg.heartlang_codes import CODE_WIDTH, DECAY, VQHBR, Quantizer
 from melp_plugins.ecg.heartlang_former import STECGFormer
@@ -158,7 +158,7 @@ def test_the_vocabulary_learns_to_rebuild_one_sentence() -> None:
 
 def test_the_number_of_classes_is_read_off_a_fine_tuned_file() -> None:
     model = HeartLangClassifier(classes=7)
-    again = fit(publish(model.state_dict(), {}, FINETUNED, Layout()), FINETUNED, HeartLangClassifier)
+    again = fit(publish(model.state_dict(), {}, FINETUNED, KeyLayout()), FINETUNED, HeartLangClassifier)
     assert again.options == {"classes": 7}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from melp_bench.cli import main
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
-from melp_bench.published.fitting import Layout, fit, publish
+from melp_bench.published.fitting import KeyLayout, fit, publish
 
 CATALOGUE = discover()
 ENTRIES = {entry.name: entry for entry in CATALOGUE.ecg_encoders if entry.published is not None}
@@ -45,7 +45,7 @@ def published(name: str) -> dict[str, Tensor]:
     with torch.device("meta"):
         own = entry.build(**entry.resolve({})).state_dict()
     ours = {key: tensor for key, tensor in own.items() if family.fresh_because(key) is None}
-    keys = publish(ours, {}, family, Layout(family.prefixes[0]))
+    keys = publish(ours, {}, family, KeyLayout(family.prefixes[0]))
     made: dict[int, Tensor] = {}
     for key, tensor in keys.items():  # tied keys repeat a tensor
         made.setdefault(id(tensor), torch.full((), 0.5, dtype=keys[key].dtype).expand(tensor.shape))
