@@ -35,7 +35,7 @@ class Model(nn.Module):
         if heads is None and text_encoder is not None and text_encoder.width != encoder.record_width:
             raise UserError(
                 f"records have {encoder.record_width} channels and reports {text_encoder.width}, and no [heads] bring them "
-                "together; name heads in the recipe, such as 'melp'"
+                "together; name heads in the recipe (`melp-bench list` shows which there are)"
             )
 
     @property

@@ -41,7 +41,7 @@ class Evaluation(ABC):
 
     version: ClassVar[int]
     label: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]] = ("auroc", "auprc")
+    metrics: ClassVar[tuple[str, ...]]
     reads_prompts: bool = False
 
     def expand(self, tasks: Sequence[str]) -> Iterable[Measurement]:

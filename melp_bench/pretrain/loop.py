@@ -96,7 +96,8 @@ def pretrain(
         tell(StepValues(stage, "validation", 0, budget.steps, trained.before, _weighted(trained.before, weights)))
     order = _order(source, budget, per_rank, fabric)
     begun = time.perf_counter()
-    for step, batch, waited in prefetched(lambda some: source.batch(some, fabric.device), order, range(done, budget.steps)):
+    read, ahead = partial(source.batch, device=fabric.device), fabric.device.type != "cpu"
+    for step, batch, waited in prefetched(read, order, range(done, budget.steps), ahead=ahead):
         rate.step_update(step)
         values, norm = advance(batch, step, budget, weights)
         for objective in objectives:

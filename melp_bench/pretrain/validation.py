@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -75,7 +76,8 @@ def validation_loss(
     def mine(index: int) -> NDArray[np.int64]:
         return positions[index * whole : (index + 1) * whole][fabric.global_rank :: ranks]
 
-    for index, batch, _ in prefetched(lambda some: source.batch(some, fabric.device), mine, range(batches)):
+    read, ahead = partial(source.batch, device=fabric.device), fabric.device.type != "cpu"
+    for index, batch, _ in prefetched(read, mine, range(batches), ahead=ahead):
         seed_step(generator, budget.seed, index, fabric.global_rank)
         with fabric.autocast():
             terms = module(batch, generator, gather)

@@ -37,6 +37,7 @@ class FineTune(mb.Evaluation):
 
     version = 1
     label = "fine-tuning"
+    metrics = ("auroc", "auprc")
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class NearestNeighbours(mb.Evaluation):
 
     version = 1
     label = "k-NN"
+    metrics = ("auroc", "auprc")
 
     def __init__(self, *, k: int = 20, temperature: float = 0.07) -> None:
         """Check the options.

@@ -23,6 +23,7 @@ class LinearProbe(mb.Evaluation):
 
     version = 2
     label = "linear probe"
+    metrics = ("auroc", "auprc")
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class Robustness(mb.Evaluation):
 
     version = 1
     label = "robustness"
+    metrics = ("auroc", "auprc")
 
     def __init__(
         self,

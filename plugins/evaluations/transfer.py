@@ -45,6 +45,7 @@ class Transfer(mb.Evaluation):
 
     version = 2
     label = "transfer"
+    metrics = ("auroc", "auprc")
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class ZeroShot(mb.Evaluation):
 
     version = 2
     label = "zero-shot"
+    metrics = ("auroc", "auprc")
 
     def __init__(self, *, prompts: str = "ours") -> None:
         """Read the prompt file's digest: its content counts, not where it lies.

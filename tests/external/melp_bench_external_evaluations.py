@@ -10,7 +10,7 @@ import melp_bench as mb
 class SexAlongOneLine(mb.Evaluation):
     """One row per task, of whose records only the sexes are read."""
 
-    version, label = 1, "sex (external)"
+    version, label, metrics = 1, "sex (external)", ("auroc", "auprc")
 
     def __init__(self, *, women_only_above: float = 0.0) -> None:
         self.youngest = women_only_above  # years

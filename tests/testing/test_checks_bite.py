@@ -398,7 +398,7 @@ def test_a_sound_metric_breaks_nothing() -> None:
 class Sound(mb.Evaluation):
     """The mean of an embedding, whatever the class."""
 
-    version, label = 1, "sound"
+    version, label, metrics = 1, "sound", ("auroc", "auprc")
 
     def expand(self, tasks: Any) -> Any:
         return [mb.Measurement(task, (task,)) for task in tasks]

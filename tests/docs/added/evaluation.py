@@ -7,7 +7,7 @@ import melp_bench as mb
 
 
 class Centroids(mb.Evaluation):
-    version, label = 1, "nearest centroid"
+    version, label, metrics = 1, "nearest centroid", ("auroc", "auprc")
 
     def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
         task = context.task(measurement.task)
