@@ -18,7 +18,8 @@ from rich.console import Console
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
 from melp_bench.board.sections import GENERATED_NOTE
 from melp_bench.errors import UserError
-from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, write_result
+from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, read_results, write_result
+from melp_bench.throughput.rows import read_speeds
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 EVIL = "<script>alert('x')</script>|`*_=1+1&\"\\{$%#~^"
@@ -291,3 +292,10 @@ def test_an_edited_row_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
     with pytest.raises(UserError, match="edited"):
         write_board(tmp_path, tmp_path / "out")
+
+
+def test_the_committed_board_is_that_of_the_committed_rows() -> None:
+    committed = Path(__file__).parents[2] / "leaderboard"
+    rows = list(read_results(committed / "results"))
+    assert rows
+    assert stale_files(board_files(rows, read_speeds(committed / "throughput")), committed) == []
