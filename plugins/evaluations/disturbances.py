@@ -59,9 +59,14 @@ def add_noise(
         noise(generator_of(record, seed), signals.shape[1], signals.shape[2], rate_hz) for record in record_ids
     ]  # each (L, T)
     added = torch.from_numpy(np.stack(made)).to(signals)
-    power = (signals - signals.mean(dim=-1, keepdim=True)).square().mean(dim=(1, 2), keepdim=True)  # (B, 1, 1)
-    own = added.square().mean(dim=(1, 2), keepdim=True)
-    return signals + added * (power / own / 10 ** (snr_db / 10)).sqrt()
+    rows = [_with_noise(one, other, snr_db) for one, other in zip(signals, added, strict=True)]  # no bit depends on the batch
+    return torch.stack(rows)
+
+
+def _with_noise(signal: Tensor, noise: Tensor, snr_db: float) -> Tensor:
+    """Return a record (L, T) with noise of a power that is so far below its own."""
+    power = (signal - signal.mean(dim=-1, keepdim=True)).square().mean()
+    return signal + noise * (power / noise.square().mean() / 10 ** (snr_db / 10)).sqrt()
 
 
 def lose_leads(signals: Tensor, record_ids: Sequence[str], count: int, *, seed: int = 0) -> Tensor:

@@ -19,7 +19,7 @@ from melp_bench.testing import check_component
 catalogue = discover()
 entry = catalogue.ecg_encoders[sys.argv[1]]
 assert entry.plugin == f"{sys.argv[1]}:{sys.argv[1]}", entry.plugin
-bad = [v for v in check_component("ECG encoder", entry) if not v.ok]
+bad = [v for v in check_component("ECG encoder", entry) if v.ok is False]
 sys.exit("; ".join(f"{v.property}: {v.detail}" for v in bad) or 0)
 """
 

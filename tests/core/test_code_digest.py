@@ -61,16 +61,20 @@ Digest = Callable[..., str]
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """Leave no made-up module behind."""
-    before = set(sys.modules)
     yield
-    for name in set(sys.modules) - before:
-        if name.startswith("made_"):
-            del sys.modules[name]
+    for name in made_up():
+        del sys.modules[name]
+
+
+def made_up() -> list[str]:
+    """Return the names of loaded modules that a test here made; modules of other tests stay what they are."""
+    made = [name for name in sys.modules if name.startswith("made_")]
+    return [name for name in made if not str(getattr(sys.modules[name], "__file__", "")).startswith(str(ROOT))]
 
 
 def fresh(module: str) -> Any:
     """Return a made-up module as a process that starts now would import it."""
-    for name in [name for name in sys.modules if name.startswith("made_")]:
+    for name in made_up():
         del sys.modules[name]
     importlib.invalidate_caches()
     for cache in (under_test._looked_up, under_test._own_modules):

@@ -103,7 +103,6 @@ def test_the_default_extractor_keeps_amplitude_and_the_published_one_removes_it(
 @pytest.mark.parametrize(
     ("make", "options"),
     [
-        (resnet1d_18, {"pool_width": 30}),
         (resnet1d_18, {"width": 0}),
         (conv_transformer, {"width": 100}),
         (conv_transformer, {"kernels": (3, 3)}),

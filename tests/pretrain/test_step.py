@@ -186,7 +186,7 @@ def test_what_a_batch_has_not_is_told() -> None:
     with pytest.raises(UserError, match="reads patients, but the batch names none"):
         step(Batch(torch.zeros(2, 12, 50)), torch.Generator())
     with pytest.raises(UserError, match="reads records, but there are only reports"):
-        step(Batch(None, step.model.text_encoder.tokenize(["left"])), torch.Generator())
+        step(Batch(None, step.model.text_encoder.tokenize(["left"]), patients=torch.zeros(1).long()), torch.Generator())
 
 
 class Held(mb.Objective):
