@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from melp_bench.schema import Frozen, load_toml, shipped
+from melp_bench.errors import UserError
+from melp_bench.schema import Frozen, read_toml, shipped, validated
 
 RANDOM, PREVIOUS = "random", "previous"
 """Where a part may start from, besides an earlier stage by name, a checkpoint folder, or ENCODER@FILE."""
@@ -145,8 +146,44 @@ def stage_steps(recipe: Recipe, steps: int) -> list[int]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """Return a shipped recipe by name, or the one in a .toml file."""
-    return load_toml(Recipe, name, "melp_bench.recipes", "recipe")
+    """Return a shipped recipe by name, or the one in a .toml file.
+
+    A recipe may be written as a variant of another: `base` names it, what the variant says itself stands in the place of what
+    the base says, key by key, and `without` lists terms that are left out.
+
+    Raises:
+        UnknownName: there is no such recipe, or no such base.
+        UserError: the TOML does not parse or does not fit.
+    """
+    data, where = _with_base(name, ())
+    return validated(Recipe, data, where)
+
+
+def _with_base(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """Return what a recipe says, completed by what its base says; `above` are the variants that lead here."""
+    data, where = read_toml(name, "melp_bench.recipes", "recipe")
+    base, left_out = data.pop("base", None), data.pop("without", [])
+    if base is None and not left_out:
+        return data, where
+    if not isinstance(base, str) or not isinstance(left_out, list) or base in (*above, name):
+        raise UserError(
+            f"{where}: base is {base!r} and without is {left_out!r}; wanted another recipe's name, and a list of terms"
+        )
+    data = _with_base(base, (*above, name))[0] | data
+    holders = [data, *(stage for stage in data.get("stages", ()) if isinstance(stage, dict))]
+    lists = [holder["objectives"] for holder in holders if isinstance(holder.get("objectives"), list)]
+    terms = [_term(objective) for objectives in lists for objective in objectives]
+    if unknown := sorted({str(term) for term in left_out} - set(terms)):
+        raise UserError(f"{where}: without names {unknown}; {base!r} has the terms {', '.join(terms) or 'none'}")
+    for objectives in lists:
+        objectives[:] = [objective for objective in objectives if _term(objective) not in left_out]
+    if left_out and not all(lists):
+        raise UserError(f"{where}: without {left_out} a stage has no objectives; keep one, or write its stages anew")
+    return data, where
+
+
+def _term(objective: Any) -> str:
+    return str(objective.get("term") or objective.get("name")) if isinstance(objective, dict) else ""
 
 
 def recipe_names() -> list[str]:

@@ -30,6 +30,16 @@ def load_toml(model: type[M], name: str, package: str, kind: str) -> M:
         UnknownName: there is neither a file nor a shipped one of that name.
         UserError: the TOML does not parse or does not fit.
     """
+    return validated(model, *read_toml(name, package, kind))
+
+
+def read_toml(name: str, package: str, kind: str) -> tuple[dict[str, Any], str]:
+    """Return what the TOML file named `name`, or the one of that name in `package`, says, and what an error calls it.
+
+    Raises:
+        UnknownName: there is neither a file nor a shipped one of that name.
+        UserError: the TOML does not parse.
+    """
     path: Path | Traversable = Path(name)
     if name.endswith(".toml"):
         if not path.is_file():
@@ -41,9 +51,19 @@ def load_toml(model: type[M], name: str, package: str, kind: str) -> M:
             raise UnknownName(f"no {kind} named {name!r}{nearest(name, known)} Known: {', '.join(known)}; or give a .toml file")
         path, where = resources.files(package) / f"{name}.toml", f"{kind} {name!r}"
     try:
-        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8")), where
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not valid TOML: {error}") from error
+
+
+def validated(model: type[M], data: dict[str, Any], where: str) -> M:
+    """Return `data` as a `model`.
+
+    Raises:
+        UserError: it does not fit; `where` it comes from is told.
+    """
+    try:
+        return model.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{where}: {first_problem(error, model)}") from error
 

@@ -210,3 +210,39 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_any_work(change: dict
     with pytest.raises(UserError, match=told) as error:
         check_recipe(resolve(changed, discover(), {}), discover(), classes=0)
     assert "\n" not in str(error.value)
+
+
+def test_a_variant_says_only_what_differs(tmp_path: Path) -> None:
+    whole, variant = load_recipe("melp"), load_recipe("melp-without-token")
+    assert [term.term for term in variant.terms()] == [term.term for term in whole.terms() if term.term != "token"]
+    assert variant.encoder == whole.encoder
+    assert [stage.share for stage in variant.stages] == [stage.share for stage in whole.stages]
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nsummary = "s"\nbase = "simclr"\nencoder = { name = "resnet1d-18" }\n')
+    mine = load_recipe(str(path))
+    assert mine.encoder.name == "resnet1d-18"
+    assert mine.stages == load_recipe("simclr").stages
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('base = "melp"\nwithout = ["tokens"]', "melp.* has the terms .*token"),
+        ('base = "melpp"', "no recipe named 'melpp'"),
+        ('without = ["token"]', "wanted another recipe's name"),
+        ('base = "simclr"\nwithout = ["simclr"]', "objectives"),
+    ],
+)
+def test_a_variant_that_does_not_fit_is_refused_in_a_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'name = "mine"\nsummary = "s"\n{text}\n')
+    with pytest.raises(UserError, match=said):
+        load_recipe(str(path))
+
+
+def test_variants_in_a_circle_are_refused(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.toml", tmp_path / "two.toml"
+    one.write_text(f'name = "one"\nsummary = "s"\nbase = "{two}"\n')
+    two.write_text(f'name = "two"\nsummary = "s"\nbase = "{one}"\n')
+    with pytest.raises(UserError, match="wanted another recipe's name"):
+        load_recipe(str(one))
