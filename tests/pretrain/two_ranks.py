@@ -22,9 +22,12 @@ from melp_bench.pretrain.views import WHOLE, Views
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store, open_store
 
-DRAW_MASKS = ("masked", "masked-words", "st-mem-masked")
+DRAW_MASKS = ("masked", "masked-words", "st-mem-masked", "fused-masked-words", "fused-masked-record")
 """Each rank draws masks of its own for its own records: no function of the batch alone, which two processes could share."""
-OPTIONS: dict[str, dict[str, object]] = {"beat": {"global_batch": True}, "token": {"layers": 1, "heads": 2}}
+OPTIONS: dict[str, dict[str, object]] = {
+    **{name: {"global_batch": True} for name in ("beat", "gloria", "etm")},
+    "token": {"layers": 1, "heads": 2},
+}
 BATCH = 8
 
 
