@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from melp_bench.plugins import Catalogue
     from melp_bench.protocol import Protocol
     from melp_bench.recipe import Recipe
-    from melp_bench.runs.differences import Difference
+    from melp_bench.runs.differences import RecipeDifference
 
 HELP = "A recipe, RECIPE+ENCODER, .toml file or checkpoint folder."
 
@@ -70,12 +70,12 @@ def _budget(protocol: Protocol) -> str:
     use = protocol.datasets[budget.dataset]
     options = "".join(f" {key}={value}" for key, value in use.options.items())
     return (
-        f"{named}: {budget.steps:,} steps of {budget.batch_size} from {use.dataset}{options}, seed {budget.seed}, "
+        f"{named}: {budget.steps:,} step{'s' * (budget.steps > 1)} of {budget.batch_size} from {use.dataset}{options}, seed {budget.seed}, "
         f"split {use.split}, validated every {budget.validate_every}"
     )
 
 
-def _table(one: str, two: str, differences: tuple[Difference, ...]) -> Table:
+def _table(one: str, two: str, differences: tuple[RecipeDifference, ...]) -> Table:
     """Return both sides of every difference, under the recipes' names."""
     from rich import box
     from rich.table import Table

@@ -16,7 +16,7 @@ Models = Annotated[
         "--model",
         "-m",
         metavar="M",
-        help="A recipe, RECIPE+ENCODER (RECIPE+*: all small ones), ENCODER, .toml file, checkpoint folder or ENCODER@FILE; repeat.",
+        help="A recipe, RECIPE+ENCODER (RECIPE+*: all small ones), ENCODER, .toml, checkpoint folder or ENCODER@FILE.",
     ),
 ]
 Settings = Annotated[

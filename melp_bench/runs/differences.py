@@ -13,7 +13,7 @@ NOTHING = "-"
 
 
 @dataclass(frozen=True)
-class Difference:
+class RecipeDifference:
     """One place of a recipe at which two of them say different things."""
 
     place: str
@@ -25,11 +25,11 @@ class Difference:
 class Comparison:
     """All that differs between two recipes, and in words what is the same, in the order of a recipe."""
 
-    differences: tuple[Difference, ...]
+    differences: tuple[RecipeDifference, ...]
     same: tuple[str, ...]
 
 
-Found = Iterator[Difference | str]
+Found = Iterator[RecipeDifference | str]
 """What differs, and in words what is the same, as it is come upon."""
 
 
@@ -40,7 +40,7 @@ def compare(one: Recipe, two: Recipe) -> Comparison:
     component that both have, each option that differs is a difference; of two different ones, the components are.
     """
     found = [*_parts(one, two), *_stages(one, two)]
-    differences = tuple(item for item in found if isinstance(item, Difference))
+    differences = tuple(item for item in found if isinstance(item, RecipeDifference))
     return Comparison(differences, tuple(item for item in found if isinstance(item, str)))
 
 
@@ -54,9 +54,9 @@ def _parts(one: Recipe, two: Recipe) -> Found:
 def _part(place: str, one: Part | None, two: Part | None) -> Found:
     """Yield what differs between two components, and that they are the same, or that the rest of their options is."""
     if one is None or two is None or one.name != two.name:
-        yield Difference(place, _told(one), _told(two))
+        yield RecipeDifference(place, _told(one), _told(two))
         return
-    changed = [Difference(f"{place}.{key}", *values) for key, *values in _unequal(one.options, two.options)]
+    changed = [RecipeDifference(f"{place}.{key}", *values) for key, *values in _unequal(one.options, two.options)]
     yield from changed
     alike = len(one.options.keys() | two.options.keys()) - len(changed)
     named = place if place == one.name else f"{place} {one.name}"
@@ -69,7 +69,7 @@ def _part(place: str, one: Part | None, two: Part | None) -> Found:
 def _stages(one: Recipe, two: Recipe) -> Found:
     for place, first, second in _paired(one.stages, two.stages):
         if first is None or second is None:
-            yield Difference(f"stage {place}", _stage_told(first), _stage_told(second))
+            yield RecipeDifference(f"stage {place}", _stage_told(first), _stage_told(second))
         elif first.model_copy(update={"name": second.name}) == second:
             yield f"stage {place}"
         else:
@@ -92,9 +92,11 @@ def _stage(place: str, one: Stage, two: Stage) -> Found:
     first, second = ({term.term: term for term in stage.objectives} for stage in (one, two))
     for name in dict.fromkeys((*first, *second)):
         yield from _term(f"{place}: {name}", first.get(name), second.get(name))
-    settings = [Difference(f"{place}: {key}", *values) for key, *values in _unequal(_settings(one), _settings(two))]
+    settings = [RecipeDifference(f"{place}: {key}", *values) for key, *values in _unequal(_settings(one), _settings(two))]
     yield from settings
-    rates = [Difference(f"{place}: {key}", *v) for key, *v in _unequal(one.optimiser.model_dump(), two.optimiser.model_dump())]
+    rates = [
+        RecipeDifference(f"{place}: {key}", *v) for key, *v in _unequal(one.optimiser.model_dump(), two.optimiser.model_dump())
+    ]
     yield from rates
     yield f"{'the rest of the ' if rates else ''}optimiser of {place}"
 
@@ -106,12 +108,12 @@ def _settings(stage: Stage) -> dict[str, Any]:
 def _term(place: str, one: WeightedObjective | None, two: WeightedObjective | None) -> Found:
     """Yield what differs between two terms of a loss."""
     if one is None or two is None or one.name != two.name:
-        yield Difference(place, _term_told(one), _term_told(two))
+        yield RecipeDifference(place, _term_told(one), _term_told(two))
         return
     beside = [f"{place}.{key}" for key in ("weight", "views")]
     values = ((one.weight, two.weight), (one.views, two.views))
-    changed = [Difference(where, _text(a), _text(b)) for where, (a, b) in zip(beside, values, strict=True) if a != b]
-    options = [Difference(f"{place}.{key}", *found) for key, *found in _unequal(one.options, two.options)]
+    changed = [RecipeDifference(where, _text(a), _text(b)) for where, (a, b) in zip(beside, values, strict=True) if a != b]
+    options = [RecipeDifference(f"{place}.{key}", *found) for key, *found in _unequal(one.options, two.options)]
     yield from (*changed, *options)
     yield f"the rest of {place}" if changed or options else place
 

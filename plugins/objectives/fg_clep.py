@@ -23,8 +23,8 @@ from torch.nn import functional as F
 import melp_bench as mb
 from melp_plugins.info_nce import at_least_float32
 from melp_plugins.objectives.beat import local_similarity
+from melp_plugins.objectives.report_similarity import report_similarity, tf_idf_similarity, word_counts
 from melp_plugins.objectives.siglip import FIRST_BIAS, FIRST_SCALE
-from melp_plugins.report_similarity import report_similarity, tf_idf_similarity, word_counts
 
 
 def soft_sigmoid_loss(logits: Tensor, similarity: Tensor, *, threshold: float) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_bench.masking import without_separators
-from melp_plugins.fusion import NEEDS_TOKENS, Fusion, build_fusion
+from melp_plugins.objectives.fusion import NEEDS_TOKENS, Fusion, build_fusion
 from melp_plugins.objectives.masked_words import hide
 from melp_plugins.objectives.st_mem import patches_of
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.fusion import NEEDS_TOKENS, Fusion, build_fusion
 from melp_plugins.info_nce import at_least_float32
 from melp_plugins.layers import masked_mean
-from melp_plugins.report_similarity import report_similarity
+from melp_plugins.objectives.fusion import NEEDS_TOKENS, Fusion, build_fusion
+from melp_plugins.objectives.report_similarity import report_similarity
 
 TIE = 1e-3  # weight of the encoder's own cosine, which decides among reports that share equally few words
 NEGATIVES = ("far", "near")

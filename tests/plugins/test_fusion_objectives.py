@@ -14,10 +14,10 @@ from melp_bench.testing.inputs import make_inputs
 from melp_bench.testing.small import SIZES, SmallEncoder, SmallModel
 from melp_plugins.ecg.conv_transformer import conv_transformer
 from melp_plugins.ecg.resnet1d import resnet1d_18
-from melp_plugins.fusion import Fusion
 from melp_plugins.objectives.fused_masked import FusedMaskedRecord, FusedMaskedWords, fused_masked_record, fused_masked_words
+from melp_plugins.objectives.fusion import Fusion
 from melp_plugins.objectives.matching import Matching, etm, wrong_reports
-from melp_plugins.report_similarity import report_similarity
+from melp_plugins.objectives.report_similarity import report_similarity
 
 SMALL = {"width": 8, "heads": 2}
 

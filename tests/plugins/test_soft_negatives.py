@@ -16,7 +16,7 @@ from melp_bench.testing.inputs import make_inputs
 from melp_bench.testing.small import SIZES
 from melp_plugins.objectives.beat import local_similarity
 from melp_plugins.objectives.fg_clep import soft_reports, soft_sigmoid_loss, soft_tags, tag_similarity
-from melp_plugins.report_similarity import report_similarity, tf_idf_similarity, word_counts
+from melp_plugins.objectives.report_similarity import report_similarity, tf_idf_similarity, word_counts
 
 IDS = torch.tensor([[3, 4, 4, 5], [3, 9, 7, 0], [4, 3, 5, 4], [8, 8, 0, 0]])
 MASK = IDS > 0

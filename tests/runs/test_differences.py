@@ -9,7 +9,7 @@ import pytest
 from melp_bench.plugins import discover
 from melp_bench.recipe import Recipe, load_recipe
 from melp_bench.runs.candidates import recipe_of
-from melp_bench.runs.differences import NOTHING, Comparison, Difference, compare
+from melp_bench.runs.differences import NOTHING, Comparison, RecipeDifference, compare
 from melp_bench.runs.references import RecipeReference
 from melp_bench.runs.resolution import recipe_content, resolve
 
@@ -42,8 +42,8 @@ def test_a_recipe_differs_from_itself_in_nothing_whatever_it_is_called(name: str
 def test_an_option_that_differs_is_one_line_and_the_others_are_counted() -> None:
     found = compare(resolved("simclr"), resolved("simclr", encoder_layers="6", simclr_temperature="0.5"))
     assert found.differences == (
-        Difference("encoder.layers", "2", "6"),
-        Difference("pretrain: simclr.temperature", "0.1", "0.5"),
+        RecipeDifference("encoder.layers", "2", "6"),
+        RecipeDifference("pretrain: simclr.temperature", "0.1", "0.5"),
     )
     options = len(CATALOGUE.ecg_encoders["conv-transformer"].options())
     rest = ("the rest of pretrain: simclr", "optimiser of pretrain")
@@ -80,7 +80,7 @@ def test_every_place_that_weights_depend_on_is_told_from_either_side(
 def test_what_only_one_has_stands_against_nothing() -> None:
     found = compare(MELP, resolved("melp-without-beat"))
     assert found.differences == (
-        Difference(
+        RecipeDifference(
             "alignment: beat",
             "0.2 x beat temperature1=4 temperature2=5 temperature3=10 aggregation=sum global_batch=False",
             NOTHING,
@@ -109,4 +109,4 @@ def test_stages_are_told_by_their_names_and_the_only_ones_belong_together() -> N
 def test_a_method_without_training_has_no_stage() -> None:
     found = compare(resolved("random-init"), resolved("simclr"))
     (only,) = found.differences
-    assert only == Difference("stage pretrain", NOTHING, "100% of the steps; 1 x simclr temperature=0.1")
+    assert only == RecipeDifference("stage pretrain", NOTHING, "100% of the steps; 1 x simclr temperature=0.1")

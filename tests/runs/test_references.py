@@ -83,7 +83,11 @@ def test_a_star_stands_for_every_encoder_of_a_demos_size() -> None:
 
 
 def test_the_untrained_protocol_measures_the_encoders_of_the_demo_and_no_published_one() -> None:
-    names = [name for model in load_protocol("untrained").models for name in spread(model, CATALOGUE)]
-    assert {"random-init+conv-transformer", "random-init+resnet1d-18", "random-init+resnet1d-wang"} <= set(names)
-    assert not {name.partition("+")[2] for name in names} & {"melp", "st-mem-base", "merl-resnet18"}
-    assert all(isinstance(parse(name, CATALOGUE), RecipeReference) for name in names)
+    some = Catalogue()
+    for name in ("conv-transformer", "resnet1d-18", "melp", "merl-resnet18"):
+        some.ecg_encoders.add(CATALOGUE.ecg_encoders[name])
+    names = [name for model in load_protocol("untrained").models for name in spread(model, some)]
+    assert [parse(name, CATALOGUE) for name in names] == [
+        RecipeReference("random-init", "conv-transformer"),
+        RecipeReference("random-init", "resnet1d-18"),
+    ]
