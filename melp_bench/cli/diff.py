@@ -70,8 +70,8 @@ def _budget(protocol: Protocol) -> str:
     use = protocol.datasets[budget.dataset]
     options = "".join(f" {key}={value}" for key, value in use.options.items())
     return (
-        f"{named}: {budget.steps:,} step{'s' * (budget.steps > 1)} of {budget.batch_size} from {use.dataset}{options}, seed {budget.seed}, "
-        f"split {use.split}, validated every {budget.validate_every}"
+        f"{named}: {budget.steps:,} step{'s' * (budget.steps > 1)} of {budget.batch_size} from {use.dataset}{options}, "
+        f"seed {budget.seed}, split {use.split}, validated every {budget.validate_every}"
     )
 
 

@@ -56,7 +56,7 @@ def _part(place: str, one: Part | None, two: Part | None) -> Found:
     if one is None or two is None or one.name != two.name:
         yield RecipeDifference(place, _told(one), _told(two))
         return
-    changed = [RecipeDifference(f"{place}.{key}", *values) for key, *values in _unequal(one.options, two.options)]
+    changed = list(_unequal(f"{place}.", one.options, two.options))
     yield from changed
     alike = len(one.options.keys() | two.options.keys()) - len(changed)
     named = place if place == one.name else f"{place} {one.name}"
@@ -92,11 +92,8 @@ def _stage(place: str, one: Stage, two: Stage) -> Found:
     first, second = ({term.term: term for term in stage.objectives} for stage in (one, two))
     for name in dict.fromkeys((*first, *second)):
         yield from _term(f"{place}: {name}", first.get(name), second.get(name))
-    settings = [RecipeDifference(f"{place}: {key}", *values) for key, *values in _unequal(_settings(one), _settings(two))]
-    yield from settings
-    rates = [
-        RecipeDifference(f"{place}: {key}", *v) for key, *v in _unequal(one.optimiser.model_dump(), two.optimiser.model_dump())
-    ]
+    yield from _unequal(f"{place}: ", _settings(one), _settings(two))
+    rates = list(_unequal(f"{place}: ", one.optimiser.model_dump(), two.optimiser.model_dump()))
     yield from rates
     yield f"{'the rest of the ' if rates else ''}optimiser of {place}"
 
@@ -113,16 +110,16 @@ def _term(place: str, one: WeightedObjective | None, two: WeightedObjective | No
     beside = [f"{place}.{key}" for key in ("weight", "views")]
     values = ((one.weight, two.weight), (one.views, two.views))
     changed = [RecipeDifference(where, _text(a), _text(b)) for where, (a, b) in zip(beside, values, strict=True) if a != b]
-    options = [RecipeDifference(f"{place}.{key}", *found) for key, *found in _unequal(one.options, two.options)]
+    options = list(_unequal(f"{place}.", one.options, two.options))
     yield from (*changed, *options)
     yield f"the rest of {place}" if changed or options else place
 
 
-def _unequal(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield each key at which two tables differ, with both values in words."""
+def _unequal(place: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[RecipeDifference]:
+    """Yield what differs between two tables, key by key behind their place."""
     for key in dict.fromkeys((*one, *two)):
         if key not in one or key not in two or one[key] != two[key]:
-            yield key, *(_text(table[key]) if key in table else NOTHING for table in (one, two))
+            yield RecipeDifference(place + key, *(_text(table[key]) if key in table else NOTHING for table in (one, two)))
 
 
 def _told(part: Part | None) -> str:
