@@ -21,7 +21,6 @@ import melp_bench as mb
 from melp_bench.masking import without_separators
 from melp_plugins.objectives.fusion import NEEDS_TOKENS, Fusion, build_fusion
 from melp_plugins.objectives.masked_words import hide
-from melp_plugins.objectives.st_mem import patches_of
 
 SOURCE = "https://arxiv.org/abs/2410.02131"
 
@@ -98,7 +97,7 @@ class FusedMaskedRecord(mb.Objective):
             return "needs an encoder with masked encoding, such as 'conv-transformer'"
         if encoder.token_rows not in (1, len(encoder.spec.leads)):
             return f"rebuilds rows of one lead or of all, and the encoder has {encoder.token_rows} rows of tokens"
-        if self.masked_of(patches_of(encoder) * encoder.token_rows) < 1:
+        if self.masked_of(patches_of_row(encoder) * encoder.token_rows) < 1:
             return f"masks none of the encoder's tokens with mask_ratio {self.mask_ratio}"
         return None
 
@@ -111,7 +110,7 @@ class FusedMaskedRecord(mb.Objective):
         encoder, width = model.encoder, self.norm.normalized_shape[0]
         if (reason := self.fits(encoder)) is not None or not isinstance(encoder, mb.MaskedEncoding):
             raise mb.NotApplicable(reason or "needs an encoder with masked encoding")
-        self.rows, self.patches = encoder.token_rows, patches_of(encoder)
+        self.rows, self.patches = encoder.token_rows, patches_of_row(encoder)
         self.samples = -(-encoder.spec.samples // self.patches)  # of a lead; the last patch may be cut short
         self.place = nn.Parameter(0.02 * torch.randn(self.rows * self.patches, width))
         self.patch = nn.Linear(width, self.samples * len(encoder.spec.leads) // self.rows)
@@ -161,6 +160,18 @@ class FusedMaskedRecord(mb.Objective):
     def _leads_at_rest(self, signal: Tensor) -> Tensor:
         rest = torch.rand(*signal.shape[:2], 1, device=signal.device) < self.lead_mask  # (B, L, 1)
         return torch.where(rest, signal.median(dim=-1, keepdim=True).values, signal)
+
+
+def patches_of_row(encoder: mb.ECGEncoder) -> int:
+    """Return how many tokens an encoder with masked encoding cuts of a row, read off one silent record."""
+    if not isinstance(encoder, mb.MaskedEncoding):
+        return 0
+    spec, training, like = encoder.spec, encoder.training, next(encoder.parameters())
+    encoder.eval()
+    with torch.no_grad():
+        found = encoder.local(like.new_zeros(1, len(spec.leads), spec.samples)).shape[1]
+    encoder.train(training)
+    return found // encoder.token_rows
 
 
 def fused_masked_words(
