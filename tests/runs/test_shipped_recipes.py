@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from full_size import build_on_meta, is_full_size, resolved
+from full_size import build_on_meta, is_full_size, resolved, small_text
 
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
@@ -81,3 +83,12 @@ def test_melps_three_full_sizes_differ_where_their_sources_do() -> None:
         assert {term.term: term.weight for term in stage.objectives} == {"rhythm": 1.0, "beat": 0.2, "token": 2.0}
         assert len(stage.freeze) == 6
     assert [term.options for term in last[0].objectives] == [term.options for term in last[2].objectives]
+
+
+@pytest.mark.parametrize("name", ["merl-2024", "d-beta-2025"])
+def test_a_text_model_in_a_folder_takes_the_hubs_place(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    narrow = {"width": "32", "layers": "1", "heads": "2", "decoder_width": "32", "decoder_layers": "1", "decoder_heads": "2"}
+    known = {term.term: CATALOGUE.objectives[term.name].options() for term in recipe.terms()}
+    small = {f"{term}.{option}": narrow[option] for term, options in known.items() for option in options if option in narrow}
+    check_recipe(resolve(recipe, CATALOGUE, small | small_text(recipe, tmp_path)), CATALOGUE, classes=0)
