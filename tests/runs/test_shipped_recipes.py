@@ -12,6 +12,7 @@ from melp_bench.plugins import discover
 from melp_bench.recipe import Part, load_recipe, recipe_names
 from melp_bench.runs.building import check_recipe
 from melp_bench.runs.resolution import resolve
+from melp_plugins.ecg import wav2vec2
 
 CATALOGUE = discover()
 BACKBONES = ("conv-transformer", "resnet1d-18")
@@ -86,7 +87,8 @@ def test_melps_three_full_sizes_differ_where_their_sources_do() -> None:
 
 
 @pytest.mark.parametrize("name", ["merl-2024", "d-beta-2025"])
-def test_a_text_model_in_a_folder_takes_the_hubs_place(name: str, tmp_path: Path) -> None:
+def test_a_text_model_in_a_folder_takes_the_hubs_place(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(wav2vec2.SIZES, "small", wav2vec2.Size(1, 768, 12, 64))
     recipe = load_recipe(name)
     narrow = {"width": "32", "layers": "1", "heads": "2", "decoder_width": "32", "decoder_layers": "1", "decoder_heads": "2"}
     known = {term.term: CATALOGUE.objectives[term.name].options() for term in recipe.terms()}
