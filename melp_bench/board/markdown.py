@@ -18,7 +18,8 @@ _HOW_TO_READ = (
     "Every score with its bootstrap interval, resampled by patient. **Bold**: the best group, that is the best score and "
     "every score whose interval overlaps its interval (marked ≈). Overlap is a cautious rule: what it separates differs, what "
     "it does not separate may still differ under a paired test. † : test records are, or by the declared corpora may be, in "
-    "the pretraining."
+    "the pretraining. Where a method was pretrained by several seeds, its score is their mean, and the lowest and highest of "
+    "them stand behind it."
 )
 
 
@@ -111,7 +112,9 @@ def _score(column: Column, cell: Cell) -> str:
     standing = cell.standings[column.primary]
     value, _, interval = spoken(score, column.metric).partition(" ")
     value = f"**{value}**" if standing.best else value
-    return f"{value} {interval}{' ≈' if standing.best and not standing.leads else ''}{' †' if cell.leaks else ''}"
+    marks = f"{' ≈' if standing.best and not standing.leads else ''}{' †' if cell.leaks else ''}"
+    seeds = cell.spread(column.primary)
+    return f"{value} {interval}{marks}" + (f" ({seeds.told(column.metric)})" if seeds is not None else "")
 
 
 def _notes(table: Table) -> list[str]:

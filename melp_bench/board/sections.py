@@ -16,6 +16,7 @@ from string import ascii_lowercase
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text
 from melp_bench.board.leakage import corpora_of
+from melp_bench.board.pretraining_seeds import Spread, spread
 from melp_bench.board.ranking import Standing
 from melp_bench.board.reported import Reported
 from melp_bench.canonical import digest
@@ -51,17 +52,22 @@ class Method:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method under one measurement."""
+    """One method under one measurement; where it was pretrained by several seeds, `record` is their mean, see `over_seeds`."""
 
     record: ResultRecord
     standings: Mapping[str, Standing]  # by metric; empty where nothing was scored
     leaks: tuple[str, ...]  # datasets of the task that the model has seen, as declared or as found
     overlap: str  # in words: were test records in the pretraining, and how is that known
+    seeds: tuple[ResultRecord, ...]  # the row of every pretraining seed
 
     def score(self, metric: str | None) -> Score | None:
         """Return the score with its interval, or None where there is none."""
         outcome = scored_outcome(self.record)
         return outcome.scores.get(metric) if outcome is not None and metric is not None else None
+
+    def spread(self, metric: str | None) -> Spread | None:
+        """Return how far the scores of several pretraining seeds lie apart; None for one seed."""
+        return spread(self.seeds, metric) if metric is not None else None
 
     def missing(self, metric: str) -> str:
         """Return why the row has no score by `metric`."""

@@ -48,7 +48,7 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
-    candidates = list({row.candidate.label: row.candidate for row in fitting}.values())
+    candidates = list({row.candidate.told: row.candidate for row in fitting}.values())
     _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener)
     written: list[Path] = []
     if fabric.global_rank or not rows:
@@ -62,14 +62,14 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
             if row.reason is not None:
                 written.append(write_result(_record(row, plan, row.reason, {}, fabric.device), plan.results))
         for candidate in candidates:
-            advance(len(written), len(rows), candidate.label)
+            advance(len(written), len(rows), candidate.told)
             manifest = read_manifest(candidate.folder)
-            with stage_if_needed(listener, f"embed {candidate.label}", "rec") as embedding:
+            with stage_if_needed(listener, f"embed {candidate.told}", "rec") as embedding:
                 context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
                 facts = model_facts(context.model, manifest)
                 facts["records_per_second"] = records_per_second(context.model, fabric.device)
                 for row in (row for row in fitting if row.candidate is candidate):
-                    advance(len(written), len(rows), f"{candidate.label} {row}")
+                    advance(len(written), len(rows), f"{candidate.told} {row}")
                     scored = plan.stores[row.planned.scored_alias], tasks(row.planned.scored_task)
                     written.append(_score(row, plan, context, {**facts, "overlap": overlap.facts(manifest, *scored)}))
                     advance(len(written), len(rows), "")
@@ -93,7 +93,8 @@ def _obtain_all(
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
     for candidate in candidates:
         corpus = plan.stores[budget.dataset] if budget else None
-        obtain(candidate, catalogue, budget, corpus, fabric, listener)
+        mine = budget.model_copy(update={"seed": candidate.seed}) if budget and candidate.seed is not None else budget
+        obtain(candidate, catalogue, mine, corpus, fabric, listener)
 
 
 def _context(
@@ -108,7 +109,7 @@ def _context(
 ) -> Context:
     """Return what evaluations of the candidate are handed; nothing is loaded yet."""
     return Context(
-        candidate.label,
+        candidate.told,
         lambda: load_model(candidate.folder, catalogue)[0],
         plan.stores,
         tasks,

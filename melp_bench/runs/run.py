@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from melp_bench.errors import UserError
 from melp_bench.home import home, make_folder
 from melp_bench.plugins import Catalogue, discover
 from melp_bench.progress import Listener, Silence
-from melp_bench.protocol import Protocol, load_protocol
+from melp_bench.protocol import Pretrain, Protocol, load_protocol
 from melp_bench.published.tensor_files import is_here
 from melp_bench.results import ResultRecord, read_results
 from melp_bench.runs.candidates import candidate
@@ -52,6 +52,16 @@ class RunSpec:
     device: str = "auto"
     workers: int = 1
     published_splits: Path | None = None
+
+
+class RunOptions(TypedDict, total=False):
+    """What may be said to `run` beside protocol and models, as `make_spec` takes it."""
+
+    out: str | Path | None
+    settings: Mapping[str, str] | None
+    device: str
+    workers: int
+    published_splits: str | Path | None
 
 
 @dataclass(frozen=True)
@@ -99,25 +109,17 @@ def make_spec(
 def run(
     protocol: str | Path | Protocol,
     models: Sequence[str] | None = None,
-    *,
-    out: str | Path | None = None,
-    settings: Mapping[str, str] | None = None,
-    device: str = "auto",
-    workers: int = 1,
-    published_splits: str | Path | None = None,
+    **options: Unpack[RunOptions],
 ) -> RunResult:
     """Pretrain (or load) models, evaluate them under a protocol, write the board, and return its rows.
 
-    What is there already is not computed again. Arguments are those of `melp-bench run`; see `RunSpec`.
+    What is there already is not computed again. Options are those of `melp-bench run`; see `RunOptions`.
 
     Raises:
         UserError: something that was named does not fit.
         UnknownName: there is no such protocol, model, dataset or component.
     """
-    asked = make_spec(
-        protocol, models, out=out, settings=settings, device=device, workers=workers, published_splits=published_splits
-    )
-    return carry_out(asked, discover())
+    return carry_out(make_spec(protocol, models, **options), discover())
 
 
 def carry_out(
@@ -183,13 +185,22 @@ def _plan(
             reference,
             catalogue,
             settings=spec.settings,
-            pretrain=pretrain,
+            pretrain=budget,
             stores=stores,
             checkpoints=home() / "checkpoints",
         )
-        for reference in references
+        for name, reference in zip(spec.models, references, strict=True)
+        for budget in _budgets(pretrain, name, reference)
     ]
     return make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", files)
+
+
+def _budgets(pretrain: Pretrain | None, name: str, reference: Reference) -> list[Pretrain | None]:
+    """Return the budget of a model once for every seed that it is to be pretrained by."""
+    if pretrain is None or not isinstance(reference, RecipeReference):
+        return [pretrain]
+    seeds = range(pretrain.seed, pretrain.seed + pretrain.seeds.get(name, 1))
+    return [pretrain.model_copy(update={"seed": seed}) for seed in seeds]
 
 
 def _references(spec: RunSpec, catalogue: Catalogue) -> list[Reference]:

@@ -142,7 +142,7 @@ def obtain(
     if fabric.broadcast(is_checkpoint(candidate.folder)):
         return
     first = fabric.global_rank == 0
-    with folder_lock(candidate.folder, f"making {candidate.label!r}", listener.say) if first else nullcontext():
+    with folder_lock(candidate.folder, f"making {candidate.told!r}", listener.say) if first else nullcontext():
         if fabric.broadcast(is_checkpoint(candidate.folder)):  # another process made it meanwhile
             return
         for folder in (candidate.folder, *candidate.folder.glob(f"{STATE}/*")) if first else ():
@@ -165,7 +165,7 @@ def _pretrain(
 ) -> None:
     """Train a recipe's stages, and write the checkpoint."""
     if budget is None or store is None:
-        raise UserError(f"{candidate.label!r} has no checkpoint, and the protocol says nothing of pretraining")
+        raise UserError(f"{candidate.told!r} has no checkpoint, and the protocol says nothing of pretraining")
     recipe, training = candidate.recipe, _Training(candidate, catalogue, budget, store, fabric, listener)
     model = build_model(recipe, catalogue, TextSource(reports=_vocabulary_reports(training)), budget.seed).to(fabric.device)
     made: dict[str, Any] = {"seed": budget.seed, "identity": candidate.identity}
@@ -173,10 +173,10 @@ def _pretrain(
     corpora = [] if published else list(model.encoder.corpora)  # published weights come by an import, never by a recipe
     if recipe.stages:
         curves = [_train_stage(training, index, model, on_step) for index in range(len(recipe.stages))]
-        made |= budget.model_dump(mode="json", exclude={"recipe"}) | {"data": store.fingerprint, "stages": curves}
+        made |= budget.model_dump(mode="json", exclude={"recipe", "seeds"}) | {"data": store.fingerprint, "stages": curves}
         made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history")}
         corpora += [*corpora_of_starts(recipe, catalogue), store.name]
-        listener.say(f"best   {candidate.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
+        listener.say(f"best   {candidate.told}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
     if fabric.global_rank == 0:
         assets = model.text_encoder.assets() if model.text_encoder is not None else {}
         manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
@@ -213,7 +213,7 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
     if not steps:
         raise UserError(f"stage {stage.name!r} gets {stage.share:g} of {training.budget.steps} steps, which is none")
     several = f" {stage.name}" if len(candidate.recipe.stages) > 1 else ""
-    with listener.stage(f"pretrain {candidate.label}{several}", "steps") as advance:
+    with listener.stage(f"pretrain {candidate.told}{several}", "steps") as advance:
         trained = pretrain(
             step,
             {part.term: part.weight for part in stage.objectives},
