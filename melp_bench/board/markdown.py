@@ -82,9 +82,9 @@ def _metrics(table: Table) -> str:
 def _grid(table: Table) -> str:
     rows = [["method", *(markdown(column.label) for column in table.columns)]]
     rows += [[markdown(method.label), *(_cell(column, method) for column in table.columns)] for method in table.methods]
-    for name in table.reported:
-        cells = [next((_reported(table, cell) for cell in c.reported if cell.method == name), "") for c in table.columns]
-        rows.append([f"_{markdown(name)}, reported_", *cells])
+    for name, source in table.reported:
+        mine = [[cell for cell in c.reported if (cell.method, cell.source) == (name, source)] for c in table.columns]
+        rows.append([f"_{markdown(name)}, reported_", *(_reported(table, found[0]) if found else "" for found in mine)])
     return _aligned(rows)
 
 
@@ -95,7 +95,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def _reported(table: Table, cell: Reported) -> str:
-    return f"_{cell.value:.3f}_ ({table.sources[cell.source]})"
+    return f"_{cell.value:.3f}_ ({table.sources[cell.source]}{', ?' if cell.suspected else ''})"
 
 
 def _cell(column: Column, method: Method) -> str:
@@ -125,4 +125,6 @@ def _notes(table: Table) -> list[str]:
     if table.sources:
         marks = "; ".join(f"{mark}: {markdown(source)}" for source, mark in table.sources.items())
         notes.append(f"- _reported_: numbers of papers, without intervals, never ranked. {marks}.")
+    if table.suspected:
+        notes.append(f"- ?: {'; '.join(map(markdown, table.suspected))}.")
     return ["\n".join(notes)] if notes else []

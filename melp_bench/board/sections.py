@@ -145,9 +145,15 @@ class Table:
         return next(iter(texts), "nothing scored") if len(texts) < 2 else "the metric that each column names"
 
     @property
-    def reported(self) -> list[str]:
-        """Methods of which papers report a cell of this table."""
-        return list(dict.fromkeys(cell.method for column in self.columns for cell in column.reported))
+    def reported(self) -> list[tuple[str, str]]:
+        """Methods of which papers report a cell of this table, each with its source: papers differ on one method."""
+        return list(dict.fromkeys((cell.method, cell.source) for column in self.columns for cell in column.reported))
+
+    @property
+    def suspected(self) -> list[str]:
+        """A sentence per reported cell that looks like an error of copying."""
+        cells = ((column, cell) for column in self.columns for cell in column.reported if cell.suspected)
+        return [f"{cell.method}, {column.measurement}: {cell.suspected}" for column, cell in cells]
 
     @property
     def sources(self) -> dict[str, str]:
