@@ -20,7 +20,7 @@ LEVEL = 0.95  # where rows do not say the level of their interval
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """The scores of several pretraining seeds: how many, the lowest and the highest."""
 
     seeds: int
@@ -33,10 +33,10 @@ class Spread:
         return f"{self.seeds} seeds {low} to {high}"
 
 
-def spread(records: Sequence[ResultRecord], metric: str) -> Spread | None:
+def spread(records: Sequence[ResultRecord], metric: str) -> SeedSpread | None:
     """Return how far the scores of the rows of several seeds lie apart; None for one row."""
     values = [o.scores[metric].value for record in records if (o := record.outcome) is not None and metric in o.scores]
-    return Spread(len(values), min(values), max(values)) if len(values) > 1 else None
+    return SeedSpread(len(values), min(values), max(values)) if len(values) > 1 else None
 
 
 def by_seed(records: Sequence[ResultRecord]) -> list[ResultRecord]:

@@ -16,7 +16,7 @@ from string import ascii_lowercase
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text
 from melp_bench.board.leakage import corpora_of
-from melp_bench.board.pretraining_seeds import Spread, spread
+from melp_bench.board.pretraining_seeds import SeedSpread, spread
 from melp_bench.board.ranking import Standing
 from melp_bench.board.reported import Reported
 from melp_bench.canonical import digest
@@ -65,7 +65,7 @@ class Cell:
         outcome = scored_outcome(self.record)
         return outcome.scores.get(metric) if outcome is not None and metric is not None else None
 
-    def spread(self, metric: str | None) -> Spread | None:
+    def spread(self, metric: str | None) -> SeedSpread | None:
         """Return how far the scores of several pretraining seeds lie apart; None for one seed."""
         return spread(self.seeds, metric) if metric is not None else None
 
