@@ -1,11 +1,12 @@
 """Samples of CPSC2018 and Chapman-Shaoxing-Ningbo at 100 Hz, whose codes stand in a table beside the records.
 
-Reads `index.csv` (record, age, sex, dx, signal): `dx` lists SNOMED CT codes, `signal` is the WFDB record's path without its
-ending. A sample is not the dataset: its rows are never ranked with rows of the whole.
+Reads `index.csv` (record, age, sex, dx, signal): `dx` lists SNOMED CT codes or, of CPSC2018, the names that the challenge of
+2020 first gave its classes (I-AVB, RBBB ...); `signal` is the WFDB record's path without its ending. A sample is not the dataset: its rows are never ranked with rows of the whole.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from melp_plugins.datasets.tables import read_table
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
 _COLUMNS = ("record", "age", "sex", "dx", "signal")
+_FIRST_NAMES = {
+    "Normal": "NORM", "AF": "AFIB", "I-AVB": "1AVB", "LBBB": "CLBBB", "RBBB": "CRBBB", "PAC": "PAC", "PVC": "VPC",
+    "STD": "STD", "STE": "STE",
+}  # fmt: skip
+"""The names of the first packaging of CPSC2018 by the challenge of 2020, and those of the literature."""
 
 
 class IndexedSample(mb.Dataset):
@@ -36,10 +42,10 @@ class IndexedSample(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record of the index."""
-        for row, _ in read_table(source / "index.csv", _COLUMNS):
+        for row, place in read_table(source / "index.csv", _COLUMNS):
             yield mb.RecordInfo(
                 record_id=row["record"],
-                statements=frozenset(code.strip() for code in row["dx"].split(",") if code.strip()),
+                statements=frozenset(_code(cell.strip(), place) for cell in row["dx"].split(",") if cell.strip()),
                 age=years(row["age"]),
                 sex=sex(row["sex"]),
                 path=row["signal"],
@@ -48,6 +54,18 @@ class IndexedSample(mb.Dataset):
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the record's signal."""
         return read_wfdb(source, info.path or "")
+
+
+def _code(cell: str, place: str) -> str:
+    """Return the SNOMED CT code that a cell of `dx` says, as a code or by a name of CPSC2018.
+
+    Raises:
+        UserError: it is neither.
+    """
+    code = snomed.CPSC_CLASSES[_FIRST_NAMES[cell]] if cell in _FIRST_NAMES else cell
+    if not re.fullmatch(r"\d{4,18}", code):
+        raise mb.UserError(f"{place}: dx has {cell[:40]!r}; wanted a SNOMED CT code or one of {', '.join(_FIRST_NAMES)}")
+    return code
 
 
 def cpsc2018_sample() -> IndexedSample:

@@ -24,6 +24,16 @@ def test_an_index_tells_ages_sexes_codes_and_paths(tmp_path: Path) -> None:
     assert two.statements == {"426783006", "164889003"}
 
 
+def test_names_of_classes_are_read_as_their_codes_and_others_refused(tmp_path: Path) -> None:
+    """Two thirds of the sample's cells hold names: taken for codes, those records had no class at all."""
+    sample = discover().datasets["cpsc2018-sample"].build()
+    (tmp_path / "index.csv").write_text('record,age,sex,dx,signal\nA1,71,Male,"AF,RBBB",records/A1\n')
+    assert next(iter(sample.infos(tmp_path))).statements == {CPSC_CLASSES["AFIB"], CPSC_CLASSES["CRBBB"]}
+    (tmp_path / "index.csv").write_text("record,age,sex,dx,signal\nA1,71,Male,atrial flutter,records/A1\n")
+    with pytest.raises(mb.UserError, match="line 2: dx has 'atrial flutter'"):
+        list(sample.infos(tmp_path))
+
+
 def test_an_index_without_codes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("record,age\nA1,71\n")
     with pytest.raises(mb.UserError, match="lacks the columns"):
