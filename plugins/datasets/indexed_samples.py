@@ -1,7 +1,8 @@
 """Samples of CPSC2018 and Chapman-Shaoxing-Ningbo at 100 Hz, whose codes stand in a table beside the records.
 
 Reads `index.csv` (record, age, sex, dx, signal): `dx` lists SNOMED CT codes or, of CPSC2018, the names that the challenge of
-2020 first gave its classes (I-AVB, RBBB ...); `signal` is the WFDB record's path without its ending. A sample is not the dataset: its rows are never ranked with rows of the whole.
+2020 first gave its classes (I-AVB, RBBB ...); `signal` is the WFDB record's path without its ending. A sample is not the
+dataset: its rows are never ranked with rows of the whole.
 """
 
 from __future__ import annotations
