@@ -37,7 +37,8 @@ def prepare(
     ] = None,
     option: Options = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read; 0: one per core.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Read everything again: native files were changed or added.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Read everything again, changed or not.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Make a store again that was read from another folder.")] = False,
 ) -> None:
     """Read native files once into a packed store; a run that was stopped goes on where it was."""
     from rich.console import Console
@@ -66,6 +67,7 @@ def prepare(
             workers=num_workers(workers),
             progress=lambda done, total: advance(done, total, ""),
             fresh=fresh,
+            replace=replace,
             tell=screen.say,
             code=code_digest(discover().datasets[dataset]),
         )
@@ -77,7 +79,7 @@ def prepare(
             f"in place of another store of {had[0].num_records:,} records (hash {had[0].fingerprint[:8]}...) that was here"
         )
     if "missing-file" in bad:
-        screen.say("files that arrive later are read with --fresh")
+        screen.say("files that arrive later are read by the same command")
     screen.say(f"store  {store.root}")
     screen.say(f"hash   {store.fingerprint}")
 

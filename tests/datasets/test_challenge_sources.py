@@ -17,6 +17,7 @@ from melp_bench.errors import UserError
 from melp_bench.plugins import discover
 from melp_bench.store import Store, prepare
 from melp_plugins.datasets import snomed
+from melp_plugins.datasets.cells import UnreadCells
 from melp_plugins.datasets.challenge import header_info, read_with_erratum
 from melp_plugins.datasets.cpsc2018 import CPSC2018
 from melp_plugins.datasets.csn import CSN
@@ -156,7 +157,7 @@ def test_a_gain_of_4880_is_read_as_1000_and_said(tmp_path: Path) -> None:
     assert (right.repairs, mended.repairs) == ((), ("gain-erratum",))
     store = prepare(dataset("g12ec"), name="g12ec", source=tmp_path, root=tmp_path / "store")
     assert store.verdicts == ["repaired"]
-    info = header_info(tmp_path, header)
+    info = header_info(tmp_path, header, UnreadCells())
     assert (info.age, info.sex, info.statements) == (None, "F", {"426783006", "59118001"})
 
 
