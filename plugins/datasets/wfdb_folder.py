@@ -1,8 +1,8 @@
 """Any folder of WFDB records with a CSV of labels: a hospital's own data, one command away.
 
 The table is `labels.csv` (or the file of that option) in the folder, in UTF-8, its cells parted by commas, semicolons or tabs.
-Its column `record` names each record's header, relative to the folder; `.hea` behind it and Windows' backslashes do not
-matter. Columns `patient`, `age`, `sex`, `report` and `fold` (1 to 10) are what they say and may lack; of every other column
+Its column `record` names each record's header, relative to the folder; `.hea` or `.dat` behind it and Windows' backslashes do
+not matter. Columns `patient`, `age`, `sex`, `report` and `fold` (1 to 10) are what they say and may lack; of every other column
 each is a class, 1 where a record has it, 0 or empty where not. With `classes=a,b` only these columns are classes.
 
 A column of nearly such a name (`patient_id`, `Sex`) is refused until `columns` says what it is: `patient=patient_id`. Words for
@@ -12,6 +12,8 @@ device are named by `leads`: `X=V1`.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -22,9 +24,12 @@ from melp_bench.records import stated
 from melp_bench.splits import FOLDS
 from melp_plugins.datasets.cells import UnreadCells, sex, truth, years
 from melp_plugins.datasets.columns import FEMALE, MALE, named_columns, plain, taken_columns, told_columns
+from melp_plugins.datasets.folders import files_below
 from melp_plugins.datasets.tables import read_header, read_table
 from melp_plugins.datasets.wfdb_files import native_files, read_wfdb
 
+_ENDING = re.compile(r"\.(hea|dat|mat)$")
+_OTHER_FILES = {".dcm": "DICOM", ".xml": "XML", ".scp": "SCP-ECG", ".edf": "EDF", ".ecg": "ISHNE", ".mwf": "MFER"}
 _SEX_OF = {name: {True: yes, False: no} for names, yes, no in ((MALE, "M", "F"), (FEMALE, "F", "M")) for name in names}
 
 
@@ -61,6 +66,8 @@ class WFDBFolder(mb.Dataset):
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record of the table."""
         path = source / self.labels
+        if not path.exists():
+            _refuse_other_files(source)
         had = read_header(path)
         taken = taken_columns(had, self.columns, self.classes, path.name)
         if "record" not in taken:
@@ -85,7 +92,7 @@ class WFDBFolder(mb.Dataset):
         for name in self._found:
             if row[name] and not stated(row[name]):
                 unread.count(name, row[name])
-        record = PurePosixPath(cells["record"].replace("\\", "/")).as_posix().removesuffix(".hea")
+        record = _ENDING.sub("", PurePosixPath(cells["record"].replace("\\", "/")).as_posix())
         return mb.RecordInfo(
             record_id=record,
             patient_id=cells.get("patient") or None,
@@ -105,6 +112,21 @@ class WFDBFolder(mb.Dataset):
         """Return the record's signal, its leads by the names of `leads`."""
         signal = read_wfdb(source, info.path or "", leads=self.leads)
         return replace(signal, leads=tuple(self.leads.get(name, name) for name in signal.leads))
+
+
+def _refuse_other_files(source: Path) -> None:
+    """Tell of a folder without a table that it holds files of another kind, if it does.
+
+    Raises:
+        UserError: it does, and no WFDB header.
+    """
+    endings = Counter(path.suffix.casefold() for path in files_below(source, "*.*"))
+    kinds = [kind for ending, kind in _OTHER_FILES.items() if endings[ending]]
+    if kinds and not endings[".hea"]:
+        raise mb.UserError(
+            f"{str(source)!r} holds {' and '.join(kinds)} files and no WFDB header; this dataset reads WFDB: "
+            "take the dataset of these files (melp-bench list), or convert them"
+        )
 
 
 def _named_leads(given: Sequence[str]) -> dict[str, str]:
