@@ -129,9 +129,7 @@ def _labels(source: Path) -> dict[str, frozenset[str]]:
                 for row in reader:
                     name, codes = read(row, f"{path.name} line {reader.line_num}")
                     if labels.setdefault(name, codes) != codes:
-                        raise mb.UserError(
-                            f"{path.name} line {reader.line_num}: {name!r} has other labels than before; keep one"
-                        )
+                        raise mb.UserError(f"{path.name} line {reader.line_num}: {name!r} had other labels before")
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise mb.UserError(f"cannot read {str(path)!r}: {error}; mend it or take it out of the folder") from error
     return labels
