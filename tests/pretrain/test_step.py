@@ -22,7 +22,7 @@ from melp_bench.recipe import Part
 from melp_bench.runs.building import build_views
 from melp_bench.signal import conform
 from melp_bench.store import Store
-from melp_plugins.views.augmentation import Noise
+from melp_plugins.views.noises import Noise
 from melp_plugins.views.parts import FIRST_HALF, SECOND_HALF, WHOLE, excerpt
 
 CPU = torch.device("cpu")
