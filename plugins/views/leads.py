@@ -118,7 +118,8 @@ class LeadMix(mb.View):
 
     def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
         """Return `signal` (B, L, T) of a turned heart."""
-        seen, vector = (torch.tensor(rows).to(signal) for rows in (dower(self.leads), dower_inverse(self.leads)))
+        matrices = (dower(self.leads), dower_inverse(self.leads))
+        seen, vector = (torch.tensor(rows, dtype=signal.dtype, device=signal.device) for rows in matrices)
         axis = torch.randn(len(signal), 3, generator=generator, device=signal.device, dtype=signal.dtype)
         angle = math.radians(self.degrees) * uniform(signal, generator, len(signal))
         turned = rotation(axis, angle) - torch.eye(3).to(signal)  # (B, 3, 3), less the record as it was
@@ -193,7 +194,7 @@ def melp_views() -> list[mb.Entry[mb.View]]:
             "lead-mix",
             lead_mix,
             "the heart turned at random, seen by the same leads",
-            "https://arxiv.org/abs/2106.04452",
+            turned,
             "MIT",
         ),
     ]

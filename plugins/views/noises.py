@@ -160,7 +160,7 @@ def melp_views() -> list[mb.Entry[mb.View]]:
             "jitter",
             Jitter,
             "white noise of one strength, by each lead's own spread",
-            "https://arxiv.org/abs/2106.14112",
+            ts_tcc,
             license_,
         ),
         mb.Entry("wander", Wander, "a slowly wandering baseline", filters, license_),
