@@ -24,7 +24,18 @@ from melp_bench.store import Store, open_store
 
 DRAW_MASKS = ("masked", "masked-words", "st-mem-masked")
 """Each rank draws masks of its own for its own records: no function of the batch alone, which two processes could share."""
-OPTIONS: dict[str, dict[str, object]] = {"beat": {"global_batch": True}, "token": {"layers": 1, "heads": 2}}
+SMALL = {"hidden": 16, "projected": 8}
+OPTIONS: dict[str, dict[str, object]] = {
+    "beat": {"global_batch": True},
+    "token": {"layers": 1, "heads": 2},
+    "barlow-twins": SMALL,
+    "vicreg": SMALL,
+    "moco-v3": SMALL,
+    "simsiam": {"projected": 16, "bottleneck": 8},
+    "dino": {"hidden": 16, "bottleneck": 8, "prototypes": 12, "multi_crop": True},
+    "ts-tcc": {"ahead": 2, "width": 8, "layers": 1, "heads": 2},
+    "astcl": {"projected": 16, "bottleneck": 8, "past": 8, "ahead": 2},
+}
 BATCH = 8
 
 
