@@ -122,15 +122,15 @@ class HeartLangInTraining(BeatEncoder):
 
 def heartlang_in_training(
     *,
-    width: int = WIDTH,
-    depth: int = 12,
-    heads: int = 8,
-    hidden: int = 1024,
-    codes: int = 8192,
-    hidden_of_codes: int = 2048,
+    width: int = 96,
+    depth: int = 2,
+    heads: int = 2,
+    hidden: int = 192,
+    codes: int = 64,
+    hidden_of_codes: int = 192,
     all_leads: bool = False,
 ) -> HeartLangInTraining:
-    """Return HeartLang with its vocabulary, by default at the published sizes.
+    """Return HeartLang with its vocabulary, by default at a demo's size; the recipe `heartlang` has the published ones.
 
     Raises:
         UserError: a size is not positive.

@@ -2,7 +2,7 @@
 
 Papers: An Image is Worth 16x16 Words (ViT), Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929; patches of single leads
     with lead embeddings as in ST-MEM, Na et al. 2024, https://arxiv.org/abs/2402.09450.
-Written from the papers; differs in its sizes, which are a demo's by default, and in having neither a class token nor separators.
+Written from the papers; differs in its sizes, a demo's by default, and in having neither a class token nor separators.
 Patches keep their amplitude on the way in, which voltage criteria read. What probes read is the normalised mean over tokens.
 Shapes: B records, L leads, T samples, R rows (L, or 1 where a patch is of all leads), P patches of a row, N = R P tokens, S
 samples of a patch, of all leads of its row, K tokens that are seen, D channels.
@@ -31,9 +31,7 @@ class PatchTransformer(mb.ECGEncoder):
         self.positions = nn.Parameter(0.02 * torch.randn(spec.samples // patch, width))
         self.rows = nn.Parameter(0.02 * torch.randn(self.token_rows, 1, width))
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True
-            )
+            nn.TransformerEncoderLayer(width, heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True)
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
@@ -109,9 +107,7 @@ def patch_transformer(
         raise mb.UserError(f"layers {layers}, width {width}, heads {heads}, patch {patch}: wanted a width that heads divide")
     if spec.samples % patch:
         raise mb.UserError(f"patch is {patch}; wanted a part of the record's {spec.samples} samples")
-    return PatchTransformer(
-        spec, patch=patch, per_lead=per_lead, width=width, layers=layers, heads=heads, mlp_ratio=mlp_ratio
-    )
+    return PatchTransformer(spec, patch=patch, per_lead=per_lead, width=width, layers=layers, heads=heads, mlp_ratio=mlp_ratio)
 
 
 @mb.hookimpl

@@ -103,7 +103,9 @@ class CPC(mb.Objective):
         tokens = encoder(signal).tokens
         if tokens is None or self.summarise is None or tokens.shape[1] <= self.steps:
             found = 0 if tokens is None else tokens.shape[1]
-            raise mb.UserError(f"'cpc' predicts {self.steps} steps ahead, and the encoder offers {found} tokens; set steps lower")
+            raise mb.UserError(
+                f"'cpc' predicts {self.steps} steps ahead, and the encoder offers {found} tokens; set steps lower"
+            )
         moments = torch.arange(tokens.shape[1] - self.steps, device=tokens.device)
         known, _ = self.summarise(tokens[:, : len(moments)])
         return self.latent(tokens), known, moments

@@ -1,7 +1,7 @@
 """CRT: drop most of a record in time and in frequency, and rebuild both from what is left of both.
 
 Paper: Self-Supervised Time Series Representation Learning via Cross Reconstruction Transformer, Zhang et al. 2023,
-    https://arxiv.org/abs/2205.09928. Written from the paper; the numbers are its authors' (100 epochs, Adam 1e-3, patches of 20).
+    https://arxiv.org/abs/2205.09928. Written from the paper; the numbers are its authors'.
 As published: magnitude and phase are cut into half as many patches as the record has, dropped together; the share that is
 dropped grows with training; the mean squared error is over all patches, half of it the time's; the discrimination
 constraint, weighted 1e-4, keeps each token apart from what others of its record became. Differs so that any encoder
@@ -26,6 +26,7 @@ from melp_plugins.info_nce import at_least_float32
 from melp_plugins.objectives.row_decoder import NEEDS, row_length, smallest_stay, stretches
 
 STEADY = 1e-6  # beside a record's standard deviation
+ROUNDING = 1e-6  # 0.7 x 10 is 7
 
 
 def spectrum(signal: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +45,11 @@ def discrimination(before: Tensor, after: Tensor, seen: Tensor) -> Tensor:
     return cosine.masked_fill(~pairs, float("-inf")).flatten(1).logsumexp(dim=1).mean()
 
 
+def kept_of(places: int, share: float) -> int:
+    """Return how many places are left when a share of them is dropped, rounded up: one at least."""
+    return places - int(share * places + ROUNDING)
+
+
 class CRT(mb.Objective):
     """The error of rebuilding time, magnitude and phase, and the discrimination constraint.
 
@@ -53,9 +59,7 @@ class CRT(mb.Objective):
     scale: ClassVar[str] = "signal"
     keep: ClassVar[Literal["lowest", "last"]] = "last"
 
-    def __init__(
-        self, *, least: float, most: float, width: int, depth: int, heads: int, discrimination_weight: float
-    ) -> None:
+    def __init__(self, *, least: float, most: float, width: int, depth: int, heads: int, discrimination_weight: float) -> None:
         super().__init__()
         self.least, self.most, self.width, self.weight = least, most, width, discrimination_weight
         self.absent = nn.Parameter(0.02 * torch.randn(3, width))
@@ -71,9 +75,7 @@ class CRT(mb.Objective):
         if encoder.token_rows not in (1, len(encoder.spec.leads)):
             return f"rebuilds rows of one lead or of all, and the encoder has {encoder.token_rows} rows of tokens"
         places = row_length(encoder)
-        if places < 4 or int(places // 2 * (1 - self.most)) < 1:
-            return f"leaves none of {places // 2} spectral patches of the encoder's {places} places when it drops {self.most:g}"
-        return None
+        return f"needs four places to drop some of, and the encoder has {places} in a row" if places < 4 else None
 
     def attach(self, model: mb.PretrainingModel) -> None:
         """Build what depends on the encoder's tokens.
@@ -96,8 +98,8 @@ class CRT(mb.Objective):
         """Return the loss with patches dropped at random: a share of them that grows with the share of the steps done."""
         share = min(max(progress, self.least), self.most)
         device, batch = signal.device, len(signal)
-        time = smallest_stay(torch.rand(batch, self.rows, self.places, device=device), math.ceil(self.places * (1 - share)))
-        spectral = smallest_stay(torch.rand(batch, self.spectral, device=device), math.ceil(self.spectral * (1 - share)))
+        time = smallest_stay(torch.rand(batch, self.rows, self.places, device=device), kept_of(self.places, share))
+        spectral = smallest_stay(torch.rand(batch, self.spectral, device=device), kept_of(self.spectral, share))
         return self.loss(signal, encoder, time.flatten(1), spectral)
 
     def loss(self, signal: Tensor, encoder: mb.MaskedEncoding, time: Tensor, spectral: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 Paper: Reading Your Heart: Learning ECG Words and Sentences via Pre-training ECG Language Model (Jin et al., ICLR 2025),
     https://arxiv.org/abs/2502.10707
-Written from the paper and parity data. Both read the encoder `heartlang-in-training`. Differs in the vocabulary's start (words of
-the first batch in place of k-means), and in that filled-up places of a sentence are hidden but not named.
+Written from the paper and parity data. Both read the encoder `heartlang-in-training`. Differs in the vocabulary's start (words
+of the first batch in place of k-means), and in that filled-up places of a sentence are hidden but not named.
 Shapes: B records, L leads, T samples, W words of a sentence, C channels of a code.
 """
 
@@ -56,7 +56,7 @@ class HeartLangCodebook(mb.Objective):
         heartlang_of(model).vqhbr.requires_grad_(True)
 
     def local(self, signal: Tensor, encoder: HeartLangInTraining) -> Mapping[str, Tensor]:
-        """Return each record's loss (B,), and its words as they are named: directions (B, W, C), codes and who is real (B, W)."""
+        """Return each record's loss (B,), and its words: directions (B, W, C), their codes and which are real (B, W)."""
         sentence, vocabulary = encoder.tokenizer(signal), encoder.vqhbr
         before = vocabulary.before_codes(sentence)
         named = vocabulary.quantize.named(before)

@@ -1,7 +1,8 @@
 """ECG-JEPA: predict what a slowly following target makes of the masked tokens, from those that are seen; no signal is rebuilt.
 
 Paper: Learning General Representation of 12-Lead Electrocardiogram with a Joint-Embedding Predictive Architecture, Kim 2024,
-    https://arxiv.org/abs/2410.08559; after I-JEPA, Assran et al. 2023 (arXiv 2301.08243). Written from the paper and parity data.
+    https://arxiv.org/abs/2410.08559; after I-JEPA, Assran et al. 2023 (arXiv 2301.08243).
+Written from the paper and parity data.
 As published: the same stretches of time are masked in all leads; targets are the target encoder's tokens of the whole record,
 layer-normed without weights; a narrow predictor sees one lead at a time; smooth L1. Differs in the encoder, which is any with
 masked encoding: cross-pattern attention and eight leads are a matter of the encoder.
@@ -34,9 +35,7 @@ class JEPA(mb.Objective):
     target_encoder: mb.ECGEncoder
     predictor: RowDecoder
 
-    def __init__(
-        self, *, share: tuple[float, float], blocks: int, width: int, depth: int, heads: int, momentum: float
-    ) -> None:
+    def __init__(self, *, share: tuple[float, float], blocks: int, width: int, depth: int, heads: int, momentum: float) -> None:
         super().__init__()
         self.share, self.blocks, self.momentum = share, blocks, momentum
         self.width, self.depth, self.heads = width, depth, heads

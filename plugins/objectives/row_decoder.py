@@ -55,7 +55,7 @@ def row_length(encoder: mb.ECGEncoder) -> int:
 
 
 def stretches(signal: Tensor, count: int) -> Tensor:
-    """Return `count` stretches (B, L, P, S) of `signal` (B, L, T), equally long and evenly spread from its first sample to its last.
+    """Return `count` stretches (B, L, P, S) of `signal` (B, L, T), equally long, evenly spread from first sample to last.
 
     They are its parts where T is a multiple of the count, and overlap by a few samples where it is not.
     """

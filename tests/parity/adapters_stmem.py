@@ -62,7 +62,9 @@ def pretraining_outputs(fixture: Fixture, weights: Tensors, inputs: Tensors) -> 
         "sincos_encoder": st_mem.StMem(SIZE_OF_WIDTH[width]).pos_embedding,
         "sincos_decoder": objective.decoder.decoder_pos_embed.clone(),
     }
-    objective.decoder.load_state_dict({key: tensor for key, tensor in weights.items() if not key.startswith(("encoder.", "to_patch_"))})
+    objective.decoder.load_state_dict(
+        {key: tensor for key, tensor in weights.items() if not key.startswith(("encoder.", "to_patch_"))}
+    )
     noise = rng(fixture.salt, "noise").random(size=(len(ecg), ecg.shape[1], model.patches), dtype=np.float32)
     order = torch.from_numpy(noise).argsort(dim=-1)  # as published: visible patches by their noise
     mask = objective.choose(torch.from_numpy(noise))

@@ -25,7 +25,7 @@ from melp_bench.store import Store, open_store
 DRAW_MASKS = ("cpc", "crt", "jepa", "mae", "masked", "masked-words")
 """Each rank draws masks of its own for its own records: no function of the batch alone, which two processes could share."""
 OF_ONE_ENCODER = ("heartlang-codebook", "heartlang-sentences")
-"""They train HeartLang's encoder alone, which a tiny method has not: `tests/plugins/test_heartlang_words.py` cuts its batches."""
+"""They train HeartLang's encoder alone, which the tiny method has not: tests/plugins/test_heartlang_words.py cuts a batch."""
 OPTIONS: dict[str, dict[str, object]] = {"beat": {"global_batch": True}, "token": {"layers": 1, "heads": 2}}
 BATCH = 8
 
