@@ -16,7 +16,7 @@ Models = Annotated[
         "--model",
         "-m",
         metavar="M",
-        help="A recipe, RECIPE+ENCODER, ENCODER, .toml file, checkpoint folder or ENCODER@FILE (published); may be repeated.",
+        help="A recipe, RECIPE+ENCODER (RECIPE+*: all small ones), ENCODER, .toml, checkpoint folder or ENCODER@FILE.",
     ),
 ]
 Settings = Annotated[

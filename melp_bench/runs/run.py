@@ -21,7 +21,7 @@ from melp_bench.runs.measurements import measurements
 from melp_bench.runs.plan import Plan, make_plan
 from melp_bench.runs.published_files import PublishedFiles, open_label_files
 from melp_bench.runs.ranks import num_ranks
-from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference, parse
+from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference, parse, spread
 from melp_bench.runs.stores import open_stores, unprepared
 from melp_bench.store import Store
 
@@ -205,7 +205,8 @@ def _budgets(pretrain: Pretrain | None, name: str, reference: Reference) -> list
 
 def _references(spec: RunSpec, catalogue: Catalogue) -> list[Reference]:
     bare_recipe = spec.protocol.pretrain.recipe if spec.protocol.pretrain else None
-    return [parse(name, catalogue, bare_recipe=bare_recipe) for name in spec.models]
+    names = dict.fromkeys(name for model in spec.models for name in spread(model, catalogue))
+    return [parse(name, catalogue, bare_recipe=bare_recipe) for name in names]
 
 
 def _label(reference: Reference, spec: RunSpec, catalogue: Catalogue) -> str:

@@ -22,11 +22,11 @@ from melp_bench.pretrain.views import WHOLE, Views
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store, open_store
 
-DRAW_MASKS = ("cpc", "crt", "jepa", "mae", "masked", "masked-words")
+DRAW_MASKS = ("cpc", "crt", "fused-masked-record", "fused-masked-words", "jepa", "mae", "masked", "masked-words")
 """Each rank draws masks of its own for its own records: no function of the batch alone, which two processes could share."""
 SMALL = {"hidden": 16, "projected": 8}
 OPTIONS: dict[str, dict[str, object]] = {
-    "beat": {"global_batch": True},
+    **{name: {"global_batch": True} for name in ("beat", "gloria", "etm")},
     "token": {"layers": 1, "heads": 2},
     "barlow-twins": SMALL,
     "vicreg": SMALL,
