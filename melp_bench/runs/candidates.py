@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ class Candidate:
     identity: dict[str, Any]
     folder: Path
     published: PublishedReference | None = None
+
+
+OnMade = Callable[[Candidate, Store], None]
+"""Called with a candidate that was pretrained, and the store of its corpus."""
 
 
 def candidate(
