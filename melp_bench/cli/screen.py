@@ -59,7 +59,12 @@ class Bars(Progress):
         yield self.make_tasks_table(self.tasks)
         notes = [str(task.fields["note"]) for task in self.tasks if task.fields["note"] and not task.finished]
         if notes:
-            yield Padding(Text(notes[-1], style="dim"), (0, 0, 0, 2))
+            yield Padding(Text(unbroken(notes[-1]), style="dim"), (0, 0, 0, 2))
+
+
+def unbroken(note: str) -> str:
+    """Return a note whose short parts ("412 rec/s") are not broken at the end of a line."""
+    return " · ".join(part.replace(" ", "\u00a0") if len(part) < 20 else part for part in note.split(" · "))
 
 
 class Screen:

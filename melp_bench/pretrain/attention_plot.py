@@ -1,6 +1,6 @@
 """Where the sentences of a report look, on ECG paper: the record, and under its rhythm strip a lane for each sentence.
 
-Shapes: S sentences, N tokens.
+Shapes: S sentences, N tokens, Q segments.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ def plot_looks(
     signal: Signal,
     sentences: Sequence[str],
     time: NDArray[np.float64],
+    segments: NDArray[np.float64],
     *,
     seconds: float,
     title: str = "",
 ) -> Figure:
-    """Return a figure of a record with a lane per sentence; `time` (S, N) is where it looks in the record's first `seconds`.
+    """Return a figure of a record with a lane per sentence; `time` (S, N) is where it looks in the record's first `seconds`,
+    by way of `segments` (S, Q).
 
     A lane lies under the rhythm strip, second under second, and is darkest where its sentence looks most; white is chance's own
-    share and less. What a sentence's darkest place has more than its even share stands behind the sentence.
+    share and less. Behind a sentence stand the segment that it attends to most, and how much more than an even share its darkest
+    place has.
     """
     height = (LANE_MM + WORDS_MM) * len(sentences) + MARGIN_MM
     figure = plot_record(signal, title=title, below_mm=height)
@@ -56,6 +59,7 @@ def plot_looks(
         for spine in lane.spines.values():
             spine.set(edgecolor="#c9d2da", linewidth=0.5)
         text = sentence if len(sentence) <= LONGEST else sentence[: LONGEST - 1] + "…"
-        told = f"{text}   (up to {float(row.max()) / even:.1f} x even)"
+        most = int(segments[number].argmax())
+        told = f"{text}   (segment {most + 1}: {segments[number, most]:.0%}; darkest {float(row.max()) / even:.1f} x even)"
         lane.text(0, 1.12, told, transform=lane.transAxes, fontsize=7, color=TEXT, va="bottom", parse_math=False)
     return figure

@@ -14,6 +14,8 @@ COLOURS = ("#1f5fa8", "#d1701e", "#3f8f5b", "#8a4fa3", "#b3364b", "#5f6b73")
 QUIET, TEXT = "#9aa3aa", "#2b3238"
 MOST = 1500
 """Points of a curve, at most: of a longer run every so many-th is drawn."""
+NARROW = 0.05
+"""The least share of all steps that a stage has, for its name to be written."""
 
 Values = Mapping[str, Any]
 Points = tuple[list[float], list[float]]
@@ -96,7 +98,7 @@ def _thinned(pairs: Iterator[tuple[int, float]]) -> Points:
 def _draw(axes: Axes, title: str, curves: Mapping[str, Points], *, thin: bool = False, marked: bool = False) -> None:
     """Draw curves over the steps, named in a legend where they have names."""
     axes.set_title(title, fontsize=8, color=TEXT, loc="left")
-    axes.tick_params(labelsize=7, colors=TEXT, length=2)
+    axes.tick_params(which="both", labelsize=7, colors=TEXT, length=2)
     axes.grid(color="#e6e9eb", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -113,13 +115,16 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Points], *, thin: bool = 
 
 
 def _mark_stages(axes: Axes, begins: Mapping[str, int], *, last: int) -> None:
-    """Draw where each stage but the first begins, and name stages if there are several."""
+    """Draw where each stage but the first begins, and name those that are not too short, if there are several."""
     axes.set_xlim(0, max(last, 1))
     if len(begins) < 2:
         return
+    ends = dict(zip(begins, [*list(begins.values())[1:], last], strict=True))
     for stage, begin in begins.items():
         if begin:
             axes.axvline(begin, color=QUIET, linewidth=0.8, linestyle=":")
+        if ends[stage] - begin < NARROW * last:
+            continue
         axes.annotate(
             stage, (begin, 1.0), xycoords=("data", "axes fraction"), fontsize=6, color=QUIET, rotation=90,
             ha="left", va="top", xytext=(2, -2), textcoords="offset points",

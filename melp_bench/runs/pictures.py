@@ -81,11 +81,10 @@ def _draw_attention(candidate: Candidate, store: Store, catalogue: Catalogue) ->
     drawn = []
     for row, position in enumerate(positions.tolist()):
         real = looks.mask[row]
-        signal, time = store.signal(position), looks.time[row][real].double().numpy()
+        signal, names = store.signal(position), sentences_of(store.reports[position], int(real.sum()))
+        time, segments = (one[row][real].double().numpy() for one in (looks.time, looks.segments))
         title = f"{candidate.label}: where each sentence looks · record {store.record_ids[position]}"
-        figure = plot_looks(
-            signal, sentences_of(store.reports[position], int(real.sum())), time, seconds=spec.seconds, title=title
-        )
+        figure = plot_looks(signal, names, time, segments, seconds=spec.seconds, title=title)
         drawn.append(_written(figure, candidate.folder / ATTENTION.format(row + 1)))
     return drawn
 

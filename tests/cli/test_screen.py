@@ -53,7 +53,7 @@ def test_a_terminal_shows_terms_rate_gradient_speed_waiting_and_time_left_in_its
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert len(lines) <= 5
-    joined = " ".join(" ".join(lines).split())
+    joined = " ".join(" ".join(lines).replace("\u00a0", " ").split())
     for told in [*TOLD, "validation 9.876", "pretrain melp"]:
         assert told in joined, told
     assert "00:52" in joined or "0:52" in joined, "520 steps at 10 a second are left"
