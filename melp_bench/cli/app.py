@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from melp_bench import __version__
-from melp_bench.cli import checkpoints, components, data, leaderboard, plugin, pretrain, run, throughput
+from melp_bench.cli import checkpoints, components, data, leaderboard, plugin, pretrain, run, scaling, throughput
 
 app = typer.Typer(
     name="melp-bench",
@@ -43,4 +43,5 @@ app.command("show", short_help="Show what a component, recipe or protocol is.")(
 app.command("check", short_help="Check that a component keeps its promises.")(components.check)
 app.command("leaderboard", short_help="Write the board of all result rows.")(leaderboard.leaderboard)
 app.command("throughput", short_help="Measure speed, memory and FLOPs of encoders.")(throughput.throughput)
+app.command("scaling", short_help="Estimate what pretraining costs on many GPUs.")(scaling.scaling)
 app.add_typer(plugin.app, name="plugin")

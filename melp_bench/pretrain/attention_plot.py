@@ -35,7 +35,7 @@ def plot_looks(
     by way of `segments` (S, Q).
 
     A lane lies under the rhythm strip, second under second, and is darkest where its sentence looks most; white is chance's own
-    share and less. Behind a sentence stand the segment that it attends to most, and how much more than an even share its darkest
+    share and less. Behind a sentence stand the segment that it attends to most, and how much more than even its darkest
     place has.
     """
     height = (LANE_MM + WORDS_MM) * len(sentences) + MARGIN_MM
