@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from melp_bench.board.escape import markdown
 from melp_bench.board.figures import metric_text, spoken
 from melp_bench.board.reported import Reported
-from melp_bench.board.sections import GENERATED_NOTE, Cell, Column, Method, Section, Table
+from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Cell, Column, Method, Section, Table
 from melp_bench.board.speed import HOW, SpeedTable
 
 _MADE = (
@@ -81,11 +81,15 @@ def _metrics(table: Table) -> str:
 
 def _grid(table: Table) -> str:
     rows = [["method", *(markdown(column.label) for column in table.columns)]]
-    rows += [[markdown(method.label), *(_cell(column, method) for column in table.columns)] for method in table.methods]
+    rows += [[_name(method), *(_cell(column, method) for column in table.columns)] for method in table.methods]
     for name, source in table.reported:
         mine = [[cell for cell in c.reported if (cell.method, cell.source) == (name, source)] for c in table.columns]
         rows.append([f"_{markdown(name)}, reported_", *(_reported(table, found[0]) if found else "" for found in mine)])
     return _aligned(rows)
+
+
+def _name(method: Method) -> str:
+    return f"{markdown(method.label)}{' ‡' if method.collapse else ''}"
 
 
 def _aligned(rows: list[list[str]]) -> str:
@@ -119,6 +123,9 @@ def _score(column: Column, cell: Cell) -> str:
 
 def _notes(table: Table) -> list[str]:
     notes = [f"- {markdown(sentence)}." for sentence in (*table.exclusions, *table.unmeasured)]
+    if table.collapses:
+        known = "; ".join(f"{markdown(name)}: {markdown(signs)}" for name, signs in table.collapses.items())
+        notes.append(f"- ‡ : {COLLAPSE_NOTE}. {known}.")
     if table.overlaps:
         known = "; ".join(f"{markdown(text)}: {', '.join(map(markdown, who))}" for text, who in table.overlaps.items())
         notes.append(f"- Test records in pretraining: {known}.")

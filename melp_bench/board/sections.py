@@ -23,6 +23,7 @@ from melp_bench.canonical import digest
 from melp_bench.results import MetricLabel, Outcome, ResultRecord, Score
 
 GENERATED_NOTE = "synthetic: proves the pipeline, ranks nobody"
+COLLAPSE_NOTE = "the pretraining shows signs of collapse: a model that may tell nothing apart"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,12 @@ class Method:
     def corpora(self) -> list[str]:
         """The names of its pretraining corpora."""
         return corpora_of(self.told_by)
+
+    @property
+    def collapse(self) -> str:
+        """What its pretraining shows of a collapse, in words; empty where it shows none."""
+        signs = self.told_by.facts.get("collapse")
+        return plain("; ".join(str(sign) for sign in signs)) if isinstance(signs, list) else ""
 
     def fact(self, name: str) -> float | None:
         """Return a positive number among its facts, if it is there."""
@@ -143,6 +150,11 @@ class Table:
         """The metric that ranks, in words."""
         texts = dict.fromkeys(metric_text(column.metric) for column in self.columns if column.metric is not None)
         return next(iter(texts), "nothing scored") if len(texts) < 2 else "the metric that each column names"
+
+    @property
+    def collapses(self) -> dict[str, str]:
+        """What the pretraining of its methods shows of a collapse, by the method's name."""
+        return {method.label: method.collapse for method in self.methods if method.collapse}
 
     @property
     def reported(self) -> list[tuple[str, str]]:

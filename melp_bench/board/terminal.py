@@ -10,7 +10,7 @@ from rich.text import Text
 
 from melp_bench.board.arrangement import build_board
 from melp_bench.board.figures import metric_text, spoken
-from melp_bench.board.sections import GENERATED_NOTE, Column, Section, Table
+from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Column, Section, Table
 from melp_bench.results import ResultRecord
 
 WIDTH = 78
@@ -39,7 +39,9 @@ def _table(section: Section, table: Table, column: Column, wanted: str | None, *
         title.append(f"\n{GENERATED_NOTE}" if noted else " (synthetic)", style="yellow not bold")
     if noted and section.left_out:
         title.append(f"\n{section.left_out}", style="not bold")
-    labels = {method.anchor: method.label for method in table.methods}
+    if noted and table.collapses:
+        title.append(f"\n‡ {COLLAPSE_NOTE}", style="yellow not bold")
+    labels = {method.anchor: f"{method.label}{' ‡' if method.collapse else ''}" for method in table.methods}
     scored, others = _lines(column, metric, labels)
     widest = max([NUMBERS, *(len(part) for _, _, text, _ in scored for part in text.split("\n"))])
     room = min(widest, WIDTH - RANK - MARK - GAPS - 8)

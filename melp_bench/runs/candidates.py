@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,10 @@ class Candidate:
     def told(self) -> str:
         """The label, with the pretraining seed where that is not 0."""
         return f"{self.label} (seed {self.seed})" if self.seed else self.label
+
+
+OnMade = Callable[[Candidate, Store], None]
+"""Called with a candidate that was pretrained, and the store of its corpus."""
 
 
 def candidate(

@@ -23,8 +23,9 @@ from melp_bench.plugins import Catalogue
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
-from melp_bench.runs.candidates import Candidate, features_digest
+from melp_bench.runs.candidates import Candidate, OnMade, features_digest
 from melp_bench.runs.kept import now
+from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.runs.plan import Plan, Row
 from melp_bench.runs.tasks import task_records
@@ -39,7 +40,16 @@ SPEED_BATCH = 16
 FindTask = Callable[[str], TaskRecords]
 
 
-def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Listener, features: Path) -> list[Path]:
+def execute(
+    plan: Plan,
+    catalogue: Catalogue,
+    *,
+    fabric: Fabric,
+    listener: Listener,
+    features: Path,
+    loggers: Loggers | None = None,
+    on_made: OnMade = lambda candidate, store: None,
+) -> list[Path]:
     """Compute the missing rows of the plan, each written as soon as it is known, and return the files written.
 
     A row that does not fit its model is written with its reason, and nothing is loaded for it. `features` is the folder of kept
@@ -49,7 +59,7 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
     candidates = list({row.candidate.told: row.candidate for row in fitting}.values())
-    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener)
+    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made)
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
@@ -84,6 +94,8 @@ def _obtain_all(
     tasks: FindTask,
     fabric: Fabric,
     listener: Listener,
+    loggers: Loggers | None,
+    on_made: OnMade,
 ) -> None:
     """Make every candidate's checkpoint that is not there."""
     for candidate in candidates:
@@ -94,7 +106,10 @@ def _obtain_all(
     for candidate in candidates:
         corpus = plan.stores[budget.dataset] if budget else None
         mine = budget.model_copy(update={"seed": candidate.seed}) if budget and candidate.seed is not None else budget
-        obtain(candidate, catalogue, mine, corpus, fabric, listener)
+        made = is_checkpoint(candidate.folder)
+        obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers)
+        if not made and corpus is not None and fabric.global_rank == 0:
+            on_made(candidate, corpus)
 
 
 def _context(
@@ -179,7 +194,7 @@ def model_facts(model: Model, manifest: Manifest) -> dict[str, Any]:
         "weights_sha256": manifest.weights_sha256,
         "signal": str(spec),
         "pretraining": dict(manifest.pretraining),
-    }
+    } | ({"collapse": signs} if (signs := manifest.pretraining.get("signs")) else {})
 
 
 def records_per_second(model: Model, device: torch.device) -> float:

@@ -29,7 +29,7 @@ NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "published", "ecg_plot",
     "store", "leads", "lead_names", "records", "lead_identity", "metrics", "predictions",
-    "evaluations", "splits", "masking",
+    "evaluations", "splits", "masking", "progress",
 }  # fmt: skip
 
 
