@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from melp_bench.components import (
         ECGEncoder,
+        Gauge,
         GuessesWords,
         Heads,
         Objective,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from melp_bench.masking import MaskedEncoding
     from melp_bench.metrics import Metric
     from melp_bench.predictions import Predictions
+    from melp_bench.progress import LoggedRun, RunLogger, StepValues
     from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
@@ -37,7 +39,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "published.family": "Family",
-    "components": "ECGEncoder GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View Widths",
+    "components": "ECGEncoder Gauge GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View "
+    "Widths",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Context Evaluation Measurement ModelTraits TaskRecords",
     "features": "Features",
@@ -46,6 +49,7 @@ _HOME = {
     "masking": "MaskedEncoding",
     "metrics": "Metric",
     "predictions": "Predictions",
+    "progress": "LoggedRun RunLogger StepValues",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
     "runs.run": "RunResult run",
@@ -66,8 +70,10 @@ __all__ = [
     "Family",
     "Features",
     "Filter",
+    "Gauge",
     "GuessesWords",
     "Heads",
+    "LoggedRun",
     "MaskedEncoding",
     "Measurement",
     "Metric",
@@ -77,11 +83,13 @@ __all__ = [
     "Predictions",
     "PretrainingModel",
     "RecordInfo",
+    "RunLogger",
     "RunResult",
     "Scaling",
     "Signal",
     "SignalSpec",
     "Sizes",
+    "StepValues",
     "Task",
     "TaskRecords",
     "TextBatch",

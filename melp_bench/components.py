@@ -5,6 +5,7 @@ Shapes: B records, L leads, T samples, N tokens, Q segments, D channels.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ __all__ = [
     "Dataset",
     "Download",
     "ECGEncoder",
+    "Gauge",
     "GuessesWords",
     "Heads",
     "Objective",
@@ -191,6 +193,16 @@ class View(ABC):
 
     part: tuple[float, float] = (0.0, 1.0)
 
+    def at(self, spec: SignalSpec) -> View:
+        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; by default itself.
+
+        Called once, before any work.
+
+        Raises:
+            UserError: it makes no sense of such records.
+        """
+        return self
+
     @abstractmethod
     def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
         """Return the view of conformed `signal` (B, L, T), of the same shape; all that is random comes from `generator`."""
@@ -221,6 +233,20 @@ class PretrainingModel(Protocol):
 
     def text(self, batch: TextBatch) -> Features:
         """Return features of reports, in the shared space."""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A number of an objective's own state that the log shows (a temperature, say), and the bounds that it is held to."""
+
+    value: float
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def at_bound(self) -> bool:
+        """Whether it has come to one of its bounds."""
+        return any(math.isclose(self.value, bound, rel_tol=1e-4) for bound in (self.low, self.high))
 
 
 class Objective(nn.Module, ABC):
@@ -277,4 +303,16 @@ class Objective(nn.Module, ABC):
 
     def exported(self) -> nn.Module | None:
         """Return the module whose weights are kept in place of the encoder's (a teacher); None to keep the encoder."""
+        return None
+
+    def gauges(self) -> Mapping[str, Gauge]:
+        """Return numbers of its state that every validation logs, by name; one at its bound is a sign of collapse."""
+        return {}
+
+    def chance(self, batch: int) -> float | None:
+        """Return its loss where features tell nothing apart, ln(`batch`) of a contrast; None if there is no such value."""
+        return None
+
+    def attention(self, ecg: Features, text: Features) -> Tensor | None:
+        """Return how each sentence of a report attends to its record's segments, (B, S, Q); None if nothing is attended to."""
         return None

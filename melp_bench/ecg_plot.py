@@ -33,12 +33,12 @@ TALLEST_MM = 60.0
 """The most that the paper grows above the first row and below the last, for waves that would leave it."""
 
 
-def plot_record(signal: Signal, *, title: str = "", footer: str = "") -> Figure:
+def plot_record(signal: Signal, *, title: str = "", footer: str = "", below_mm: float = 0.0) -> Figure:
     """Return a figure of a record's first 10 s in true scale (when printed at the figure's own size).
 
     A shorter record ends where its samples end; the place of a lead that is not there and cannot be derived is empty. Every
     lead is drawn around its median, as a recorder takes off the electrodes' own potentials, and the paper is as high as the
-    waves. `title` stands above, `footer` (report, labels) below, wrapped.
+    waves. `title` stands above, `footer` (report, labels) below, wrapped; under it `below_mm` of the page are left for more.
     """
     whole = signal.millivolts.shape[1] / signal.rate_hz
     seconds = min(4 * COLUMN_SECONDS, whole)
@@ -47,7 +47,7 @@ def plot_record(signal: Signal, *, title: str = "", footer: str = "") -> Figure:
     top, bottom = _overshoot(samples, signal.rate_hz)
     width, height = 5 * np.ceil(width / 5), 5 * np.ceil((len(ROWS) + 1) * ROW_MM / 5) + top + bottom
     lines = [line for text in footer.splitlines() for line in textwrap.wrap(text, 165) or [""]]
-    above, below = MARGIN_MM + 2.2 * LINE_MM, MARGIN_MM + LINE_MM * (len(lines) + 1)
+    above, below = MARGIN_MM + 2.2 * LINE_MM, below_mm + MARGIN_MM + LINE_MM * (len(lines) + 1)
     page_width, page_height = width + 2 * MARGIN_MM, above + height + below
     figure = Figure(figsize=(page_width / 25.4, page_height / 25.4), dpi=150, facecolor="white")
     axes = figure.add_axes((MARGIN_MM / page_width, below / page_height, width / page_width, height / page_height))

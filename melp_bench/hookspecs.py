@@ -1,4 +1,4 @@
-"""The whole extension contract: eight hooks. A plugin is a module (or object) with any of them, listed as an entry point.
+"""The whole extension contract: nine hooks. A plugin is a module (or object) with any of them, listed as an entry point.
 
 [project.entry-points.melp_bench]
 my-encoder = "my_package.my_module"
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from melp_bench.components import ECGEncoder, Heads, Objective, TextEncoder, View
     from melp_bench.evaluations import Evaluation
     from melp_bench.metrics import Metric
+    from melp_bench.progress import RunLogger
     from melp_bench.records import Dataset
     from melp_bench.registry import Entry
 
@@ -60,3 +61,8 @@ def melp_metrics() -> list[Entry[Metric]]:  # type: ignore[empty-body]
 @hookspec
 def melp_datasets() -> list[Entry[Dataset]]:  # type: ignore[empty-body]
     """Return datasets; each is built as `build(**options)`."""
+
+
+@hookspec
+def melp_loggers() -> list[Entry[RunLogger]]:  # type: ignore[empty-body]
+    """Return loggers of pretrainings; each is built as `build(**options)`."""

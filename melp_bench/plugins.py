@@ -23,6 +23,7 @@ from melp_bench.components import ECGEncoder, Heads, Objective, TextEncoder, Vie
 from melp_bench.errors import UserError
 from melp_bench.evaluations import Evaluation
 from melp_bench.metrics import Metric
+from melp_bench.progress import RunLogger
 from melp_bench.records import Dataset
 from melp_bench.registry import Entry, Registry, nearest
 
@@ -39,6 +40,7 @@ HOOKS = {
     "melp_evaluations": "evaluations",
     "melp_metrics": "metrics",
     "melp_datasets": "datasets",
+    "melp_loggers": "loggers",
 }
 
 
@@ -63,6 +65,7 @@ class Catalogue:
     evaluations: Registry[Evaluation] = field(default_factory=lambda: Registry("evaluation"))
     metrics: Registry[Metric] = field(default_factory=lambda: Registry("metric"))
     datasets: Registry[Dataset] = field(default_factory=lambda: Registry("dataset"))
+    loggers: Registry[RunLogger] = field(default_factory=lambda: Registry("logger"))
     broken: list[BrokenPlugin] = field(default_factory=list)
 
     def registries(self) -> tuple[Registry[Any], ...]:

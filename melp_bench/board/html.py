@@ -16,7 +16,7 @@ from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text, triple
 from melp_bench.board.paired_differences import LEVEL, staircases
 from melp_bench.board.plots import efficiencies, pareto, span
-from melp_bench.board.sections import GENERATED_NOTE, Section, Table, merged
+from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Section, Table, merged
 from melp_bench.board.speed import HOW, SpeedTable, speeds_beside
 from melp_bench.results import Score
 
@@ -32,6 +32,7 @@ def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) 
     page.globals.update(
         cards=cards,
         class_rows=class_rows,
+        collapse_note=COLLAPSE_NOTE,
         dates=dates,
         efficiencies=efficiencies,
         environment=environment,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from melp_bench.board.escape import latex
 from melp_bench.board.figures import triple
-from melp_bench.board.sections import GENERATED_NOTE, Cell, Column, Method, Section, Table
+from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Cell, Column, Method, Section, Table
 
 
 def render_latex(sections: Sequence[Section]) -> str:
@@ -22,6 +22,8 @@ def _table(section: Section, table: Table) -> str:
         f"pretraining. Protocol "
         f"{latex(section.protocol)}, revision {section.revision}, SHA-256 {latex(section.hash[:12])}."
     )
+    if table.collapses:
+        caption += f" $\\ddagger$: {latex(COLLAPSE_NOTE)}."
     if section.generated:
         caption = f"\\emph{{{latex(GENERATED_NOTE)}.}} {caption}"
     lines = [
@@ -41,7 +43,11 @@ def _table(section: Section, table: Table) -> str:
 
 
 def _row(table: Table, method: Method) -> str:
-    return " & ".join([latex(method.label), *(_cell(column, method) for column in table.columns)]) + r" \\"
+    return " & ".join([_name(method), *(_cell(column, method) for column in table.columns)]) + r" \\"
+
+
+def _name(method: Method) -> str:
+    return latex(method.label) + ("$^{\\ddagger}$" if method.collapse else "")
 
 
 def _cell(column: Column, method: Method) -> str:
@@ -60,7 +66,9 @@ def _score(column: Column, cell: Cell) -> str:
     value = f"\\textbf{{{value}}}" if standing.best else value
     mark = "$^{\\approx}$" if standing.best and not standing.leads else ""
     mark += "$^{\\dagger}$" if cell.leaks else ""
-    return f"{value}{mark} {{\\footnotesize [{low}, {high}]}}"
+    seeds = cell.spread(column.primary)
+    told = f" {{\\footnotesize ({latex(seeds.told(column.metric))})}}" if seeds is not None else ""
+    return f"{value}{mark} {{\\footnotesize [{low}, {high}]}}{told}"
 
 
 def _number(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from melp_bench import __version__
-from melp_bench.cli import checkpoints, components, data, diff, leaderboard, plugin, pretrain, run, throughput
+from melp_bench.cli import checkpoints, components, data, diff, leaderboard, plugin, pretrain, run, scaling, throughput
 
 app = typer.Typer(
     name="melp-bench",
@@ -44,4 +44,5 @@ app.command("diff", short_help="Show what differs between two recipes.")(diff.di
 app.command("check", short_help="Check that a component keeps its promises.")(components.check)
 app.command("leaderboard", short_help="Write the board of all result rows.")(leaderboard.leaderboard)
 app.command("throughput", short_help="Measure speed, memory and FLOPs of encoders.")(throughput.throughput)
+app.command("scaling", short_help="Estimate what pretraining costs on many GPUs.")(scaling.scaling)
 app.add_typer(plugin.app, name="plugin")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder, View
     from melp_bench.evaluations import Evaluation
     from melp_bench.metrics import Metric
+    from melp_bench.progress import RunLogger
     from melp_bench.protocol import Protocol
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
@@ -165,6 +166,10 @@ def _metric(metric: Metric) -> Facts:
     ]
 
 
+def _logger(logger: RunLogger) -> Facts:
+    return [("can be used here", "yes" if (missing := logger.missing()) is None else f"no: {missing}")]
+
+
 def _evaluated(evaluation: Evaluation) -> Facts:
     return [
         ("label", f"{evaluation.label}, version {evaluation.version}"),
@@ -182,6 +187,7 @@ DESCRIBE: dict[str, Callable[[Any], Facts]] = {
     "evaluation": _evaluated,
     "metric": _metric,
     "dataset": _dataset,
+    "logger": _logger,
 }
 
 

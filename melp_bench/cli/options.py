@@ -30,6 +30,10 @@ PublishedSplits = Annotated[
         "--published-splits", metavar="DIR", help="The folder data_split of the label files that published splits are of."
     ),
 ]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option("--log", metavar="LOGGER[,OPTION=VALUE]", help="Log pretraining to tensorboard, wandb, ...; may be repeated."),
+]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that make or read records; 0: one per core.")]
 
 

@@ -19,6 +19,7 @@ def pretrain(
     ] = True,
     device: options.Device = "auto",
     workers: options.Workers = 0,
+    log: options.Loggers = None,
 ) -> None:
     """Pretrain RECIPE and leave a checkpoint (safetensors and JSON); a run that was stopped goes on where it was."""
     from melp_bench.checkpoint import check_checkpoint, is_checkpoint, read_manifest
@@ -29,6 +30,8 @@ def pretrain(
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol
     from melp_bench.runs.candidates import candidate
+    from melp_bench.runs.loggers import build_loggers
+    from melp_bench.runs.pictures import draw_pictures
     from melp_bench.runs.references import parse
     from melp_bench.runs.stores import open_one
     from melp_bench.runs.training import as_resolved, has_begun, make_fabric, obtain
@@ -38,6 +41,7 @@ def pretrain(
         raise UserError(f"protocol {rule.name!r} has no [pretrain]; name one that has with --protocol")
     budget = as_resolved(rule.pretrain, device)
     catalogue, screen = discover(), Screen(quiet_console())
+    loggers = build_loggers(log or (), catalogue)
     use = rule.datasets[budget.dataset]
     fabric = make_fabric(device, budget.precision)
     with fabric.rank_zero_first():
@@ -54,7 +58,9 @@ def pretrain(
         check_checkpoint(found.folder)
     elif has_begun(found):
         screen.say(f"resume {found.label}  from its last validation; --restart begins again")
-    obtain(found, catalogue, budget, store, fabric, screen)
+    obtain(found, catalogue, budget, store, fabric, screen, loggers=loggers)
+    if not known and fabric.global_rank == 0:
+        draw_pictures(found, store, catalogue=catalogue)
     if known:
         best = read_manifest(found.folder).pretraining
         at = f"  best step {best['best_step']}, validation loss {best['validation_loss']:.3f}" if "best_step" in best else ""

@@ -21,6 +21,7 @@ def run(
     device: options.Device = "auto",
     workers: options.Workers = 0,
     published_splits: options.PublishedSplits = None,
+    log: options.Loggers = None,
 ) -> None:
     """Pretrain (or load) models, evaluate them under PROTOCOL, and write the leaderboard."""
     from functools import partial
@@ -28,6 +29,7 @@ def run(
     from melp_bench.cli.run_output import quiet_console, show_end, show_head, show_plan, show_sketch
     from melp_bench.cli.screen import Screen
     from melp_bench.plugins import discover
+    from melp_bench.runs.pictures import draw_pictures
     from melp_bench.runs.run import Sketch, carry_out, look_ahead, make_spec
 
     spec = make_spec(
@@ -38,12 +40,14 @@ def run(
         device=device,
         workers=options.num_workers(workers),
         published_splits=published_splits,
+        loggers=log or (),
     )
     console, catalogue = quiet_console(), discover()
     show_head(console, spec)
     if not dry_run:
         listener, on_plan = Screen(console), partial(show_plan, console, each=False)
-        show_end(console, carry_out(spec, catalogue, listener=listener, on_plan=on_plan))
+        on_made = partial(draw_pictures, catalogue=catalogue)
+        show_end(console, carry_out(spec, catalogue, listener=listener, on_plan=on_plan, on_made=on_made))
         return
     found = look_ahead(spec, catalogue)
     if isinstance(found, Sketch):

@@ -1,17 +1,24 @@
-"""The one screen of the command line: progress with rate and time left, and plain lines."""
+"""The one screen of the command line: progress with rate and time left, and plain lines.
+
+On a terminal a stage is a bar, and under the bars stands what is known of the last step, folded to the width. Elsewhere (a
+cluster's log) it is a plain line at least every minute in which something is done, and one when the stage is over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -20,8 +27,10 @@ from rich.text import Text
 
 from melp_bench.progress import Advance
 
-WIDE = 110
-"""From this many columns on there is room for the loss and its terms beside a bar."""
+WIDE = 70
+"""From this many columns on there is room for a bar, the time gone and the rate beside what is done and the time left."""
+SECONDS = 60.0
+"""Between two plain lines of a stage, at most, where there is no terminal."""
 
 
 class RateColumn(ProgressColumn):
@@ -31,37 +40,51 @@ class RateColumn(ProgressColumn):
         """Return the rate of `task` in its own unit."""
         done = task.completed - task.fields["begun_at"]
         seconds = task.elapsed if task.finished_time is None else task.finished_time  # a bar stays when its stage is over
-        speed = done / seconds if seconds and done > 0 else None
-        if speed is None:
-            return Text("")
-        shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
-        return Text(f"{shown} {task.fields['unit']}/s", style="progress.data.speed")
+        return Text(rate(done, seconds or 0.0, task.fields["unit"]), style="progress.data.speed")
+
+
+def rate(done: float, seconds: float, unit: str) -> str:
+    """Return how many of a unit are done in a second, in words; empty where that is not known."""
+    if not seconds or done <= 0:
+        return ""
+    speed = done / seconds
+    return f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.1f} {unit}/s"
+
+
+class Bars(Progress):
+    """Bars of the stages that are under way, and under them the note of the innermost one that has something to tell."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bars, then the note."""
+        yield self.make_tasks_table(self.tasks)
+        notes = [str(task.fields["note"]) for task in self.tasks if task.fields["note"] and not task.finished]
+        if notes:
+            yield Padding(Text(unbroken(notes[-1]), style="dim"), (0, 0, 0, 2))
+
+
+def unbroken(note: str) -> str:
+    """Return a note whose short parts ("412 rec/s") are not broken at the end of a line."""
+    return " · ".join(part.replace(" ", "\u00a0") if len(part) < 20 else part for part in note.split(" · "))
 
 
 class Screen:
     """A listener that draws on the terminal; a stage within a stage is a bar below it."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.clock = console, clock
         self._live: Progress | None = None
 
     @contextmanager
     def stage(self, what: str, unit: str) -> Iterator[Advance]:
         """Draw a bar for a stage; what it gives is called as the stage advances."""
+        if not self.console.is_terminal:
+            with _lines(self, what, unit) as advance:
+                yield advance
+            return
         if self._live is not None:
             yield _bar(self._live, what, unit)
             return
-        columns: tuple[ProgressColumn, ...] = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(),
-            RateColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-        )
-        if self.console.width >= WIDE:
-            columns += (TextColumn("{task.fields[note]}", markup=False, style="dim"),)
-        with Progress(*columns, console=self.console, transient=False) as progress:
+        with Bars(*_columns(self.console.width), console=self.console, transient=False) as progress:
             self._live = progress
             try:
                 yield _bar(progress, what, unit)
@@ -77,9 +100,17 @@ class Screen:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """Return what there is room for in a line."""
+    name, done = TextColumn("{task.description}", markup=False), MofNCompleteColumn()
+    if width < WIDE:
+        return name, done, TimeRemainingColumn(compact=True)
+    return name, BarColumn(bar_width=12), done, RateColumn(), TimeElapsedColumn(), TimeRemainingColumn(compact=True)
+
+
 def _bar(progress: Progress, what: str, unit: str) -> Advance:
     """Add a bar, and return what moves it; work that an earlier run has done does not count as speed."""
-    bar = progress.add_task(f"{what:<20}", total=None, unit=unit, note="", begun_at=0)
+    bar: TaskID = progress.add_task(f"{what:<20}", total=None, unit=unit, note="", begun_at=0)
     begun = False
 
     def advance(done: int, total: int, note: str) -> None:
@@ -90,3 +121,39 @@ def _bar(progress: Progress, what: str, unit: str) -> Advance:
         progress.update(bar, completed=done, total=total, note=note)
 
     return advance
+
+
+@contextmanager
+def _lines(screen: Screen, what: str, unit: str) -> Iterator[Advance]:
+    """Give what tells how a stage advances in plain lines; a stage that never begins leaves none."""
+    begun_at, begun, told, last = 0, 0.0, 0.0, ""
+
+    def advance(done: int, total: int, note: str) -> None:
+        nonlocal begun_at, begun, told, last
+        now = screen.clock()
+        if not last:
+            begun_at, begun, told = done, now, now
+        last = in_a_line(what, unit, done=done, total=total, begun_at=begun_at, seconds=now - begun, note=note)
+        if now - told >= SECONDS:
+            told = now
+            screen.say(last)
+
+    try:
+        yield advance
+    finally:
+        if last:
+            screen.say(last)
+
+
+def in_a_line(what: str, unit: str, *, done: int, total: int, begun_at: int, seconds: float, note: str) -> str:
+    """Return how far a stage is: done of all, rate, time gone or left, and its note."""
+    speed = rate(done - begun_at, seconds, unit)
+    left = f"{_clock((total - done) * seconds / (done - begun_at))} left" if done - begun_at > 0 and done < total else ""
+    parts = [f"{what:<20} {done:,}/{total:,}", speed, left or (_clock(seconds) if done >= total else ""), note]
+    return "  ".join(part for part in parts if part)
+
+
+def _clock(seconds: float) -> str:
+    """Return seconds as 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"

@@ -23,13 +23,14 @@ from torch import nn
 from melp_bench.components import Objective
 from melp_bench.errors import UserError
 from melp_bench.pretrain.distributed import gather_over, share, total_loss
+from melp_bench.pretrain.health import UNSEEN, Health, watched_validation
 from melp_bench.pretrain.optimisation import adamw, schedule
 from melp_bench.pretrain.prefetch import prefetched
 from melp_bench.pretrain.randomness import seed_step
 from melp_bench.pretrain.sampler import batch_positions
 from melp_bench.pretrain.state import BEST, LAST, History, load_state, save_state
 from melp_bench.pretrain.step import Step
-from melp_bench.pretrain.validation import Budget, Source, validation_loss
+from melp_bench.pretrain.validation import Budget, Source
 from melp_bench.progress import OnStep, StepValues
 from melp_bench.recipe import Optimiser
 
@@ -50,13 +51,16 @@ class NonFiniteLoss(UserError):
 class Trained:
     """What a stage leaves: the step whose weights were kept, its validation loss, and the curves.
 
-    `before` is the validation of the weights that training began with, by term, where finite.
+    `before` is the validation of the weights that training began with, by term, where finite; `health` the curves of what is
+    measured beside the losses, and `signs` what tells that the weights that were kept had collapsed.
     """
 
     best_step: int = 0
     best_loss: float = math.inf
     history: History = field(default_factory=dict)
     before: dict[str, float] = field(default_factory=dict)
+    health: History = field(default_factory=dict)
+    signs: list[str] = field(default_factory=list)
 
 
 def pretrain(
@@ -87,13 +91,15 @@ def pretrain(
     module, optimizer = fabric.setup(step_module, adamw(step_module, optimiser))
     rate, advance = schedule(optimizer, optimiser, budget.steps), _advance(step_module, module, optimizer, optimiser, fabric)
     done, trained = _resume(folder, stage, step_module, optimizer, fabric)
-    measure = partial(validation_loss, step_module, weights, source, budget=budget, fabric=fabric)
+    measure = partial(watched_validation, step_module, weights, source, budget=budget, fabric=fabric)
     keep = partial(save_state, folder, stage=stage, module=step_module, fabric=fabric)
     module.train()
     tell(StepValues(stage, "begin", done, budget.steps, {}, 0.0))
     if not done:
-        trained.before = {name: value for name, value in measure().items() if math.isfinite(value)}
-        tell(StepValues(stage, "validation", 0, budget.steps, trained.before, _weighted(trained.before, weights)))
+        found, health = measure()
+        trained.before = {name: value for name, value in found.items() if math.isfinite(value)}
+        told = StepValues(stage, "validation", 0, budget.steps, trained.before, _weighted(trained.before, weights))
+        tell(replace(told, numbers=health(0).numbers))  # untrained weights have not collapsed
     order = _order(source, budget, per_rank, fabric)
     begun = time.perf_counter()
     read, ahead = partial(source.batch, device=fabric.device), fabric.device.type != "cpu"
@@ -107,10 +113,12 @@ def pretrain(
         told = replace(told, learning_rate=float(optimizer.param_groups[0]["lr"]), gradient_norm=norm)
         tell(replace(told, records_per_second=budget.batch_size / seconds, waiting=min(waited / seconds, 1.0)))
         if (step + 1) % budget.validate_every == 0 or step + 1 == budget.steps:
-            found = measure()
+            found, health = measure()
             _check_finite(found, step + 1, "validation loss")
-            tell(StepValues(stage, "validation", step + 1, budget.steps, found, _weighted(found, weights)))
-            if _record(trained, step + 1, values, found, weights, last=last):
+            state = health(step + 1)
+            told = StepValues(stage, "validation", step + 1, budget.steps, found, _weighted(found, weights))
+            tell(replace(told, numbers=state.numbers, signs=state.signs))
+            if _record(trained, step + 1, values, found, weights, state, last=last):
                 keep(BEST, step=step + 1)
             keep(LAST, step=step + 1, optimizer=optimizer, trained=vars(trained))
         begun = time.perf_counter()
@@ -207,6 +215,7 @@ def _record(
     training: Mapping[str, float],
     found: Mapping[str, float],
     weights: Mapping[str, float],
+    state: Health = UNSEEN,
     *,
     last: bool = False,
 ) -> bool:
@@ -215,7 +224,9 @@ def _record(
     point = {"step": float(step), **{f"train_{name}": value for name, value in training.items()}, **found, "total": total}
     for name, value in point.items():
         trained.history.setdefault(name, []).append(value)
+    for name, value in {"step": float(step), **state.numbers}.items():
+        trained.health.setdefault(name, []).append(value)
     if last or total < trained.best_loss:
-        trained.best_step, trained.best_loss = step, total
+        trained.best_step, trained.best_loss, trained.signs = step, total, list(state.signs)
         return True
     return False

@@ -18,7 +18,7 @@ from melp_bench.components import Objective, TextBatch
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.features import Features
 from melp_bench.model import Model
-from melp_bench.pretrain.views import WHOLE, Part, Views, looked_at, make_views, views_of
+from melp_bench.pretrain.views import WHOLE, Part, Views, at_spec, looked_at, make_views, views_of
 
 INPUTS = (
     "ecg", "text", "labels", "patients", "signal", "encoder", "reports", "text_encoder", "progress"
@@ -103,7 +103,8 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
         self.wanted = {term: wanted_inputs(objective) for term, objective in objectives.items()}
-        self.views = {term: self._named(views_of(term, o, (views or {}).get(term, {})), term) for term, o in objectives.items()}
+        named = {term: views_of(term, objective, (views or {}).get(term, {})) for term, objective in objectives.items()}
+        self.views = {term: at_spec(self._named(made, term), model.encoder.spec) for term, made in named.items()}
         if model.text_encoder is None and self.reads_reports:
             needy = [term for term, names in self.wanted.items() if OF_REPORTS & set(names)]
             raise UserError(f"objectives {needy} read reports, but the recipe has no [text] encoder")

@@ -55,6 +55,12 @@ def validation_sample(positions: NDArray[np.int64], seed: int) -> NDArray[np.int
     return np.sort(np.random.default_rng([seed, len(positions)]).choice(positions, VALIDATION_RECORDS, replace=False))
 
 
+def validation_batch(source: Source, budget: Budget, ranks: int) -> int:
+    """Return how many records a batch of a validation has, over all ranks; 0 where there are fewer records than ranks."""
+    records = len(validation_sample(source.validation, budget.seed))
+    return min(budget.batch_size, records) // ranks * ranks
+
+
 @torch.no_grad()
 def validation_loss(
     module: Step, weights: Mapping[str, float], source: Source, *, budget: Budget, fabric: Fabric
@@ -65,7 +71,7 @@ def validation_loss(
         UserError: there are fewer validation records than ranks.
     """
     positions, ranks = validation_sample(source.validation, budget.seed), fabric.world_size
-    whole = min(budget.batch_size, len(positions)) // ranks * ranks
+    whole = validation_batch(source, budget, ranks)
     if not whole:
         raise UserError(f"{len(positions)} validation records are fewer than {ranks} ranks; use fewer ranks")
     generator, gather = torch.Generator(device=fabric.device), gather_over(fabric)

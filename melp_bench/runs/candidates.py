@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Candidate:
         identity: everything its weights depend on, as plain JSON; part of every row's key.
         folder: where its checkpoint is, or will be.
         published: the file to import, where it is one.
+        seed: that it is pretrained by; candidates that differ by it alone have one label, and become one row of a board.
     """
 
     label: str
@@ -43,6 +44,16 @@ class Candidate:
     identity: dict[str, Any]
     folder: Path
     published: PublishedReference | None = None
+    seed: int | None = None
+
+    @property
+    def told(self) -> str:
+        """The label, with the pretraining seed where that is not 0."""
+        return f"{self.label} (seed {self.seed})" if self.seed else self.label
+
+
+OnMade = Callable[[Candidate, Store], None]
+"""Called with a candidate that was pretrained, and the store of its corpus."""
 
 
 def candidate(
@@ -88,7 +99,7 @@ def _recipe_candidate(
     folder = checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}"
     if not is_checkpoint(folder):
         check_recipe(recipe, catalogue, num_classes(pretrain, store))
-    return Candidate(recipe.name, recipe, identity, folder)
+    return Candidate(recipe.name, recipe, identity, folder, seed=pretrain.seed)
 
 
 def _checkpoint_candidate(folder: Path, catalogue: Catalogue) -> Candidate:
@@ -146,7 +157,7 @@ def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catal
     if recipe.text is not None:
         identity["data"] = store.fingerprint  # its vocabulary is learned from the reports
     if recipe.stages:
-        budget = pretrain.model_dump(mode="json", exclude={"dataset", "recipe"})
+        budget = pretrain.model_dump(mode="json", exclude={"dataset", "recipe", "seeds"})
         identity |= {"budget": budget, "data": store.fingerprint, "versions": WEIGHTS}
         identity |= digests_of_starts(recipe, catalogue)
         if num_ranks() > 1:

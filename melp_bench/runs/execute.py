@@ -23,8 +23,9 @@ from melp_bench.plugins import Catalogue
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
-from melp_bench.runs.candidates import Candidate, features_digest
+from melp_bench.runs.candidates import Candidate, OnMade, features_digest
 from melp_bench.runs.kept import now
+from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.runs.plan import Plan, Row
 from melp_bench.runs.tasks import task_records
@@ -39,7 +40,16 @@ SPEED_BATCH = 16
 FindTask = Callable[[str], TaskRecords]
 
 
-def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Listener, features: Path) -> list[Path]:
+def execute(
+    plan: Plan,
+    catalogue: Catalogue,
+    *,
+    fabric: Fabric,
+    listener: Listener,
+    features: Path,
+    loggers: Loggers | None = None,
+    on_made: OnMade = lambda candidate, store: None,
+) -> list[Path]:
     """Compute the missing rows of the plan, each written as soon as it is known, and return the files written.
 
     A row that does not fit its model is written with its reason, and nothing is loaded for it. `features` is the folder of kept
@@ -48,8 +58,8 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
-    candidates = list({row.candidate.label: row.candidate for row in fitting}.values())
-    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener)
+    candidates = list({row.candidate.told: row.candidate for row in fitting}.values())
+    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made)
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
@@ -62,14 +72,14 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
             if row.reason is not None:
                 written.append(write_result(_record(row, plan, row.reason, {}, fabric.device), plan.results))
         for candidate in candidates:
-            advance(len(written), len(rows), candidate.label)
+            advance(len(written), len(rows), candidate.told)
             manifest = read_manifest(candidate.folder)
-            with stage_if_needed(listener, f"embed {candidate.label}", "rec") as embedding:
+            with stage_if_needed(listener, f"embed {candidate.told}", "rec") as embedding:
                 context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
                 facts = model_facts(context.model, manifest)
                 facts["records_per_second"] = records_per_second(context.model, fabric.device)
                 for row in (row for row in fitting if row.candidate is candidate):
-                    advance(len(written), len(rows), f"{candidate.label} {row}")
+                    advance(len(written), len(rows), f"{candidate.told} {row}")
                     scored = plan.stores[row.planned.scored_alias], tasks(row.planned.scored_task)
                     written.append(_score(row, plan, context, {**facts, "overlap": overlap.facts(manifest, *scored)}))
                     advance(len(written), len(rows), "")
@@ -84,6 +94,8 @@ def _obtain_all(
     tasks: FindTask,
     fabric: Fabric,
     listener: Listener,
+    loggers: Loggers | None,
+    on_made: OnMade,
 ) -> None:
     """Make every candidate's checkpoint that is not there."""
     for candidate in candidates:
@@ -93,7 +105,11 @@ def _obtain_all(
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
     for candidate in candidates:
         corpus = plan.stores[budget.dataset] if budget else None
-        obtain(candidate, catalogue, budget, corpus, fabric, listener)
+        mine = budget.model_copy(update={"seed": candidate.seed}) if budget and candidate.seed is not None else budget
+        made = is_checkpoint(candidate.folder)
+        obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers)
+        if not made and corpus is not None and fabric.global_rank == 0:
+            on_made(candidate, corpus)
 
 
 def _context(
@@ -108,7 +124,7 @@ def _context(
 ) -> Context:
     """Return what evaluations of the candidate are handed; nothing is loaded yet."""
     return Context(
-        candidate.label,
+        candidate.told,
         lambda: load_model(candidate.folder, catalogue)[0],
         plan.stores,
         tasks,
@@ -178,7 +194,7 @@ def model_facts(model: Model, manifest: Manifest) -> dict[str, Any]:
         "weights_sha256": manifest.weights_sha256,
         "signal": str(spec),
         "pretraining": dict(manifest.pretraining),
-    }
+    } | ({"collapse": signs} if (signs := manifest.pretraining.get("signs")) else {})
 
 
 def records_per_second(model: Model, device: torch.device) -> float:

@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from melp_bench.errors import UserError
 from melp_bench.home import home, make_folder
 from melp_bench.plugins import Catalogue, discover
 from melp_bench.progress import Listener, Silence
-from melp_bench.protocol import Protocol, load_protocol
+from melp_bench.protocol import Pretrain, Protocol, load_protocol
 from melp_bench.published.tensor_files import is_here
 from melp_bench.results import ResultRecord, read_results
-from melp_bench.runs.candidates import candidate
+from melp_bench.runs.candidates import OnMade, candidate
 from melp_bench.runs.kept import code_changes, take_over
+from melp_bench.runs.loggers import build_loggers
 from melp_bench.runs.measurements import measurements
 from melp_bench.runs.plan import Plan, make_plan
 from melp_bench.runs.published_files import PublishedFiles, open_label_files
@@ -43,6 +44,7 @@ class RunSpec:
         device: "auto", "cpu" or "cuda".
         workers: processes that make or read records.
         published_splits: the folder of the literature's label files, where the protocol reads them.
+        loggers: as they are named on the command line, see `build_loggers`.
     """
 
     protocol: Protocol
@@ -52,6 +54,18 @@ class RunSpec:
     device: str = "auto"
     workers: int = 1
     published_splits: Path | None = None
+    loggers: tuple[str, ...] = ()
+
+
+class RunOptions(TypedDict, total=False):
+    """What may be said to `run` beside protocol and models, as `make_spec` takes it."""
+
+    out: str | Path | None
+    settings: Mapping[str, str] | None
+    device: str
+    workers: int
+    published_splits: str | Path | None
+    loggers: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ def make_spec(
     device: str = "auto",
     workers: int = 1,
     published_splits: str | Path | None = None,
+    loggers: Sequence[str] = (),
 ) -> RunSpec:
     """Return what is asked of a run, its protocol read.
 
@@ -93,31 +108,23 @@ def make_spec(
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
     folder = Path(out) if out is not None else home() / "leaderboard"
     splits = None if published_splits is None else Path(published_splits)
-    return RunSpec(rule, names, folder, dict(settings or {}), device, workers, splits)
+    return RunSpec(rule, names, folder, dict(settings or {}), device, workers, splits, tuple(loggers))
 
 
 def run(
     protocol: str | Path | Protocol,
     models: Sequence[str] | None = None,
-    *,
-    out: str | Path | None = None,
-    settings: Mapping[str, str] | None = None,
-    device: str = "auto",
-    workers: int = 1,
-    published_splits: str | Path | None = None,
+    **options: Unpack[RunOptions],
 ) -> RunResult:
     """Pretrain (or load) models, evaluate them under a protocol, write the board, and return its rows.
 
-    What is there already is not computed again. Arguments are those of `melp-bench run`; see `RunSpec`.
+    What is there already is not computed again. Options are those of `melp-bench run`; see `RunOptions`.
 
     Raises:
         UserError: something that was named does not fit.
         UnknownName: there is no such protocol, model, dataset or component.
     """
-    asked = make_spec(
-        protocol, models, out=out, settings=settings, device=device, workers=workers, published_splits=published_splits
-    )
-    return carry_out(asked, discover())
+    return carry_out(make_spec(protocol, models, **options), discover())
 
 
 def carry_out(
@@ -126,12 +133,17 @@ def carry_out(
     *,
     listener: Listener | None = None,
     on_plan: OnPlan = lambda plan, changes: None,
+    on_made: OnMade = lambda candidate, store: None,
 ) -> RunResult:
-    """Do what is asked, and return what it leaves; on several ranks the first writes rows and board."""
+    """Do what is asked, and return what it leaves; on several ranks the first writes rows and board.
+
+    `on_made` is called with each candidate that was pretrained, and its corpus.
+    """
     from melp_bench.runs.training import make_fabric
 
     listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
     fabric: Fabric | None = make_fabric(spec.device, _precision(spec.protocol)) if num_ranks() > 1 else None
+    loggers = build_loggers(spec.loggers, catalogue)
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
     make_folder(spec.out / "results")
@@ -142,7 +154,8 @@ def carry_out(
         from melp_bench.runs.execute import execute
 
         fabric = fabric or make_fabric(spec.device, _precision(spec.protocol))
-        execute(plan, catalogue, fabric=fabric, listener=listener, features=home() / "features")
+        features = home() / "features"
+        execute(plan, catalogue, fabric=fabric, listener=listener, features=features, loggers=loggers, on_made=on_made)
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)
@@ -183,13 +196,22 @@ def _plan(
             reference,
             catalogue,
             settings=spec.settings,
-            pretrain=pretrain,
+            pretrain=budget,
             stores=stores,
             checkpoints=home() / "checkpoints",
         )
-        for reference in references
+        for name, reference in zip(spec.models, references, strict=True)
+        for budget in _budgets(pretrain, name, reference)
     ]
     return make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", files)
+
+
+def _budgets(pretrain: Pretrain | None, name: str, reference: Reference) -> list[Pretrain | None]:
+    """Return the budget of a model once for every seed that it is to be pretrained by."""
+    if pretrain is None or not isinstance(reference, RecipeReference):
+        return [pretrain]
+    seeds = range(pretrain.seed, pretrain.seed + pretrain.seeds.get(name, 1))
+    return [pretrain.model_copy(update={"seed": seed}) for seed in seeds]
 
 
 def _references(spec: RunSpec, catalogue: Catalogue) -> list[Reference]:

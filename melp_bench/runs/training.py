@@ -35,8 +35,10 @@ from melp_bench.published.folder import import_checkpoint
 from melp_bench.recipe import PREVIOUS, RANDOM, Stage, stage_steps
 from melp_bench.runs.building import build_model, build_step, num_classes, pretraining_labels
 from melp_bench.runs.candidates import Candidate
+from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.starts import corpora_of_starts, load_start, put
+from melp_bench.runs.watching import watchers
 from melp_bench.splits import holdout
 from melp_bench.store import Store
 
@@ -134,21 +136,23 @@ def obtain(
     listener: Listener,
     *,
     on_step: Sequence[OnStep] = (),
+    loggers: Loggers | None = None,
 ) -> None:
     """Make the candidate's checkpoint if it is not there: import its file, or pretrain; a run that was stopped is gone on with.
 
-    `on_step` are called with the values of every step, beside the log that is always written and the bar that is drawn.
+    `on_step` are called with the values of every step, and `loggers` write them, beside the log that is always written and the
+    bar that is drawn.
     """
     if fabric.broadcast(is_checkpoint(candidate.folder)):
         return
     first = fabric.global_rank == 0
-    with folder_lock(candidate.folder, f"making {candidate.label!r}", listener.say) if first else nullcontext():
+    with folder_lock(candidate.folder, f"making {candidate.told!r}", listener.say) if first else nullcontext():
         if fabric.broadcast(is_checkpoint(candidate.folder)):  # another process made it meanwhile
             return
         for folder in (candidate.folder, *candidate.folder.glob(f"{STATE}/*")) if first else ():
             remove_leftovers(folder)
         if candidate.published is None:
-            _pretrain(candidate, catalogue, budget, store, fabric, listener, on_step)
+            _pretrain(candidate, catalogue, budget, store, fabric, listener, on_step, loggers or {})
         elif first:
             import_checkpoint(candidate.published.file, candidate.published.encoder, candidate.folder)
         fabric.barrier()
@@ -162,21 +166,24 @@ def _pretrain(
     fabric: Fabric,
     listener: Listener,
     on_step: Sequence[OnStep],
+    loggers: Loggers,
 ) -> None:
     """Train a recipe's stages, and write the checkpoint."""
     if budget is None or store is None:
-        raise UserError(f"{candidate.label!r} has no checkpoint, and the protocol says nothing of pretraining")
+        raise UserError(f"{candidate.told!r} has no checkpoint, and the protocol says nothing of pretraining")
     recipe, training = candidate.recipe, _Training(candidate, catalogue, budget, store, fabric, listener)
     model = build_model(recipe, catalogue, TextSource(reports=_vocabulary_reports(training)), budget.seed).to(fabric.device)
     made: dict[str, Any] = {"seed": budget.seed, "identity": candidate.identity}
     published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
     corpora = [] if published else list(model.encoder.corpora)  # published weights come by an import, never by a recipe
     if recipe.stages:
-        curves = [_train_stage(training, index, model, on_step) for index in range(len(recipe.stages))]
-        made |= budget.model_dump(mode="json", exclude={"recipe"}) | {"data": store.fingerprint, "stages": curves}
-        made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history")}
+        with watchers(candidate, budget, loggers, fabric, listener) as watching:
+            told = [*on_step, *watching]
+            curves = [_train_stage(training, index, model, told) for index in range(len(recipe.stages))]
+        made |= budget.model_dump(mode="json", exclude={"recipe", "seeds"}) | {"data": store.fingerprint, "stages": curves}
+        made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history", "signs")}
         corpora += [*corpora_of_starts(recipe, catalogue), store.name]
-        listener.say(f"best   {candidate.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
+        listener.say(f"best   {candidate.told}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
     if fabric.global_rank == 0:
         assets = model.text_encoder.assets() if model.text_encoder is not None else {}
         manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
@@ -213,7 +220,7 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
     if not steps:
         raise UserError(f"stage {stage.name!r} gets {stage.share:g} of {training.budget.steps} steps, which is none")
     several = f" {stage.name}" if len(candidate.recipe.stages) > 1 else ""
-    with listener.stage(f"pretrain {candidate.label}{several}", "steps") as advance:
+    with listener.stage(f"pretrain {candidate.told}{several}", "steps") as advance:
         trained = pretrain(
             step,
             {part.term: part.weight for part in stage.objectives},
@@ -282,6 +289,8 @@ def _curves(stage: Stage, trained: Trained) -> dict[str, Any]:
         "validation_loss": trained.best_loss,
         "before": trained.before,
         "history": trained.history,
+        "health": trained.health,
+        "signs": trained.signs,
     }
 
 

@@ -20,6 +20,7 @@ from melp_bench.testing.datasets import DATASET_CHECKS, dataset_subject
 from melp_bench.testing.ecg import ECG_CHECKS, ecg_subject
 from melp_bench.testing.evaluations import EVALUATION_CHECKS, evaluation_trial
 from melp_bench.testing.heads import HEADS_CHECKS, heads_subject
+from melp_bench.testing.loggers import LOGGER_CHECKS, logger_subject
 from melp_bench.testing.metrics import METRIC_CHECKS, metric_subject
 from melp_bench.testing.objective_subject import objective_subject
 from melp_bench.testing.objectives import OBJECTIVE_CHECKS
@@ -50,6 +51,7 @@ KINDS: Mapping[str, tuple[Callable[[Asked], Any], Mapping[str, Callable[[Any], s
     "evaluation": (lambda asked: evaluation_trial(asked.build), EVALUATION_CHECKS),
     "metric": (lambda asked: metric_subject(asked.build, asked.name), METRIC_CHECKS),
     "dataset": (lambda asked: dataset_subject(asked.build, asked.source), DATASET_CHECKS),
+    "logger": (lambda asked: logger_subject(asked.build), LOGGER_CHECKS),
 }
 """Of every kind of component, what makes a subject of it, and the properties that are asked of the subject."""
 

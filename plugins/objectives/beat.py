@@ -10,6 +10,7 @@ Shapes: B pairs, S sentences (padded), Q beats, D shared channels; i counts repo
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -102,6 +103,24 @@ class Beat(mb.Objective):
                 aggregation=self.aggregation,
             )
         return loss
+
+    def chance(self, batch: int) -> float:
+        """Return ln(batch)."""
+        return math.log(batch)
+
+    def attention(self, ecg: mb.Features, text: mb.Features) -> Tensor | None:
+        """Return each pair's own attention (B, S, Q); of sentences that are padding it is 0."""
+        if ecg.segments is None or text.segments is None or text.segments_mask is None:
+            return None
+        _, attention = local_similarity(
+            at_least_float32(ecg.segments),
+            at_least_float32(text.segments),
+            text.segments_mask,
+            beats_mask=ecg.segments_mask,
+            temperature1=self.temperatures[0],
+        )
+        own = torch.arange(len(attention), device=attention.device)
+        return attention[own, own]
 
 
 class GlobalBeat(Beat):

@@ -6,6 +6,7 @@ Shapes: B pairs, D shared channels.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -38,6 +39,15 @@ class Rhythm(mb.Objective):
             x = F.normalize(at_least_float32(ecg.record), dim=-1)
             y = F.normalize(at_least_float32(text.record), dim=-1)
             return clip_loss(x, y, self.log_scale.clamp(0.0, MAXIMUM_LOG_SCALE))
+
+    def gauges(self) -> dict[str, mb.Gauge]:
+        """Return the temperature, the scale's inverse."""
+        scale = float(self.log_scale.detach().clamp(0.0, MAXIMUM_LOG_SCALE))
+        return {"temperature": mb.Gauge(math.exp(-scale), math.exp(-MAXIMUM_LOG_SCALE), 1.0)}
+
+    def chance(self, batch: int) -> float:
+        """Return ln(batch)."""
+        return math.log(batch)
 
 
 def rhythm(sizes: mb.Sizes) -> Rhythm:

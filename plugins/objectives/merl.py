@@ -8,6 +8,7 @@ Shapes: B pairs, D shared channels, P embedding channels.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -52,6 +53,10 @@ class CMA(mb.Objective):
             x, y = at_least_float32(ecg.record), at_least_float32(text.record)
             return cma_loss(x, y, temperature=self.temperature, form=self.form)
 
+    def chance(self, batch: int) -> float:
+        """Return ln(batch) for each direction, or for their mean."""
+        return math.log(batch) * (2 if self.form == "merl" else 1)
+
 
 class UMA(mb.Objective):
     """Uni-modal alignment: one vector of a record under two dropouts, each through a linear map of its own.
@@ -80,6 +85,10 @@ class UMA(mb.Objective):
         one, two = self.linear1(self.dropout(vector)), self.linear2(self.dropout(vector))
         with torch.autocast(one.device.type, enabled=False):
             return uma_loss(at_least_float32(one), at_least_float32(two), temperature=self.temperature, form=self.form)
+
+    def chance(self, batch: int) -> float:
+        """Return ln(batch) for each direction, or for their mean."""
+        return math.log(batch) * (2 if self.form == "merl" else 1)
 
 
 def cma(sizes: mb.Sizes, *, temperature: float = 0.07, form: str = "merl") -> CMA:

@@ -6,6 +6,7 @@ Shapes: B records, P embedding channels, D projected channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -48,6 +49,10 @@ class SimCLR(mb.Objective):
         one, two = self.project(view1.embedding), self.project(view2.embedding)
         with torch.autocast(one.device.type, enabled=False):
             return nt_xent(at_least_float32(one), at_least_float32(two), temperature=self.temperature)
+
+    def chance(self, batch: int) -> float:
+        """Return the logarithm of the number of candidates: all other views."""
+        return math.log(2 * batch - 1)
 
 
 def simclr(sizes: mb.Sizes, *, temperature: float = 0.1) -> SimCLR:

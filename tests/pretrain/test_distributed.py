@@ -33,7 +33,15 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
 
 def test_every_comparable_objective_has_the_same_loss_on_two_processes(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     one, two = (side["objectives"] for side in both)
-    assert set(one) == set(two) == {entry.name for entry in discover().objectives} - set(two_ranks.DRAW_MASKS)
+    assert (
+        set(one)
+        == set(two)
+        == {entry.name for entry in discover().objectives}
+        - {
+            *two_ranks.DRAW_MASKS,
+            *two_ranks.OF_ONE_ENCODER,
+        }
+    )
     for name in one:
         assert two[name]["values"][name] == pytest.approx(one[name]["values"][name], rel=1e-5), name
 
@@ -54,11 +62,12 @@ def test_every_comparable_objective_has_the_same_gradients_on_two_processes(
 ) -> None:
     one, two = (side["objectives"] for side in both)
     for name in one:
-        assert any(g.abs().max() > 1e-4 for g in one[name]["gradients"].values()), name
+        largest = max(float(gradient.abs().max()) for gradient in one[name]["gradients"].values())
+        assert largest > 1e-4, name
+        rounding = 2e-6 * max(largest, 1.0)  # of sums of large terms, such as those that cancel out before a batch norm
         for parameter, gradient in one[name]["gradients"].items():
-            torch.testing.assert_close(
-                two[name]["gradients"][parameter], gradient, rtol=1e-3, atol=2e-6, msg=lambda m, w=f"{name} {parameter}": w + m
-            )
+            other, where = two[name]["gradients"][parameter], f"{name} {parameter}"
+            torch.testing.assert_close(other, gradient, rtol=1e-3, atol=rounding, msg=lambda m, w=where: w + m)
 
 
 def test_the_curves_of_two_processes_are_those_of_one(both: tuple[dict[str, Any], dict[str, Any]]) -> None:

@@ -30,7 +30,7 @@ def changed(recipe: Recipe, *path: str | int, value: Any) -> Recipe:
     return Recipe.model_validate(data)
 
 
-@pytest.mark.parametrize("name", ["melp", "merl", "random-init", "d-beta"])
+@pytest.mark.parametrize("name", ["melp", "merl", "random-init", "d-beta-demo"])
 def test_a_recipe_differs_from_itself_in_nothing_whatever_it_is_called(name: str) -> None:
     recipe = resolved(name)
     renamed = recipe.model_copy(update={"name": "other", "summary": "other", "source": "other"})

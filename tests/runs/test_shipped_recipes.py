@@ -19,7 +19,7 @@ BACKBONES = ("conv-transformer", "resnet1d-18")
 FULL_SIZE = [name for name in recipe_names() if is_full_size(load_recipe(name), CATALOGUE)]
 DEMO = [name for name in recipe_names() if name not in FULL_SIZE]
 NEEDS_MASKING = "needs an encoder with masked encoding"
-WITH_REPORTS = ("melp-2025", "melp-2025-readme", "melp-2025-maintainers", "merl-2024", "d-beta-2025")
+WITH_REPORTS = ("melp-2025", "melp-2025-readme", "melp-2025-maintainers", "merl-2024", "d-beta")
 
 
 def refusal(name: str, backbone: str) -> str | None:
@@ -42,15 +42,15 @@ def test_a_demo_recipe_trains_a_shared_backbone_or_says_in_a_line_why_not(name: 
 
 
 def test_of_the_methods_with_reports_only_the_masked_one_leaves_the_resnet_out() -> None:
-    names = ("melp", "melp-one-stage", "merl", "clip", "siglip", "coca", "gloria", "fg-clep", "d-beta")
+    names = ("melp", "melp-one-stage", "merl", "clip", "siglip", "coca", "gloria", "fg-clep", "d-beta-demo")
     assert [name for name in names if refusal(name, "conv-transformer")] == []
-    assert [name for name in names if refusal(name, "resnet1d-18")] == ["d-beta"]
-    assert NEEDS_MASKING in str(refusal("d-beta", "resnet1d-18"))
+    assert [name for name in names if refusal(name, "resnet1d-18")] == ["d-beta-demo"]
+    assert NEEDS_MASKING in str(refusal("d-beta-demo", "resnet1d-18"))
 
 
 def test_full_size_recipes_are_told_from_the_demos() -> None:
     assert set(WITH_REPORTS) <= set(FULL_SIZE)
-    assert {"melp", "merl", "clip", "d-beta", "melp-one-stage", "simclr", "random-init"} <= set(DEMO)
+    assert {"melp", "merl", "clip", "d-beta-demo", "melp-one-stage", "simclr", "random-init"} <= set(DEMO)
 
 
 @pytest.mark.parametrize("name", WITH_REPORTS)
@@ -59,7 +59,7 @@ def test_a_full_size_recipe_is_built_with_the_published_shapes(name: str) -> Non
     model, steps = build_on_meta(recipe, CATALOGUE)
     assert model.text_encoder is not None
     assert model.text_encoder.width == 768
-    assert model.shared == (768 if name == "d-beta-2025" else 256)
+    assert model.shared == (768 if name == "d-beta" else 256)
     assert len(steps) == len(recipe.stages)
     text = sum(parameter.numel() for parameter in model.text_encoder.parameters())
     assert 108e6 < text < 112e6

@@ -99,7 +99,7 @@ def test_every_stage_reaches_its_end_and_a_second_run_begins_none(tmp_path: Path
     assert not notes.stages
 
 
-def test_a_bar_within_a_stage_is_drawn_below_it_and_both_come_to_their_end() -> None:
+def test_a_stage_within_a_stage_has_a_line_of_its_own_when_it_is_over() -> None:
     text = io.StringIO()
     screen = Screen(Console(file=text, width=80, force_terminal=False))
     with screen.stage("outer", "rows") as outer:
@@ -110,20 +110,19 @@ def test_a_bar_within_a_stage_is_drawn_below_it_and_both_come_to_their_end() -> 
     with screen.stage("after", "rows") as after:
         after(1, 1, "")
     lines = text.getvalue().splitlines()
-    assert [line.split()[0] for line in lines if line.strip()] == ["outer", "inner", "after"]
-    assert "2/2" in lines[0]
-    assert "7/7" in lines[1]
+    assert [line.split()[:2] for line in lines] == [["inner", "7/7"], ["outer", "2/2"], ["after", "1/1"]]
 
 
-def test_an_error_leaves_the_bar_of_what_began_and_no_other() -> None:
-    text = io.StringIO()
-    screen = Screen(Console(file=text, width=80, force_terminal=False))
-    with pytest.raises(ValueError, match="early"), screen.stage("never", "rows"):
-        raise ValueError("early")
-    assert not text.getvalue().strip()
-    with pytest.raises(ValueError, match="late"), screen.stage("begun", "rows") as advance:
-        _begin_and_fail(advance)
-    assert "3/9" in text.getvalue()
+def test_an_error_leaves_the_line_or_bar_of_what_began_and_no_other() -> None:
+    for terminal in (False, True):
+        text = io.StringIO()
+        screen = Screen(Console(file=text, width=80, force_terminal=terminal, color_system=None))
+        with pytest.raises(ValueError, match="early"), screen.stage("never", "rows"):
+            raise ValueError("early")
+        assert "never" not in text.getvalue().split("\x1b[2K")[-1]
+        with pytest.raises(ValueError, match="late"), screen.stage("begun", "rows") as advance:
+            _begin_and_fail(advance)
+        assert "3/9" in text.getvalue()
 
 
 def _begin_and_fail(advance: Advance) -> None:
