@@ -64,7 +64,7 @@ def test_simsiam_equals_the_papers_loss_record_by_record() -> None:
         z = [objective.project(x) for x in (a, b)]
         p = [objective.predict(x) for x in z]
     total = -sum(float(unit(p[0][k]) @ unit(z[1][k]) + unit(p[1][k]) @ unit(z[0][k])) for k in range(5)) / 2 / 5
-    assert float(got) == pytest.approx(total, rel=1e-9)
+    assert got.item() == pytest.approx(total, rel=1e-9)
 
 
 def test_no_gradient_flows_through_what_is_predicted() -> None:
@@ -91,7 +91,7 @@ def test_moco_v3_equals_the_papers_loss_record_by_record() -> None:
         for row in range(len(one)):
             to = [math.exp(float(unit(q[row]) @ unit(k[column])) / 0.3) for column in range(len(one))]
             total -= 2 * 0.3 * math.log(to[row] / sum(to)) / len(one)
-    assert float(got) == pytest.approx(total, rel=1e-9)
+    assert got.item() == pytest.approx(total, rel=1e-9)
 
 
 def test_a_collapsed_batch_costs_2_tau_ln_of_its_size_and_a_resolved_one_nothing() -> None:
