@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from melp_bench.components import TextSource
 from melp_bench.plugins import discover
@@ -101,23 +103,48 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         return open_stores(PROTOCOL, CATALOGUE, Silence(), workers=1)["s"]
 
 
-def small(name: str) -> dict[str, str]:
-    """Return settings that make a recipe shallow, and narrow where its encoder says how wide it is."""
+@pytest.fixture(scope="module")
+def text_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return folders of a small BERT and a small T5, which stand in for the hub's."""
+    torch.manual_seed(0)
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    words = [*special.values(), ".", "normal", "sinus", "rhythm", "ecg"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 7, "num_attention_heads": 1, "intermediate_size": 16}
+    made = {
+        "bert": BertModel(BertConfig(vocab_size=len(words), **sizes)),
+        "t5": T5EncoderModel(T5Config(vocab_size=len(words), d_model=16, d_kv=16, d_ff=16, num_layers=1, num_heads=1)),
+    }
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in made}
+    for kind, folder in folders.items():
+        made[kind].save_pretrained(folder)
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return folders
+
+
+def small(name: str, text_models: dict[str, Path]) -> dict[str, str]:
+    """Return settings that make a recipe shallow, narrow where its encoder has widths, and its text model a local one."""
     recipe = load_recipe(name)
     parts = {"encoder": CATALOGUE.ecg_encoders[recipe.encoder.name]}
     parts |= {} if recipe.text is None else {"text": CATALOGUE.text_encoders[recipe.text.name]}
     parts |= {term.term: CATALOGUE.objectives[term.name] for term in recipe.terms()}
     found = {f"{part}.{option}": "1" for part, entry in parts.items() for option in entry.options() if option in SHALLOW}
+    if recipe.text is not None and recipe.text.name == "hf":
+        found["text.model"] = str(text_models["t5" if "t5" in recipe.text.options["model"] else "bert"])
     return found | {f"encoder.{option}": value for option, value in NARROW.get(name, {}).items()}
 
 
-def train(name: str, store: Store, folder: Path, *, die_after: int = 0) -> Candidate:
-    """Pretrain a recipe by a few steps; with `die_after`, die once that step is done."""
+def train(name: str, store: Store, folder: Path, settings: dict[str, str], *, die_after: int = 0) -> Candidate:
+    """Pretrain a recipe with `settings` by a few steps; with `die_after`, die once that step is done."""
     assert PROTOCOL.pretrain is not None
     found = candidate(
         RecipeReference(name),
         CATALOGUE,
-        settings=small(name),
+        settings=settings,
         pretrain=PROTOCOL.pretrain,
         stores={"s": store},
         checkpoints=folder,
@@ -136,13 +163,14 @@ def train(name: str, store: Store, folder: Path, *, die_after: int = 0) -> Candi
 
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_size_recipe_takes_three_steps_and_resumes_in_the_same_bits(
-    name: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, store: Store, text_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink(load_recipe(name).encoder.name, monkeypatch)
-    whole = train(name, store, tmp_path / "whole")
+    settings = small(name, text_models)
+    whole = train(name, store, tmp_path / "whole", settings)
     with pytest.raises(KeyboardInterrupt):
-        train(name, store, tmp_path / "killed", die_after=2)
-    resumed = train(name, store, tmp_path / "killed")
+        train(name, store, tmp_path / "killed", settings, die_after=2)
+    resumed = train(name, store, tmp_path / "killed", settings)
     weights = [(found.folder / "model.safetensors").read_bytes() for found in (whole, resumed)]
     assert weights[0] == weights[1]
     told = [json.loads(line) for line in (whole.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
