@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -95,6 +95,7 @@ class Stage(Frozen):
 class Recipe(Frozen):
     """A method. Without stages nothing is trained: a randomly initialised encoder."""
 
+    shorthands: ClassVar[tuple[str, ...]] = (*OF_ONE_STAGE, "base", "without")
     name: str
     summary: str
     source: str = ""

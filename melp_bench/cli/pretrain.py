@@ -29,11 +29,11 @@ def pretrain(
     from melp_bench.locks import empty_folder, folder_lock
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol
-    from melp_bench.runs.candidates import candidate
+    from melp_bench.runs.candidates import candidate, check_references
     from melp_bench.runs.loggers import build_loggers
     from melp_bench.runs.pictures import draw_pictures
     from melp_bench.runs.references import parse
-    from melp_bench.runs.stores import open_one
+    from melp_bench.runs.stores import open_one, unprepared
     from melp_bench.runs.training import as_resolved, has_begun, make_fabric, obtain
 
     rule, settings = load_protocol(protocol), options.settings(setting)
@@ -42,12 +42,13 @@ def pretrain(
     budget = as_resolved(rule.pretrain, device)
     catalogue, screen = discover(), Screen(quiet_console())
     loggers = build_loggers(log or (), catalogue)
-    use = rule.datasets[budget.dataset]
+    use, reference = rule.datasets[budget.dataset], parse(recipe, catalogue, bare_recipe=budget.recipe)
+    if unprepared(rule, catalogue):
+        check_references([reference], catalogue, settings)
     fabric = make_fabric(device, budget.precision)
     with fabric.rank_zero_first():
         store = open_one(catalogue.datasets[use.dataset], use, screen, options.num_workers(workers))
     stores, folder = {budget.dataset: store}, home() / "checkpoints"
-    reference = parse(recipe, catalogue, bare_recipe=budget.recipe)
     found = candidate(reference, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder)
     if not resume and fabric.global_rank == 0 and found.folder.is_relative_to(folder):
         with folder_lock(found.folder, f"beginning {found.label!r} again", screen.say):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,18 @@ def candidate(
     if isinstance(reference, CheckpointReference):
         return _checkpoint_candidate(reference.folder, catalogue)
     return _published_candidate(reference, catalogue, checkpoints)
+
+
+def check_references(references: Sequence[Reference], catalogue: Catalogue, settings: Mapping[str, str]) -> None:
+    """Check that the recipes among `references` can be trained, before there is any data: labels are taken to be there.
+
+    Raises:
+        UnknownName: there is no such recipe or component.
+        UserError: a recipe is not valid, or an objective of it cannot train its model.
+    """
+    for reference in references:
+        if isinstance(reference, RecipeReference):
+            check_recipe(resolve(recipe_of(reference), catalogue, settings), catalogue, classes=1)
 
 
 def _recipe_candidate(

@@ -15,7 +15,7 @@ from melp_bench.progress import Listener, Silence
 from melp_bench.protocol import Pretrain, Protocol, load_protocol
 from melp_bench.published.tensor_files import is_here
 from melp_bench.results import ResultRecord, read_results
-from melp_bench.runs.candidates import OnMade, candidate
+from melp_bench.runs.candidates import OnMade, candidate, check_references
 from melp_bench.runs.kept import code_changes, take_over
 from melp_bench.runs.loggers import build_loggers
 from melp_bench.runs.measurements import measurements
@@ -142,12 +142,15 @@ def carry_out(
     from melp_bench.runs.training import make_fabric
 
     listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
+    references = _references(spec, catalogue)
+    if unprepared(spec.protocol, catalogue):
+        check_references(references, catalogue, spec.settings)
     fabric: Fabric | None = make_fabric(spec.device, _precision(spec.protocol)) if num_ranks() > 1 else None
     loggers = build_loggers(spec.loggers, catalogue)
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
     make_folder(spec.out / "results")
-    plan = _plan(spec, _references(spec, catalogue), catalogue, stores, files)
+    plan = _plan(spec, references, catalogue, stores, files)
     known = list(read_results(plan.results))  # a damaged one is told before any work
     on_plan(plan, code_changes(plan, known))
     if plan.missing():
@@ -176,6 +179,7 @@ def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, 
         if isinstance(reference, PublishedReference) and not is_here(reference.file):
             absent[reference.file] = "it is to be fetched, which the run does"
     if absent:
+        check_references(references, catalogue, spec.settings)
         planned = measurements(spec.protocol, catalogue)
         labels = [_label(reference, spec, catalogue) for reference in references]
         return Sketch(absent, tuple((label, str(row)) for label in labels for row in planned))

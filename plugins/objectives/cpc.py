@@ -38,7 +38,11 @@ def future_loss(predicted: Tensor, latents: Tensor, ahead: Tensor, drawn: Tensor
 
 
 class CPC(mb.Objective):
-    """One linear map for each step ahead predicts the latent there, compared by dot products with it and with negatives."""
+    """One linear map for each step ahead predicts the latent there, compared with it and with negatives.
+
+    They are compared by dot products, divided by the root of their width, so that training begins near the logarithm of the
+    number of candidates.
+    """
 
     scale: ClassVar[str] = "signal"
 
@@ -79,7 +83,7 @@ class CPC(mb.Objective):
             losses = []
             for step, predict in enumerate(self.predict, start=1):
                 drawn = torch.randint(0, everywhere, (self.negatives,), device=latents.device)
-                losses.append(future_loss(predict(context), latents, moments + step, drawn))
+                losses.append(future_loss(predict(context) / self.width**0.5, latents, moments + step, drawn))
             return torch.stack(losses).mean()
 
     def at_a_moment(self, signal: Tensor, encoder: mb.MaskedEncoding) -> tuple[Tensor, Tensor, Tensor]:
