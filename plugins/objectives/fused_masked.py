@@ -1,10 +1,9 @@
 """Masked modelling with an eye on the other modality: hidden words of a report, and masked stretches of a record.
 
 Papers: D-BETA's masked language and masked ECG modelling (MLM, MEM), Pham et al. 2025 (arXiv 2410.02131), after M3AE, Chen
-et al. 2022 (arXiv 2209.07098). Written from the papers. Differs in that each of the two has a fusion of its own; in that the
-other modality is shown whole; in that words are compared with the text encoder's own table (as in BERT); and in that the
-decoder of records is a transformer on the fused tokens. Three quarters of a record's tokens are left out, and half of its leads
-rest.
+et al. 2022 (arXiv 2209.07098). Written from the papers. Differs in that each of the two has a fusion of its own, in that the
+other modality is shown whole, and in that the decoder of records is a transformer on the fused tokens. Three quarters of a
+record's tokens are left out, and half of its leads rest.
 Shapes: B pairs, L leads, R rows of tokens, P tokens of a row, M = R P, N words, H hidden words, D channels, S samples of a
 patch, V words of the vocabulary.
 """
@@ -33,8 +32,7 @@ class FusedMaskedWords(mb.Objective):
     def __init__(self, sizes: mb.Sizes, fusion: Fusion, *, width: int, chosen: float) -> None:
         super().__init__()
         self.fusion, self.vocab, self.chosen = fusion, sizes.vocab, chosen
-        self.transform = nn.Sequential(nn.Linear(width, sizes.text_tokens), nn.GELU(), nn.LayerNorm(sizes.text_tokens))
-        self.bias = nn.Parameter(torch.zeros(sizes.vocab))
+        self.guess = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, sizes.vocab))
 
     def attach(self, model: mb.PretrainingModel) -> None:
         """Check that the text encoder can guess.
@@ -57,7 +55,7 @@ class FusedMaskedWords(mb.Objective):
             raise mb.UserError(f"'fused-masked-words' {NEEDS_TOKENS}")
         shown, hidden = hide(reports, mask_id=text_encoder.mask_id or 0, vocab=self.vocab, chosen=self.chosen)
         _, words = self.fusion(ecg.tokens, text_encoder.both_ways(shown), ecg.tokens_mask, reports.mask)
-        logits = F.linear(self.transform(words[hidden]), text_encoder.word_table(), self.bias)  # (H, V)
+        logits: Tensor = self.guess(words[hidden])  # (H, V)
         count = hidden.sum()
         total = F.cross_entropy(logits.float(), reports.ids[hidden], reduction="sum")
         return total / count.clamp_min(1), count.float()

@@ -168,7 +168,7 @@ def test_hidden_words_are_guessed_beside_the_record_and_counted() -> None:
     model, inputs = SmallModel(), make_inputs(("ecg", "reports"))
     objective: FusedMaskedWords = fused_masked_words(SIZES, chosen=0.6, **SMALL)
     objective.attach(model)
-    for parameter in objective.transform.parameters():
+    for parameter in objective.guess.parameters():
         parameter.data.zero_()
     loss, count = objective(**inputs, text_encoder=model.text_encoder)
     assert loss.item() == pytest.approx(math.log(SIZES.vocab), rel=1e-5)  # who knows nothing has the vocabulary to choose from
