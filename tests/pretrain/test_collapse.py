@@ -227,3 +227,29 @@ def test_a_collapse_is_told_once_and_so_is_its_end() -> None:
         tell(StepValues("alignment", "validation", step, 40, {}, 0.0, signs=signs))
         tell(StepValues("alignment", "train", step, 40, {}, 0.0))
     assert said == ["collapse melp alignment  step 10: flat", "collapse melp alignment  step 30: no sign of it any more"]
+
+
+CHANCE = {
+    "rhythm": math.log(24),
+    "beat": math.log(24),
+    "cma": 2 * math.log(24),
+    "uma": 2 * math.log(24),
+    "simclr": math.log(47),
+}
+"""Of the demo's batch of 24."""
+
+
+def test_no_loss_of_the_committed_demo_is_at_chance_once_its_stage_has_settled() -> None:
+    rows = Path(__file__).parents[2] / "leaderboard" / "results" / "demo"
+    checked = 0
+    for path in rows.glob("*.json"):
+        pretraining = json.loads(path.read_text(encoding="utf-8"))["facts"].get("pretraining", {})
+        if pretraining.get("batch_size") != 24:
+            continue
+        for stage in pretraining["stages"]:
+            history = stage["history"]
+            for index, step in enumerate(history["step"]):
+                terms = {name: history[name][index] for name in CHANCE if name in history}
+                assert signs_in_losses(terms, CHANCE, done=step / history["step"][-1]) == [], (stage["name"], step)
+                checked += len(terms)
+    assert checked
