@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from alike_method import Alike
 from tiny_method import Encoder, make_source, make_step, make_store
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -123,32 +123,6 @@ def test_the_temperature_of_the_rhythm_objective_is_a_gauge_that_comes_to_its_cl
 
 
 # ------------------------------------------------------------------------------------------------------------- trainings
-
-
-class Apart(mb.View):
-    """A record with noise of its own."""
-
-    def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
-        return signal + 0.5 * torch.randn(signal.shape, generator=generator)
-
-
-class Alike(mb.Objective):
-    """Two views of a record agree; nothing keeps records apart unless they are `contrasted`."""
-
-    scale: ClassVar[str] = "signal"
-
-    def __init__(self, *, contrasted: bool) -> None:
-        super().__init__()
-        self.contrasted = contrasted
-
-    def views(self) -> Mapping[str, Sequence[mb.View]]:
-        return {"one": [Apart()], "two": [Apart()]}
-
-    def forward(self, one: mb.Features, two: mb.Features) -> Tensor:
-        a, b = F.normalize(one.embedding, dim=-1), F.normalize(two.embedding, dim=-1)
-        if self.contrasted:
-            return F.cross_entropy(a @ b.T / 0.1, torch.arange(len(a)))
-        return -(a * b).sum(dim=-1).mean()
 
 
 def train(store: Store, folder: Path, *, contrasted: bool) -> tuple[Trained, list[StepValues]]:
