@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.lead_identity import exchanged_electrodes, identity_error, lead_identity, lead_slopes, odd_lead
+from melp_bench.lead_identity import identity_error, lead_identity, lead_slopes, odd_lead
 from melp_bench.leads import LIMB
+from melp_bench.store.electrode_flags import electrode_flags
 
 SMALL_MILLIVOLT, SMALL_MIDDLE_MILLIVOLT = 0.35, 0.4
 """Spans of a beat below which a record is small: the first where the largest lead's is, the second where the middle one's of
@@ -64,8 +65,8 @@ def quality_flags(
     identity = lead_identity(slopes)
     if identity.code not in ("ok", "unchecked-leads"):
         found.append(f"{identity.code}: {identity.detail}".removesuffix(": "))
-    elif exchanged_electrodes(slopes):
-        found.append("exchanged-electrodes")
+    else:
+        found += electrode_flags(slopes, rate_hz)
     if identity.code != "wrong-leads" and (odd := odd_lead(slopes)):
         found.append(f"odd-lead: {odd}")
     elif limbs and identity.code == "ok" and not flat.any() and _limb_miss(slopes) > CONTRARY_GAINS:
