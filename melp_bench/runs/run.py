@@ -149,13 +149,13 @@ def carry_out(
     loggers = build_loggers(spec.loggers, catalogue)
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
-    make_folder(spec.out / "results")
     plan = _plan(spec, references, catalogue, stores, files)
     known = list(read_results(plan.results))  # a damaged one is told before any work
     on_plan(plan, code_changes(plan, known))
     if plan.missing():
         from melp_bench.runs.execute import execute
 
+        make_folder(spec.out / "results")  # a place that cannot be written is told before any work
         fabric = fabric or make_fabric(spec.device, _precision(spec.protocol))
         features = home() / "features"
         execute(plan, catalogue, fabric=fabric, listener=listener, features=features, loggers=loggers, on_made=on_made)
@@ -166,7 +166,12 @@ def carry_out(
     if first:
         from melp_bench.board import write_board
 
-        write_board(records, spec.out)
+        try:
+            write_board(records, spec.out)
+        except UserError as error:  # rows that are there can be read all the same
+            if plan.missing():
+                raise
+            listener.say(str(error))
     mine = {record.key: record for record in records if record.protocol == spec.protocol.name}
     return RunResult(plan, tuple(mine[row.inputs.key] for row in plan.rows if row.inputs.key in mine), spec.out)
 
