@@ -20,6 +20,7 @@ from melp_bench.home import remove_leftovers
 from melp_bench.measure import measure
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
+from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
@@ -39,7 +40,9 @@ SPEED_BATCH = 16
 FindTask = Callable[[str], TaskRecords]
 
 
-def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Listener, features: Path) -> list[Path]:
+def execute(
+    plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Listener, features: Path, engine: Engine = PLAIN
+) -> list[Path]:
     """Compute the missing rows of the plan, each written as soon as it is known, and return the files written.
 
     A row that does not fit its model is written with its reason, and nothing is loaded for it. `features` is the folder of kept
@@ -49,7 +52,7 @@ def execute(plan: Plan, catalogue: Catalogue, *, fabric: Fabric, listener: Liste
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
     candidates = list({row.candidate.label: row.candidate for row in fitting}.values())
-    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener)
+    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, engine)
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
@@ -84,6 +87,7 @@ def _obtain_all(
     tasks: FindTask,
     fabric: Fabric,
     listener: Listener,
+    engine: Engine,
 ) -> None:
     """Make every candidate's checkpoint that is not there."""
     for candidate in candidates:
@@ -93,7 +97,7 @@ def _obtain_all(
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
     for candidate in candidates:
         corpus = plan.stores[budget.dataset] if budget else None
-        obtain(candidate, catalogue, budget, corpus, fabric, listener)
+        obtain(candidate, catalogue, budget, corpus, fabric, listener, engine=engine)
 
 
 def _context(

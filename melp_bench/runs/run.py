@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melp_bench.errors import UserError
 from melp_bench.home import home, make_folder
 from melp_bench.plugins import Catalogue, discover
+from melp_bench.pretrain.engine import PLAIN, Engine, read_engine
 from melp_bench.progress import Listener, Silence
 from melp_bench.protocol import Protocol, load_protocol
 from melp_bench.published.tensor_files import is_here
@@ -39,6 +41,7 @@ class RunSpec:
     Attributes:
         models: as they are named on the command line; the protocol's own where there are none.
         settings: changes of the recipes, "encoder.layers" -> "6".
+        engine: how what must be pretrained is computed.
         out: the folder of the board, with its rows in `results`.
         device: "auto", "cpu" or "cuda".
         workers: processes that make or read records.
@@ -52,6 +55,7 @@ class RunSpec:
     device: str = "auto"
     workers: int = 1
     published_splits: Path | None = None
+    engine: Engine = PLAIN
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def make_spec(
     device: str = "auto",
     workers: int = 1,
     published_splits: str | Path | None = None,
+    engine: Mapping[str, str] | None = None,
 ) -> RunSpec:
     """Return what is asked of a run, its protocol read.
 
@@ -93,7 +98,7 @@ def make_spec(
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
     folder = Path(out) if out is not None else home() / "leaderboard"
     splits = None if published_splits is None else Path(published_splits)
-    return RunSpec(rule, names, folder, dict(settings or {}), device, workers, splits)
+    return RunSpec(rule, names, folder, dict(settings or {}), device, workers, splits, read_engine(engine or {}))
 
 
 def run(
@@ -105,6 +110,7 @@ def run(
     device: str = "auto",
     workers: int = 1,
     published_splits: str | Path | None = None,
+    engine: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Pretrain (or load) models, evaluate them under a protocol, write the board, and return its rows.
 
@@ -115,7 +121,14 @@ def run(
         UnknownName: there is no such protocol, model, dataset or component.
     """
     asked = make_spec(
-        protocol, models, out=out, settings=settings, device=device, workers=workers, published_splits=published_splits
+        protocol,
+        models,
+        out=out,
+        settings=settings,
+        device=device,
+        workers=workers,
+        published_splits=published_splits,
+        engine=engine,
     )
     return carry_out(asked, discover())
 
@@ -131,7 +144,9 @@ def carry_out(
     from melp_bench.runs.training import make_fabric
 
     listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
-    fabric: Fabric | None = make_fabric(spec.device, _precision(spec.protocol)) if num_ranks() > 1 else None
+    several = num_ranks() > 1 or spec.engine.sharded
+    made = partial(make_fabric, spec.device, _precision(spec.protocol), sharded=spec.engine.sharded)
+    fabric: Fabric | None = made() if several else None
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
     make_folder(spec.out / "results")
@@ -141,8 +156,8 @@ def carry_out(
     if plan.missing():
         from melp_bench.runs.execute import execute
 
-        fabric = fabric or make_fabric(spec.device, _precision(spec.protocol))
-        execute(plan, catalogue, fabric=fabric, listener=listener, features=home() / "features")
+        fabric = fabric or made()
+        execute(plan, catalogue, fabric=fabric, listener=listener, features=home() / "features", engine=spec.engine)
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)
@@ -186,6 +201,7 @@ def _plan(
             pretrain=pretrain,
             stores=stores,
             checkpoints=home() / "checkpoints",
+            engine=spec.engine,
         )
         for reference in references
     ]
