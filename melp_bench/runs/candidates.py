@@ -13,6 +13,7 @@ from melp_bench.checkpoint import Manifest, is_checkpoint, read_manifest
 from melp_bench.code_digest import code_digest
 from melp_bench.errors import UserError
 from melp_bench.plugins import Catalogue
+from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import import_path
 from melp_bench.published.tensor_files import file_sha256, locate
@@ -64,6 +65,7 @@ def candidate(
     pretrain: Pretrain | None,
     stores: Mapping[str, Store],
     checkpoints: Path,
+    engine: Engine = PLAIN,
 ) -> Candidate:
     """Return what `reference` stands for under a protocol's budget; its checkpoint is, or will be, under `checkpoints`.
 
@@ -73,7 +75,7 @@ def candidate(
             weights; or there is no such file.
     """
     if isinstance(reference, RecipeReference):
-        return _recipe_candidate(reference, catalogue, settings, pretrain, stores, checkpoints)
+        return _recipe_candidate(reference, catalogue, settings, pretrain, stores, checkpoints, engine)
     if settings:
         raise UserError(f"{_told(reference)!r} has weights, and so its recipe is settled; leave out --set, or name a recipe")
     if isinstance(reference, CheckpointReference):
@@ -100,6 +102,7 @@ def _recipe_candidate(
     pretrain: Pretrain | None,
     stores: Mapping[str, Store],
     checkpoints: Path,
+    engine: Engine,
 ) -> Candidate:
     recipe = resolve(recipe_of(reference), catalogue, settings)
     if pretrain is None:
@@ -107,7 +110,7 @@ def _recipe_candidate(
             f"the protocol has no [pretrain], so {recipe.name!r} has no weights; give a checkpoint folder or ENCODER@FILE"
         )
     store = stores[pretrain.dataset]
-    identity = _identity(recipe, pretrain, store, catalogue)
+    identity = _identity(recipe, pretrain, store, catalogue, engine)
     folder = checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}"
     if not is_checkpoint(folder):
         check_recipe(recipe, catalogue, num_classes(pretrain, store))
@@ -160,7 +163,7 @@ def _told(reference: CheckpointReference | PublishedReference) -> str:
     return f"{reference.encoder.name}@{reference.file}"
 
 
-def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catalogue) -> dict[str, Any]:
+def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catalogue, engine: Engine) -> dict[str, Any]:
     """Return everything that the weights of a recipe pretrained on `store` depend on."""
     identity: dict[str, Any] = {"recipe": recipe_content(recipe), "seed": pretrain.seed}
     identity["code"] = training_code(recipe, catalogue)
@@ -174,6 +177,8 @@ def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catal
         identity |= digests_of_starts(recipe, catalogue)
         if num_ranks() > 1:
             identity["ranks"] = num_ranks()  # whose batch statistics are their own
+        if chosen := engine.content():
+            identity["engine"] = chosen
         if pretrain.labels in store.tasks:
             identity["labels"] = store.task_digest(pretrain.labels)
     return identity

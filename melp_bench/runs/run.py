@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from melp_bench.errors import UserError
 from melp_bench.home import home, make_folder
 from melp_bench.plugins import Catalogue, discover
+from melp_bench.pretrain.engine import PLAIN, Engine, read_engine
 from melp_bench.progress import Listener, Silence
 from melp_bench.protocol import Pretrain, Protocol, load_protocol
 from melp_bench.published.tensor_files import is_here
@@ -40,6 +42,7 @@ class RunSpec:
     Attributes:
         models: as they are named on the command line; the protocol's own where there are none.
         settings: changes of the recipes, "encoder.layers" -> "6".
+        engine: how what must be pretrained is computed.
         out: the folder of the board, with its rows in `results`.
         device: "auto", "cpu" or "cuda".
         workers: processes that make or read records.
@@ -55,6 +58,7 @@ class RunSpec:
     workers: int = 1
     published_splits: Path | None = None
     loggers: tuple[str, ...] = ()
+    engine: Engine = PLAIN
 
 
 class RunOptions(TypedDict, total=False):
@@ -66,6 +70,7 @@ class RunOptions(TypedDict, total=False):
     workers: int
     published_splits: str | Path | None
     loggers: Sequence[str]
+    engine: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ def make_spec(
     workers: int = 1,
     published_splits: str | Path | None = None,
     loggers: Sequence[str] = (),
+    engine: Mapping[str, str] | None = None,
 ) -> RunSpec:
     """Return what is asked of a run, its protocol read.
 
@@ -108,7 +114,17 @@ def make_spec(
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
     folder = Path(out) if out is not None else home() / "leaderboard"
     splits = None if published_splits is None else Path(published_splits)
-    return RunSpec(rule, names, folder, dict(settings or {}), device, workers, splits, tuple(loggers))
+    return RunSpec(
+        protocol=rule,
+        models=names,
+        out=folder,
+        settings=dict(settings or {}),
+        device=device,
+        workers=workers,
+        published_splits=splits,
+        loggers=tuple(loggers),
+        engine=read_engine(engine or {}),
+    )
 
 
 def run(
@@ -145,7 +161,9 @@ def carry_out(
     references = _references(spec, catalogue)
     if unprepared(spec.protocol, catalogue):
         check_references(references, catalogue, spec.settings)
-    fabric: Fabric | None = make_fabric(spec.device, _precision(spec.protocol)) if num_ranks() > 1 else None
+    several = num_ranks() > 1 or spec.engine.sharded
+    made = partial(make_fabric, spec.device, _precision(spec.protocol), sharded=spec.engine.sharded)
+    fabric: Fabric | None = made() if several else None
     loggers = build_loggers(spec.loggers, catalogue)
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
@@ -156,9 +174,9 @@ def carry_out(
         from melp_bench.runs.execute import execute
 
         make_folder(spec.out / "results")  # a place that cannot be written is told before any work
-        fabric = fabric or make_fabric(spec.device, _precision(spec.protocol))
-        features = home() / "features"
-        execute(plan, catalogue, fabric=fabric, listener=listener, features=features, loggers=loggers, on_made=on_made)
+        fabric, features = fabric or made(), home() / "features"
+        told = {"listener": listener, "loggers": loggers, "on_made": on_made}
+        execute(plan, catalogue, fabric=fabric, features=features, engine=spec.engine, **told)
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)
@@ -208,6 +226,7 @@ def _plan(
             pretrain=budget,
             stores=stores,
             checkpoints=home() / "checkpoints",
+            engine=spec.engine,
         )
         for name, reference in zip(spec.models, references, strict=True)
         for budget in _budgets(pretrain, name, reference)
