@@ -51,8 +51,9 @@ def pretrain(
     with fabric.rank_zero_first():
         store = open_one(catalogue.datasets[use.dataset], use, screen, options.num_workers(workers))
     stores, folder = {budget.dataset: store}, home() / "checkpoints"
-    asked = {"settings": settings, "pretrain": budget, "stores": stores, "checkpoints": folder, "engine": chosen}
-    found = candidate(reference, catalogue, **asked)
+    found = candidate(
+        reference, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder, engine=chosen
+    )
     if not resume and fabric.global_rank == 0 and found.folder.is_relative_to(folder):
         with folder_lock(found.folder, f"beginning {found.label!r} again", screen.say):
             empty_folder(found.folder)

@@ -53,7 +53,7 @@ class Candidate:
         return f"{self.label} (seed {self.seed})" if self.seed else self.label
 
 
-OnMade = Callable[[Candidate, Store], None]
+OnMade = Callable[[Candidate, Store], object]
 """Called with a candidate that was pretrained, and the store of its corpus."""
 
 

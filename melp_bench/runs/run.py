@@ -175,8 +175,16 @@ def carry_out(
 
         make_folder(spec.out / "results")  # a place that cannot be written is told before any work
         fabric, features = fabric or made(), home() / "features"
-        told = {"listener": listener, "loggers": loggers, "on_made": on_made}
-        execute(plan, catalogue, fabric=fabric, features=features, engine=spec.engine, **told)
+        execute(
+            plan,
+            catalogue,
+            fabric=fabric,
+            listener=listener,
+            features=features,
+            loggers=loggers,
+            on_made=on_made,
+            engine=spec.engine,
+        )
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)

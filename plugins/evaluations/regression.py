@@ -91,7 +91,8 @@ def of_known_age(task: mb.TaskRecords) -> mb.TaskRecords:
     """Return the task with the age as what is asked, and only records of known age in its parts."""
     known = np.isfinite(task.ages)
     parts = tuple(SplitPart(*(p[known[p]] for p in (part.train, part.validation, part.test))) for part in task.parts)
-    return replace(task, classes=("age",), labels=task.ages[:, None], parts=parts)
+    labels: NDArray[Any] = task.ages[:, None]
+    return replace(task, classes=("age",), labels=labels, parts=parts)
 
 
 def fit_ridge(embedding: Tensor, target: NDArray[np.float64], part: SplitPart) -> Ridge:

@@ -92,10 +92,11 @@ def members(task: mb.TaskRecords, group: str, ages: Sequence[int]) -> NDArray[np
     """Return which records (N,) belong to a group by its name."""
     sex = {name: code for code, name in SEXES.items()}
     if group in sex:
-        return np.asarray(task.sexes == sex[group])
+        return np.asarray(task.sexes == sex[group], dtype=np.bool_)
     band = bands(ages).index(group)
     known = np.isfinite(task.ages)
-    return known & (np.searchsorted(ages, np.where(known, task.ages, 0.0), side="right") == band)
+    mine: NDArray[np.bool_] = known & (np.searchsorted(ages, np.where(known, task.ages, 0.0), side="right") == band)
+    return mine
 
 
 @mb.hookimpl
