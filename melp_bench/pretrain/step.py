@@ -200,7 +200,7 @@ class Step(nn.Module):
         with _told(term, self.model):
             value = objective(**self._for_forward(objective, given, gather))
         mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(records)))
-        return mean, count.to(mean.device)
+        return mean, count.to(mean.device).float()
 
     def _named(self, views: Views, term: str) -> Views:
         """Return the views that a term names."""
