@@ -128,6 +128,22 @@ def test_twelve_good_leads_need_no_other_channel(tmp_path: Path) -> None:
     assert list(native_files(tmp_path, "r")) == ["r.hea", "r.dat", "r.xyz"]
 
 
+def test_a_record_that_joins_itself_ends(tmp_path: Path) -> None:
+    (tmp_path / "r.hea").write_text("r/2 12 500 1200\nr 600\n../x 600\n")
+    assert list(native_files(tmp_path, "r")) == ["r.hea", "r.hea"]
+    with pytest.raises(BadRecord, match="the segment 'r' has segments itself"):
+        read_wfdb(tmp_path, "r")
+
+
+def test_a_record_knows_the_files_of_its_segments(tmp_path: Path) -> None:
+    written(tmp_path, digital())
+    (tmp_path / "both.hea").write_text("both/3 12 500 1260\nr 600\n~ 60\nr 600\n")
+    assert list(dict.fromkeys(native_files(tmp_path, "both"))) == ["both.hea", "r.hea", "r.dat"]
+    millivolts = read_wfdb(tmp_path, "both").millivolts.T
+    assert np.isnan(millivolts[600:660]).all()
+    assert np.allclose(millivolts[660:], digital() / 100)
+
+
 def test_fewer_than_twelve_leads_tell_which_channels_could_not_be_read(tmp_path: Path) -> None:
     header = written(tmp_path, digital()[:, :11], leads=LEADS[:11])
     lines = lines_of(header)
