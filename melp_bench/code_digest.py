@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 HOST, PLUGINS = "melp-bench", "melp_plugins"
 SHARED = (
     "melp_bench.lead_identity",
+    "melp_bench.lead_names",
     "melp_bench.leads",
     "melp_bench.masking",
     "melp_bench.metrics.calibration",

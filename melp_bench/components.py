@@ -193,6 +193,16 @@ class View(ABC):
 
     part: tuple[float, float] = (0.0, 1.0)
 
+    def at(self, spec: SignalSpec) -> View:
+        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; by default itself.
+
+        Called once, before any work.
+
+        Raises:
+            UserError: it makes no sense of such records.
+        """
+        return self
+
     @abstractmethod
     def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
         """Return the view of conformed `signal` (B, L, T), of the same shape; all that is random comes from `generator`."""

@@ -41,6 +41,7 @@ class Pretrain(Frozen):
     labels: str = "all"  # task whose classes supervised objectives see
     validate_every: int = Field(default=80, ge=1)  # steps; the checkpoint with the lowest validation loss is kept
     precision: Literal["auto", "32", "bf16"] = "auto"
+    seeds: dict[str, int] = Field(default_factory=dict)  # of a model, as it is named: how many seeds, from `seed` on; else one
     recipe: str | None = None  # by which an encoder that is named alone is trained; its rows tell it, so that no hash need
 
 
@@ -111,10 +112,18 @@ class Protocol(Frozen):
             raise ValueError(f"pretrains on {self.pretrain.dataset!r}, whose published test records are not its own folds'")
         return self
 
+    @field_validator("pretrain")
+    @classmethod
+    def _seeds_are_counts(cls, pretrain: Pretrain | None) -> Pretrain | None:
+        few = {name: count for name, count in pretrain.seeds.items() if count < 1} if pretrain is not None else {}
+        if few:
+            raise ValueError(f"seeds of models are {few}; wanted at least 1 each")
+        return pretrain
+
     @property
     def hash(self) -> str:
         """The digest of all that can move a score; the default models and the summary cannot."""
-        return digest(self.model_dump(mode="json", exclude={"models": True, "summary": True, "pretrain": {"recipe"}}))
+        return digest(self.model_dump(mode="json", exclude={"models": True, "summary": True, "pretrain": {"recipe", "seeds"}}))
 
 
 def load_protocol(name: str) -> Protocol:

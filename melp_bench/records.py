@@ -6,15 +6,28 @@ Shapes: L leads, T samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from melp_bench.leads import LEADS
+
+_NOTHING = """
+| nan | none | null | nil | n/a | #n/a | na | <na> | nat | - | -- | --- | . | ? | unknown | unk | undefined | missing
+| not available | not known | not stated | anonymous | anonymous patient | anonymized | anonymised
+| unbekannt | keine angabe | k. a. | inconnu | desconocido | desconhecido"""
+NOT_STATED = frozenset(word.strip() for word in _NOTHING.split("|"))
+"""What tables write where they know nothing, in lower case: no value of any column of any dataset."""
+
+
+def stated(cell: str) -> str:
+    """Return a cell of a table without blanks around it; "" where it is a word for "not known"."""
+    text = cell.strip()
+    return "" if text.casefold() in NOT_STATED else text
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class Signal:
     leads: tuple[str, ...] = LEADS
     steps: tuple[float, ...] | None = None  # (L,) millivolts per unit of the source; None where it has no units of its own
     repairs: tuple[str, ...] = ()  # reason codes of what the dataset mended, such as "gain-erratum"
+    quality_flags: tuple[str, ...] = ()  # what looks wrong to the dataset and was left as it is, such as "checksum-not-stated"
 
 
 class BadRecord(Exception):
@@ -123,6 +137,10 @@ class Dataset(ABC):
             is asked for.
         has_official_folds: True if `RecordInfo.fold` is set by the source.
         download: where its files are served to everyone; None if they have to be asked for, or there are none.
+        num_records: how many the release has; 0 where that is not known.
+        release: what the files say of the release they are, once `infos` has yielded every record; "" where they say nothing.
+        remarks: what a user should know before work starts (columns and what they were taken for, cells that were not
+            understood), a sentence each; known once `infos` has yielded every record.
     """
 
     version: str
@@ -132,6 +150,9 @@ class Dataset(ABC):
     generated: bool = False
     has_official_folds: bool = False
     download: Download | None = None
+    num_records: int = 0
+    release: str = ""
+    remarks: Sequence[str] = ()
 
     @property
     @abstractmethod
@@ -148,6 +169,18 @@ class Dataset(ABC):
         Raises:
             UserError: the folder lacks a file or a column that the dataset needs.
         """
+
+    def files(self, source: Path, info: RecordInfo) -> Iterator[str]:
+        """Yield the names, below `source`, of the native files that `signal` reads, whether they are there or not.
+
+        A store knows by them whether its source changed. Here: the record's path, what stands behind "#" left out; where it has
+        no ending, also with those of WFDB.
+        """
+        name = (info.path or "").partition("#")[0]
+        if name:
+            yield name
+            if not PurePosixPath(name).suffix:
+                yield from (f"{name}{ending}" for ending in (".hea", ".dat", ".mat"))
 
     @abstractmethod
     def signal(self, source: Path, info: RecordInfo) -> Signal:

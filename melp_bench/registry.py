@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -102,6 +103,8 @@ def _as_type(value: Any, wanted: type, default: Any = None) -> Any:
             value = wanted(value)
         elif wanted is tuple:
             inner = type(default[0]) if default else str
+            if value.lstrip().startswith("["):  # a list in which names have commas
+                return tuple(_as_type(part, inner) for part in json.loads(value))
             return tuple(_as_type(part.strip(), inner) for part in value.split(",") if part.strip())
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

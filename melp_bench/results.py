@@ -111,6 +111,21 @@ class Inputs(BaseModel):
         return digest(self.model_dump(mode="json"))
 
     @property
+    def pretraining_seed(self) -> int | None:
+        """The seed that the model was pretrained by; None where the row does not know it."""
+        seed = self.model.get("seed")
+        return seed if isinstance(seed, int) else None
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """What the model is, whatever seed it was pretrained by: equal for rows that differ by that alone."""
+        kept = {name: value for name, value in self.model.items() if name != "seed"}
+        budget = kept.get("budget")
+        if isinstance(budget, dict):
+            kept["budget"] = {name: value for name, value in budget.items() if name != "seed"}
+        return kept
+
+    @property
     def but_for_code(self) -> str:
         """The SHA-256 of what was measured, whatever code measured it: equal for a row and what supersedes it."""
         return digest(self.model_dump(mode="json", exclude={"code", "versions"}))

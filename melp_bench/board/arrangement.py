@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text
 from melp_bench.board.leakage import datasets_of, leaks, overlap_text
+from melp_bench.board.pretraining_seeds import by_seed, over_seeds
 from melp_bench.board.ranking import Standing, standings
 from melp_bench.board.reported import reported_for
 from melp_bench.board.sections import Cell, Column, Method, Section, Table, fraction_of, merged, scored_outcome
@@ -79,7 +80,7 @@ def _methods(records: list[ResultRecord], prefix: str) -> dict[tuple[str, str], 
 
 
 def _identity(record: ResultRecord) -> tuple[str, str]:
-    return record.model, digest(record.inputs.model)
+    return record.model, digest(record.inputs.method)
 
 
 def _table(title: str, records: list[ResultRecord], methods: Mapping[tuple[str, str], Method]) -> Table:
@@ -157,7 +158,10 @@ def _primary(members: list[ResultRecord]) -> tuple[str | None, MetricLabel | Non
 
 
 def _column(label: str, measurement: str, records: list[ResultRecord], anchor_of: Mapping[tuple[str, str], str]) -> Column:
-    by_anchor = {anchor_of[_identity(record)]: record for record in records}
+    of_seeds: dict[str, list[ResultRecord]] = defaultdict(list)
+    for record in records:
+        of_seeds[anchor_of[_identity(record)]].append(record)
+    by_anchor = {anchor: over_seeds(members) for anchor, members in of_seeds.items()}
     scores = {anchor: o.scores if (o := scored_outcome(record)) is not None else {} for anchor, record in by_anchor.items()}
     metrics = merged(o.metrics for record in records if (o := scored_outcome(record)) is not None)
     placed = {metric: _placed(metric, label.higher_is_better, scores) for metric, label in metrics.items()}
@@ -167,6 +171,7 @@ def _column(label: str, measurement: str, records: list[ResultRecord], anchor_of
             standings={metric: placed[metric][anchor] for metric in metrics if anchor in placed[metric]},
             leaks=tuple(leaks(record)),
             overlap=plain(overlap_text(record)),
+            seeds=tuple(by_seed(of_seeds[anchor])),
         )
         for anchor, record in by_anchor.items()
     }

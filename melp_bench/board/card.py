@@ -41,7 +41,7 @@ class Card:
     reference: str  # the method that the recipe is compared with: the one that stands first; "" on its own card
     recipe: tuple[RecipeLine, ...]
     code: tuple[tuple[str, str], ...]  # of which code its rows were made: component, digest
-    rows: tuple[tuple[str, str, str, str], ...]  # measurement, key, created, seconds
+    rows: tuple[tuple[str, str, str, str, str], ...]  # measurement, pretraining seed, key, created, seconds
     environment: tuple[tuple[str, str], ...]
 
 
@@ -77,6 +77,7 @@ def _card(method: Method, reference: Method | None) -> Card:
         rows=tuple(
             (
                 plain(f"{evaluation_label(r)} {r.setting} · {r.task.replace('->', ' → ')}"),
+                "–" if r.inputs.pretraining_seed is None else str(r.inputs.pretraining_seed),
                 r.key,
                 plain(r.created),
                 f"{r.seconds:.1f}",

@@ -18,7 +18,8 @@ _HOW_TO_READ = (
     "Every score with its bootstrap interval, resampled by patient. **Bold**: the best group, that is the best score and "
     "every score whose interval overlaps its interval (marked ≈). Overlap is a cautious rule: what it separates differs, what "
     "it does not separate may still differ under a paired test. † : test records are, or by the declared corpora may be, in "
-    "the pretraining."
+    "the pretraining. Where a method was pretrained by several seeds, its score is their mean, and the lowest and highest of "
+    "them stand behind it."
 )
 
 
@@ -81,9 +82,9 @@ def _metrics(table: Table) -> str:
 def _grid(table: Table) -> str:
     rows = [["method", *(markdown(column.label) for column in table.columns)]]
     rows += [[_name(method), *(_cell(column, method) for column in table.columns)] for method in table.methods]
-    for name in table.reported:
-        cells = [next((_reported(table, cell) for cell in c.reported if cell.method == name), "") for c in table.columns]
-        rows.append([f"_{markdown(name)}, reported_", *cells])
+    for name, source in table.reported:
+        mine = [[cell for cell in c.reported if (cell.method, cell.source) == (name, source)] for c in table.columns]
+        rows.append([f"_{markdown(name)}, reported_", *(_reported(table, found[0]) if found else "" for found in mine)])
     return _aligned(rows)
 
 
@@ -98,7 +99,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def _reported(table: Table, cell: Reported) -> str:
-    return f"_{cell.value:.3f}_ ({table.sources[cell.source]})"
+    return f"_{cell.value:.3f}_ ({table.sources[cell.source]}{', ?' if cell.suspected else ''})"
 
 
 def _cell(column: Column, method: Method) -> str:
@@ -115,7 +116,9 @@ def _score(column: Column, cell: Cell) -> str:
     standing = cell.standings[column.primary]
     value, _, interval = spoken(score, column.metric).partition(" ")
     value = f"**{value}**" if standing.best else value
-    return f"{value} {interval}{' ≈' if standing.best and not standing.leads else ''}{' †' if cell.leaks else ''}"
+    marks = f"{' ≈' if standing.best and not standing.leads else ''}{' †' if cell.leaks else ''}"
+    seeds = cell.spread(column.primary)
+    return f"{value} {interval}{marks}" + (f" ({seeds.told(column.metric)})" if seeds is not None else "")
 
 
 def _notes(table: Table) -> list[str]:
@@ -129,4 +132,6 @@ def _notes(table: Table) -> list[str]:
     if table.sources:
         marks = "; ".join(f"{mark}: {markdown(source)}" for source, mark in table.sources.items())
         notes.append(f"- _reported_: numbers of papers, without intervals, never ranked. {marks}.")
+    if table.suspected:
+        notes.append(f"- ?: {'; '.join(map(markdown, table.suspected))}.")
     return ["\n".join(notes)] if notes else []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Reported:
     metric: str
     value: float
     source: str
+    suspected: str = ""  # why the cell looks like an error of copying
 
 
 def reported_for(evaluation: str, setting: str, task: str, metric: str | None) -> list[Reported]:
@@ -35,9 +39,16 @@ def reported_for(evaluation: str, setting: str, task: str, metric: str | None) -
 @cache
 def _cells() -> tuple[Reported, ...]:
     text = (resources.files("melp_bench.board") / "reported.toml").read_text(encoding="utf-8")
-    return tuple(
-        Reported(row["method"], row["evaluation"], row["setting"], task, metric, percent / 100, row["source"])
-        for row in tomllib.loads(text)["row"]
-        for metric, tasks in row["percent"].items()
-        for task, percent in tasks.items()
-    )
+    return tuple(cell for table in tomllib.loads(text)["table"] for cell in _table_cells(table))
+
+
+def _table_cells(table: Mapping[str, Any]) -> Iterator[Reported]:
+    """Yield the cells of one table of the file; nan stands for a cell that nobody could read."""
+    doubts = {(one["method"], one["task"], one["setting"]): str(one["why"]) for one in table.get("suspected", ())}
+    for method, of_tasks in table["percent"].items():
+        for task, percents in zip(table["tasks"], of_tasks, strict=True):
+            for setting, percent in zip(table["settings"], percents, strict=True):
+                if math.isfinite(percent):
+                    doubt = doubts.get((method, task, setting), "")
+                    place = (method, table["evaluation"], setting, task, table["metric"])
+                    yield Reported(*place, value=percent / 100, source=table["source"], suspected=doubt)

@@ -16,6 +16,7 @@ from string import ascii_lowercase
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text
 from melp_bench.board.leakage import corpora_of
+from melp_bench.board.pretraining_seeds import SeedSpread, spread
 from melp_bench.board.ranking import Standing
 from melp_bench.board.reported import Reported
 from melp_bench.canonical import digest
@@ -58,17 +59,22 @@ class Method:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method under one measurement."""
+    """One method under one measurement; where it was pretrained by several seeds, `record` is their mean, see `over_seeds`."""
 
     record: ResultRecord
     standings: Mapping[str, Standing]  # by metric; empty where nothing was scored
     leaks: tuple[str, ...]  # datasets of the task that the model has seen, as declared or as found
     overlap: str  # in words: were test records in the pretraining, and how is that known
+    seeds: tuple[ResultRecord, ...]  # the row of every pretraining seed
 
     def score(self, metric: str | None) -> Score | None:
         """Return the score with its interval, or None where there is none."""
         outcome = scored_outcome(self.record)
         return outcome.scores.get(metric) if outcome is not None and metric is not None else None
+
+    def spread(self, metric: str | None) -> SeedSpread | None:
+        """Return how far the scores of several pretraining seeds lie apart; None for one seed."""
+        return spread(self.seeds, metric) if metric is not None else None
 
     def missing(self, metric: str) -> str:
         """Return why the row has no score by `metric`."""
@@ -151,9 +157,15 @@ class Table:
         return {method.label: method.collapse for method in self.methods if method.collapse}
 
     @property
-    def reported(self) -> list[str]:
-        """Methods of which papers report a cell of this table."""
-        return list(dict.fromkeys(cell.method for column in self.columns for cell in column.reported))
+    def reported(self) -> list[tuple[str, str]]:
+        """Methods of which papers report a cell of this table, each with its source: papers differ on one method."""
+        return list(dict.fromkeys((cell.method, cell.source) for column in self.columns for cell in column.reported))
+
+    @property
+    def suspected(self) -> list[str]:
+        """A sentence per reported cell that looks like an error of copying."""
+        cells = ((column, cell) for column in self.columns for cell in column.reported if cell.suspected)
+        return [f"{cell.method}, {column.measurement}: {cell.suspected}" for column, cell in cells]
 
     @property
     def sources(self) -> dict[str, str]:

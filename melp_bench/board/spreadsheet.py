@@ -1,10 +1,11 @@
-"""The board as CSV: one line per row, every score with its interval."""
+"""The board as CSV: one line per score with its interval; of several pretraining seeds their mean, and then each of them."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from melp_bench.board.escape import csv_text
 from melp_bench.board.figures import width_of
@@ -13,7 +14,7 @@ from melp_bench.results import MetricLabel
 
 _FIXED = (
     *("protocol", "protocol_revision", "protocol_hash", "generated", "evaluation", "evaluation_version", "task", "setting"),
-    *("model", "status", "reason", "ranked_by", "higher_is_better", "rank", "in_best_group"),
+    *("model", "pretraining_seeds", "status", "reason", "ranked_by", "higher_is_better", "rank", "in_best_group"),
 )
 _TAIL = (
     *("not_measured", "excluded", "rare", "pretraining_overlap", "overlap_check", "parameters", "records_per_second"),
@@ -38,8 +39,11 @@ def _cells(section: Section) -> Iterator[tuple[str, Column, Cell, list[str]]]:
     for table in section.tables:
         for column in table.columns:
             for method in table.methods:
-                if method.anchor in column.cells:
-                    yield method.label, column, column.cells[method.anchor], method.corpora
+                if (cell := column.cells.get(method.anchor)) is None:
+                    continue
+                yield method.label, column, cell, method.corpora
+                for record in cell.seeds if len(cell.seeds) > 1 else ():
+                    yield method.label, column, replace(cell, record=record, standings={}, seeds=(record,)), method.corpora
 
 
 def _head(section: Section, label: str, column: Column, cell: Cell) -> list[str]:
@@ -54,6 +58,7 @@ def _head(section: Section, label: str, column: Column, cell: Cell) -> list[str]
         csv_text(record.task),
         csv_text(record.setting),
         csv_text(label),
+        "; ".join(str(s) for r in cell.seeds if (s := r.inputs.pretraining_seed) is not None),
         record.status,
         csv_text(record.reason),
         csv_text(column.primary or ""),

@@ -43,7 +43,8 @@ def _table(section: Section, table: Table, column: Column, wanted: str | None, *
         title.append(f"\n‡ {COLLAPSE_NOTE}", style="yellow not bold")
     labels = {method.anchor: f"{method.label}{' ‡' if method.collapse else ''}" for method in table.methods}
     scored, others = _lines(column, metric, labels)
-    room = min(max([NUMBERS, *(len(text) for _, _, text, _ in scored)]), WIDTH - RANK - MARK - GAPS - 8)
+    widest = max([NUMBERS, *(len(part) for _, _, text, _ in scored for part in text.split("\n"))])
+    room = min(widest, WIDTH - RANK - MARK - GAPS - 8)
     drawn = RichTable(
         title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False, width=WIDTH, pad_edge=False
     )
@@ -74,6 +75,8 @@ def _lines(column: Column, metric: str | None, labels: dict[str, str]) -> tuple[
             continue
         standing, label = cell.standings[metric], column.metrics[metric]
         mark = None if not standing.best else "" if standing.leads else "≈ best"
-        line = (str(standing.rank), labels[anchor], spoken(score, label), mark)
+        seeds = cell.spread(metric)
+        told = f"\n{seeds.told(label)}" if seeds is not None else ""
+        line = (str(standing.rank), labels[anchor], spoken(score, label) + told, mark)
         scored.append((-score.value if label.higher_is_better else score.value, labels[anchor], line))
     return [line for _, _, line in sorted(scored, key=lambda one: one[:2])], sorted(others)

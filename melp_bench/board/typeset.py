@@ -66,7 +66,9 @@ def _score(column: Column, cell: Cell) -> str:
     value = f"\\textbf{{{value}}}" if standing.best else value
     mark = "$^{\\approx}$" if standing.best and not standing.leads else ""
     mark += "$^{\\dagger}$" if cell.leaks else ""
-    return f"{value}{mark} {{\\footnotesize [{low}, {high}]}}"
+    seeds = cell.spread(column.primary)
+    told = f" {{\\footnotesize ({latex(seeds.told(column.metric))})}}" if seeds is not None else ""
+    return f"{value}{mark} {{\\footnotesize [{low}, {high}]}}{told}"
 
 
 def _number(text: str) -> str:

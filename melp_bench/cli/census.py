@@ -30,7 +30,11 @@ def stores_table(stores: list[tuple[Path, StoreManifest]]) -> Table:
             f"{manifest.num_patients:,}",
             f"{sum(manifest.quarantined.values()):,}",
             manifest.fingerprint[:8],
-            Text(" ".join([manifest.version, *(f"{name}={value}" for name, value in manifest.options.items())])),
+            Text(
+                " ".join(
+                    [manifest.release or manifest.version, *(f"{name}={value}" for name, value in manifest.options.items())]
+                )
+            ),
         )
     return table
 
@@ -39,7 +43,7 @@ def print_census(console: Console, store: Store) -> None:
     """Print the census of a store."""
     manifest, counts = store.manifest, census(store)
     kind = "generated" if store.generated else "measured"
-    console.print(Text.assemble((store.name, "bold"), f" {manifest.version} · {kind} · {manifest.licence}"))
+    console.print(Text.assemble((store.name, "bold"), f" {manifest.release or manifest.version} · {kind} · {manifest.licence}"))
     console.print(manifest.citation, style="dim", highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)

@@ -36,8 +36,19 @@ def prepare(
         Path | None, typer.Option("--from", metavar="DIR", help="The folder with the dataset's native files.")
     ] = None,
     option: Options = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="ROLE=NAME", help="What a column of the table is: patient=patient_id; may be repeated."
+        ),
+    ] = None,
+    lead: Annotated[
+        list[str] | None,
+        typer.Option("--lead", metavar="NAME=LEAD", help="What a lead of the files is: X=V1; may be repeated."),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read; 0: one per core.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Read everything again: native files were changed or added.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Read everything again, changed or not.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Make a store again that was read from another folder.")] = False,
 ) -> None:
     """Read native files once into a packed store; a run that was stopped goes on where it was."""
     from rich.console import Console
@@ -49,7 +60,7 @@ def prepare(
     from melp_bench.store import prepare as make
     from melp_bench.store import store_path
 
-    built, resolved = build_dataset(dataset, option)
+    built, resolved = build_dataset(dataset, option, {"columns": column, "leads": lead})
     root = store_path(dataset, resolved)
     had = [manifest for folder, manifest in manifests()[0] if folder == root]
     screen = Screen(Console())
@@ -66,6 +77,7 @@ def prepare(
             workers=num_workers(workers),
             progress=lambda done, total: advance(done, total, ""),
             fresh=fresh,
+            replace=replace,
             tell=screen.say,
             code=code_digest(discover().datasets[dataset]),
         )
@@ -77,7 +89,7 @@ def prepare(
             f"in place of another store of {had[0].num_records:,} records (hash {had[0].fingerprint[:8]}...) that was here"
         )
     if "missing-file" in bad:
-        screen.say("files that arrive later are read with --fresh")
+        screen.say("files that arrive later are read by the same command")
     screen.say(f"store  {store.root}")
     screen.say(f"hash   {store.fingerprint}")
 
@@ -111,7 +123,7 @@ def list_stores() -> None:
         console.print("melp-bench data prepare DATASET --from DIR", highlight=False, markup=False, style="dim")
 
 
-@app.command(short_help="Count what a store holds, or draw a record.")
+@app.command(short_help="Count what a store holds, list records, or draw one.")
 def show(
     dataset: Name,
     option: Options = None,
@@ -119,8 +131,11 @@ def show(
         str | None, typer.Option("--plot", metavar="RECORD", help="Draw a record on ECG paper: its id, else its position.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where the drawing goes: .png, .svg or .pdf.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where it goes: a drawing as .png, .svg or .pdf, a list as .csv."),
     ] = None,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="List the records that could not be used, and why.")] = False,
+    flags: Annotated[bool, typer.Option("--flags", help="List the records in which something looks wrong, and what.")] = False,
 ) -> None:
     """Count what a store holds: records, patients, ages, labels by fold, what could not be used."""
     from rich.console import Console
@@ -129,6 +144,13 @@ def show(
 
     console = Console()
     store = open_store(find_store(dataset, option))
+    if quarantine + flags + (plot is not None) > 1:
+        raise UserError("--quarantine, --flags and --plot are three things to show; give one of them")
+    if quarantine or flags:
+        from melp_bench.cli.store_records import flagged_records, quarantined_records, show_records
+
+        show_records(console, quarantined_records(store) if quarantine else flagged_records(store), out)
+        return
     if plot is None:
         from melp_bench.cli.census import print_census
 

@@ -47,14 +47,14 @@ def show_plan(console: Console, plan: Plan, changes: Mapping[str, int], *, each:
         say(f"{label}: code changed since {rows} kept, and made anew")
     cached = len(plan.rows) - len(missing)
     say(f"plan   {len(missing)} rows to compute, {cached} cached{'' if missing else ': nothing to do'}")
-    for label in dict.fromkeys(row.candidate.label for row in plan.rows):
+    for label in dict.fromkeys(row.candidate.told for row in plan.rows):
         _show_model(say, label, plan, missing, each=each)
 
 
 def _show_model(say: Callable[[str], None], label: str, plan: Plan, missing: set[str], *, each: bool) -> None:
     from melp_bench.checkpoint import is_checkpoint
 
-    rows = [row for row in plan.rows if row.candidate.label == label]
+    rows = [row for row in plan.rows if row.candidate.told == label]
     one = rows[0].candidate
     if not each:
         if not any(row.inputs.key in missing for row in rows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,28 @@ def options_of_dataset(given: Sequence[str] | None) -> dict[str, str]:
     return key_values(given, form="NAME=VALUE", example="rate=100")
 
 
-def build_dataset(name: str, given: Sequence[str] | None) -> tuple[Dataset, dict[str, Any]]:
-    """Return the dataset, and the options of its store with the defaults filled in."""
+def build_dataset(
+    name: str, given: Sequence[str] | None, lists: Mapping[str, Sequence[str] | None] | None = None
+) -> tuple[Dataset, dict[str, Any]]:
+    """Return the dataset, and the options of its store with the defaults filled in.
+
+    `lists` are options that have flags of their own.
+
+    Raises:
+        UserError: an option is unknown or wrong, or such a flag was given to a dataset without the option.
+    """
     from melp_bench.plugins import discover
 
     entry = discover().datasets[name]
-    resolved = entry.resolve(options_of_dataset(given))
+    options: dict[str, Any] = dict(options_of_dataset(given))
+    for option, values in (lists or {}).items():
+        if values:
+            if option not in entry.options():
+                raise UserError(
+                    f"dataset {name!r} takes no --{option.removesuffix('s')}; its table and leads are the publisher's"
+                )
+            options[option] = tuple(values)
+    resolved = entry.resolve(options)
     return entry.build(**resolved), resolved
 
 
@@ -42,6 +58,20 @@ def manifests() -> tuple[list[tuple[Path, StoreManifest]], dict[str, str]]:
     return stores, broken
 
 
+def _has_options(manifest: StoreManifest, asked: Mapping[str, str]) -> bool:
+    """Return True if a store was made with the options that were typed; of a dataset that is not there, as text."""
+    from melp_bench.canonical import canonical_json
+    from melp_bench.plugins import discover
+
+    datasets = discover().datasets
+    if not asked or manifest.name not in datasets:
+        return all(str(manifest.options.get(option)) == value for option, value in asked.items())
+    entry = datasets[manifest.name]
+    missing = {name: manifest.options[name] for name in entry.options() if name in manifest.options and name not in asked}
+    meant = entry.resolve({**missing, **asked})
+    return all(canonical_json(meant[option]) == canonical_json(manifest.options.get(option)) for option in asked)
+
+
 def find_store(name: str, given: Sequence[str] | None = None) -> Path:
     """Return the folder of the one store that is meant.
 
@@ -53,11 +83,7 @@ def find_store(name: str, given: Sequence[str] | None = None) -> Path:
 
     stores, broken = manifests()
     asked = options_of_dataset(given)
-    found = [
-        folder
-        for folder, manifest in stores
-        if name in (folder.name, manifest.name) and all(str(manifest.options.get(k)) == v for k, v in asked.items())
-    ]
+    found = [folder for folder, manifest in stores if name in (folder.name, manifest.name) and _has_options(manifest, asked)]
     if len(found) == 1:
         return found[0]
     if found:

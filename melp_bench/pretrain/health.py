@@ -47,7 +47,7 @@ UNSEEN = Health()
 
 
 def watched_validation(
-    module: Step, weights: Mapping[str, float], source: Source, *, budget: Budget, fabric: Fabric
+    module: Step, weights: Mapping[str, float], source: Source, *, budget: Budget, fabric: Fabric, micro_batch: int = 0
 ) -> tuple[dict[str, float], Callable[[int], Health]]:
     """Return each term's validation loss, and what gives the model's health, given how many steps are done.
 
@@ -55,7 +55,7 @@ def watched_validation(
         UserError: there are fewer validation records than ranks.
     """
     with _seen(module) as seen:
-        found = validation_loss(module, weights, source, budget=budget, fabric=fabric)
+        found = validation_loss(module, weights, source, budget=budget, fabric=fabric, micro_batch=micro_batch)
     if not seen["ecg"] and module.reads_signals:
         seen["ecg"].append(_embedded(module, source, budget, fabric))
     gather = gather_over(fabric)

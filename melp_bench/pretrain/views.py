@@ -12,6 +12,7 @@ from torch import Tensor
 
 from melp_bench.components import Objective, View
 from melp_bench.errors import UserError
+from melp_bench.signal import SignalSpec
 
 Part = tuple[float, float]
 WHOLE: Part = (0.0, 1.0)
@@ -39,6 +40,15 @@ def views_of(term: str, objective: Objective, named: Views) -> Views:
     if unknown:
         raise UserError(f"views {unknown} of {term!r}: it has no such view; it has {', '.join(own) or 'none'}")
     return own | dict(named)
+
+
+def at_spec(named: Views, spec: SignalSpec) -> Views:
+    """Return views for records as `spec` asks for.
+
+    Raises:
+        UserError: a view makes no sense of such records.
+    """
+    return {name: [view.at(spec) for view in made] for name, made in named.items()}
 
 
 def make_views(

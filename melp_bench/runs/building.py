@@ -61,7 +61,7 @@ def build_step(stage: Stage, catalogue: Catalogue, model: Model, classes: int) -
         UserError: an objective reads what the recipe has not, such as reports without a text encoder.
     """
     views = {part.term: build_views(part.views, catalogue) for part in stage.objectives}
-    return Step(model, build_objectives(stage, catalogue, model, classes), views)
+    return Step(model, build_objectives(stage, catalogue, model, classes), views, ema=stage.optimiser.ema)
 
 
 def build_views(named: Mapping[str, Sequence[Part]], catalogue: Catalogue) -> Views:

@@ -24,6 +24,15 @@ def signal_spec(entry: Entry[ECGEncoder], options: Mapping[str, Any]) -> SignalS
         return None
 
 
+def num_parameters_of(entry: Entry[ECGEncoder], options: Mapping[str, Any]) -> int | None:
+    """Return how many parameters an encoder has, counted without making them; None where it cannot be built so."""
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in entry.build(**entry.resolve(options)).parameters())
+    except Exception:  # a stranger's code, as above
+        return None
+
+
 def build_component(entry: Entry[T], options: Mapping[str, Any], *given: object) -> T:
     """Return the component, built from what is `given` and its options.
 

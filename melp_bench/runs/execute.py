@@ -20,6 +20,7 @@ from melp_bench.home import remove_leftovers
 from melp_bench.measure import measure
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
+from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
@@ -49,6 +50,7 @@ def execute(
     features: Path,
     loggers: Loggers | None = None,
     on_made: OnMade = lambda candidate, store: None,
+    engine: Engine = PLAIN,
 ) -> list[Path]:
     """Compute the missing rows of the plan, each written as soon as it is known, and return the files written.
 
@@ -58,8 +60,8 @@ def execute(
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
-    candidates = list({row.candidate.label: row.candidate for row in fitting}.values())
-    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made)
+    candidates = list({row.candidate.told: row.candidate for row in fitting}.values())
+    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made, engine)
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
@@ -72,14 +74,14 @@ def execute(
             if row.reason is not None:
                 written.append(write_result(_record(row, plan, row.reason, {}, fabric.device), plan.results))
         for candidate in candidates:
-            advance(len(written), len(rows), candidate.label)
+            advance(len(written), len(rows), candidate.told)
             manifest = read_manifest(candidate.folder)
-            with stage_if_needed(listener, f"embed {candidate.label}", "rec") as embedding:
+            with stage_if_needed(listener, f"embed {candidate.told}", "rec") as embedding:
                 context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
                 facts = model_facts(context.model, manifest)
                 facts["records_per_second"] = records_per_second(context.model, fabric.device)
                 for row in (row for row in fitting if row.candidate is candidate):
-                    advance(len(written), len(rows), f"{candidate.label} {row}")
+                    advance(len(written), len(rows), f"{candidate.told} {row}")
                     scored = plan.stores[row.planned.scored_alias], tasks(row.planned.scored_task)
                     written.append(_score(row, plan, context, {**facts, "overlap": overlap.facts(manifest, *scored)}))
                     advance(len(written), len(rows), "")
@@ -96,6 +98,7 @@ def _obtain_all(
     listener: Listener,
     loggers: Loggers | None,
     on_made: OnMade,
+    engine: Engine,
 ) -> None:
     """Make every candidate's checkpoint that is not there."""
     for candidate in candidates:
@@ -105,8 +108,9 @@ def _obtain_all(
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
     for candidate in candidates:
         corpus = plan.stores[budget.dataset] if budget else None
+        mine = budget.model_copy(update={"seed": candidate.seed}) if budget and candidate.seed is not None else budget
         made = is_checkpoint(candidate.folder)
-        obtain(candidate, catalogue, budget, corpus, fabric, listener, loggers=loggers)
+        obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers, engine=engine)
         if not made and corpus is not None and fabric.global_rank == 0:
             on_made(candidate, corpus)
 
@@ -123,7 +127,7 @@ def _context(
 ) -> Context:
     """Return what evaluations of the candidate are handed; nothing is loaded yet."""
     return Context(
-        candidate.label,
+        candidate.told,
         lambda: load_model(candidate.folder, catalogue)[0],
         plan.stores,
         tasks,

@@ -52,7 +52,7 @@ def code_changes(plan: Plan, records: Iterable[ResultRecord]) -> dict[str, int]:
     changed: Counter[str] = Counter()
     for row in plan.missing():
         if kept[row.inputs.but_for_code]:
-            changed[row.candidate.label] += 1
+            changed[row.candidate.told] += 1
     return dict(changed)
 
 

@@ -45,9 +45,9 @@ def draw_pictures(candidate: Candidate, store: Store, *, catalogue: Catalogue) -
         try:
             drawn += draw(candidate, store, catalogue)
         except NotApplicable as reason:
-            log.info("no picture of attention of %s: %s", candidate.label, reason)
+            log.info("no picture of attention of %s: %s", candidate.told, reason)
         except Exception as error:  # nothing depends on a picture, and hours may have gone into what it is of
-            log.warning("a picture of %s could not be drawn: %s: %s", candidate.label, type(error).__name__, error)
+            log.warning("a picture of %s could not be drawn: %s: %s", candidate.told, type(error).__name__, error)
     return drawn
 
 
@@ -57,7 +57,7 @@ def _draw_curves(candidate: Candidate, store: Store, catalogue: Catalogue) -> li
     lines = read_log(candidate.folder / LOG) if (candidate.folder / LOG).is_file() else []
     if not lines:
         return []
-    return [_written(curves_figure(lines, title=f"pretraining of {candidate.label}"), candidate.folder / CURVES)]
+    return [_written(curves_figure(lines, title=f"pretraining of {candidate.told}"), candidate.folder / CURVES)]
 
 
 def _draw_attention(candidate: Candidate, store: Store, catalogue: Catalogue) -> list[Path]:
@@ -83,7 +83,7 @@ def _draw_attention(candidate: Candidate, store: Store, catalogue: Catalogue) ->
         real = looks.mask[row]
         signal, names = store.signal(position), sentences_of(store.reports[position], int(real.sum()))
         time, segments = (one[row][real].double().numpy() for one in (looks.time, looks.segments))
-        title = f"{candidate.label}: where each sentence looks · record {store.record_ids[position]}"
+        title = f"{candidate.told}: where each sentence looks · record {store.record_ids[position]}"
         figure = plot_looks(signal, names, time, segments, seconds=spec.seconds, title=title)
         drawn.append(_written(figure, candidate.folder / ATTENTION.format(row + 1)))
     return drawn

@@ -68,7 +68,7 @@ def make_plan(
         UserError: two candidates have one name, so that their rows could not be told apart; or options do not fit.
         UnknownName: a task is not among its dataset's, or there is no such evaluation or metric.
     """
-    labels = [candidate.label for candidate in candidates]
+    labels = [candidate.told for candidate in candidates]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"models {twice} are given twice; give each once, or name them apart in their recipes")
     files, rows = files or {}, list[Row]()

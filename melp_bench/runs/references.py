@@ -1,7 +1,8 @@
 """What a model's name stands for, read without opening, fetching or importing anything.
 
 A name is a recipe (`melp`, `mine.toml`), a recipe with another encoder (`simclr+my-encoder`), a checkpoint folder, or an
-encoder with a published file (`st-mem-base@weights.pth`, `ecg-fm@hf:owner/name/file`).
+encoder with a published file (`st-mem-base@weights.pth`, `ecg-fm@hf:owner/name/file`). `random-init+*` is a recipe with every
+encoder that is small enough for a demo.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import Catalogue
 from melp_bench.recipe import recipe_names
 from melp_bench.registry import Entry, nearest
+from melp_bench.runs.components import num_parameters_of
+
+EVERY = "*"
+DEMO_PARAMETERS = 2_000_000
+"""What an encoder has at most that `RECIPE+*` takes."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,15 @@ class PublishedReference:
 
 
 Reference = RecipeReference | CheckpointReference | PublishedReference
+
+
+def spread(text: str, catalogue: Catalogue) -> list[str]:
+    """Return the names that RECIPE+* stands for, one for each ECG encoder of a demo's size; any other name as it is."""
+    recipe, _, encoder = text.partition("+")
+    if encoder != EVERY:
+        return [text]
+    sizes = {entry.name: num_parameters_of(entry, {}) for entry in catalogue.ecg_encoders}
+    return [f"{recipe}+{name}" for name, size in sizes.items() if size is not None and size <= DEMO_PARAMETERS]
 
 
 def parse(text: str, catalogue: Catalogue, *, bare_recipe: str | None = None) -> Reference:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +101,13 @@ def _absence(name: str, dataset: Dataset, path: Path, use: DatasetUse) -> str:
 
 
 def _command(name: str, use: DatasetUse) -> str:
-    flags = "".join(f" --option {option}={_typed(value)}" for option, value in use.options.items())
+    flags = "".join(f" --option {shlex.quote(f'{option}={_typed(value)}')}" for option, value in use.options.items())
     return f"melp-bench data prepare {name} --from DIR{flags}"
 
 
 def _typed(value: Any) -> str:
     """Return a value as it is typed on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(value, list | tuple):
+        return str(value)
+    plain = all(isinstance(part, str) and "," not in part and part == part.strip() for part in value)
+    return ",".join(value) if plain else json.dumps(list(value), ensure_ascii=False)

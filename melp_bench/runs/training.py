@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -17,10 +16,11 @@ import torch
 from melp_bench.checkpoint import is_checkpoint, save_checkpoint
 from melp_bench.components import Objective, TextSource
 from melp_bench.errors import UserError
-from melp_bench.home import make_folder, remove_leftovers
+from melp_bench.home import make_folder, remove_leftovers, unwritable
 from melp_bench.locks import folder_lock
 from melp_bench.model import PARTS, Model
 from melp_bench.plugins import Catalogue
+from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.pretrain.loop import Trained, pretrain
 from melp_bench.pretrain.randomness import stage_seed
 from melp_bench.pretrain.reports import ReportSource
@@ -36,7 +36,7 @@ from melp_bench.recipe import PREVIOUS, RANDOM, Stage, stage_steps
 from melp_bench.runs.building import build_model, build_step, num_classes, pretraining_labels
 from melp_bench.runs.candidates import Candidate
 from melp_bench.runs.loggers import Loggers
-from melp_bench.runs.ranks import num_ranks
+from melp_bench.runs.ranks import num_ranks, num_ranks_here
 from melp_bench.runs.starts import corpora_of_starts, load_start, put
 from melp_bench.runs.watching import watchers
 from melp_bench.splits import holdout
@@ -81,25 +81,33 @@ def as_resolved(budget: Pretrain, device: str) -> Pretrain:
     return budget.model_copy(update={"precision": choose_precision(device, budget.precision)})
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Return Fabric for `device` ("auto", "cpu", "cuda"); under torchrun, one rank per process it started.
+def make_fabric(device: str, precision: str, *, sharded: bool = False) -> Fabric:
+    """Return Fabric for `device` ("auto", "cpu", "cuda"); under torchrun or srun, one rank per process it started.
 
     Several ranks look for parameters that no objective reaches: a recipe may leave a head of its model without gradient.
+    `sharded` spreads the weights over them (FSDP2).
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not there, or a single rank is to be sharded.
     """
+    if sharded and num_ranks() == 1:
+        raise UserError("sharded=true spreads the weights over ranks, and there is one; start several by torchrun or srun")
     chosen_device = choose_device(device)  # before the import, which takes seconds
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+
+    from melp_bench.pretrain.sharding import shard
 
     chosen = {"32": "32-true", "bf16": "bf16-mixed"}[choose_precision(device, precision)]
-    world, here = num_ranks(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world, here = num_ranks(), num_ranks_here()
+    strategy: Any = DDPStrategy(find_unused_parameters=True) if world > 1 else "auto"
+    if sharded:
+        strategy = ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1)
     fabric = Fabric(
         accelerator=chosen_device,
         devices=here,
         num_nodes=max(world // here, 1),
-        strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
+        strategy=strategy,
         precision=chosen,  # type: ignore[arg-type]
     )
     fabric.launch()
@@ -121,6 +129,7 @@ class _Training:
     store: Store
     fabric: Fabric
     listener: Listener
+    engine: Engine
 
     def stage_folder(self, index: int) -> Path:
         """Return where the state of a stage lies while the candidate is trained."""
@@ -137,6 +146,7 @@ def obtain(
     *,
     on_step: Sequence[OnStep] = (),
     loggers: Loggers | None = None,
+    engine: Engine = PLAIN,
 ) -> None:
     """Make the candidate's checkpoint if it is not there: import its file, or pretrain; a run that was stopped is gone on with.
 
@@ -146,13 +156,13 @@ def obtain(
     if fabric.broadcast(is_checkpoint(candidate.folder)):
         return
     first = fabric.global_rank == 0
-    with folder_lock(candidate.folder, f"making {candidate.label!r}", listener.say) if first else nullcontext():
+    with folder_lock(candidate.folder, f"making {candidate.told!r}", listener.say) if first else nullcontext():
         if fabric.broadcast(is_checkpoint(candidate.folder)):  # another process made it meanwhile
             return
         for folder in (candidate.folder, *candidate.folder.glob(f"{STATE}/*")) if first else ():
             remove_leftovers(folder)
         if candidate.published is None:
-            _pretrain(candidate, catalogue, budget, store, fabric, listener, on_step, loggers or {})
+            _pretrain(candidate, catalogue, budget, store, fabric, listener, on_step, loggers or {}, engine)
         elif first:
             import_checkpoint(candidate.published.file, candidate.published.encoder, candidate.folder)
         fabric.barrier()
@@ -167,11 +177,12 @@ def _pretrain(
     listener: Listener,
     on_step: Sequence[OnStep],
     loggers: Loggers,
+    engine: Engine,
 ) -> None:
     """Train a recipe's stages, and write the checkpoint."""
     if budget is None or store is None:
-        raise UserError(f"{candidate.label!r} has no checkpoint, and the protocol says nothing of pretraining")
-    recipe, training = candidate.recipe, _Training(candidate, catalogue, budget, store, fabric, listener)
+        raise UserError(f"{candidate.told!r} has no checkpoint, and the protocol says nothing of pretraining")
+    recipe, training = candidate.recipe, _Training(candidate, catalogue, budget, store, fabric, listener, engine)
     model = build_model(recipe, catalogue, TextSource(reports=_vocabulary_reports(training)), budget.seed).to(fabric.device)
     made: dict[str, Any] = {"seed": budget.seed, "identity": candidate.identity}
     published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
@@ -180,10 +191,11 @@ def _pretrain(
         with watchers(candidate, budget, loggers, fabric, listener) as watching:
             told = [*on_step, *watching]
             curves = [_train_stage(training, index, model, told) for index in range(len(recipe.stages))]
-        made |= budget.model_dump(mode="json", exclude={"recipe"}) | {"data": store.fingerprint, "stages": curves}
+        made |= budget.model_dump(mode="json", exclude={"recipe", "seeds"}) | {"data": store.fingerprint, "stages": curves}
         made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history", "signs")}
+        made |= {"engine": engine.model_dump(mode="json", exclude_defaults=True)} if engine != PLAIN else {}
         corpora += [*corpora_of_starts(recipe, catalogue), store.name]
-        listener.say(f"best   {candidate.label}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
+        listener.say(f"best   {candidate.told}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
     if fabric.global_rank == 0:
         assets = model.text_encoder.assets() if model.text_encoder is not None else {}
         manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
@@ -220,7 +232,7 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
     if not steps:
         raise UserError(f"stage {stage.name!r} gets {stage.share:g} of {training.budget.steps} steps, which is none")
     several = f" {stage.name}" if len(candidate.recipe.stages) > 1 else ""
-    with listener.stage(f"pretrain {candidate.label}{several}", "steps") as advance:
+    with listener.stage(f"pretrain {candidate.told}{several}", "steps") as advance:
         trained = pretrain(
             step,
             {part.term: part.weight for part in stage.objectives},
@@ -231,6 +243,8 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
             folder=folder,
             stage=stage.name,
             listeners=[drawn_by(advance), _written_to(candidate.folder / LOG, fabric), *on_step],
+            engine=training.engine,
+            say=listener.say,
         )
     thaw()
     _export(step)
@@ -276,7 +290,9 @@ def _source(training: _Training, stage: Stage, step: Step) -> Source:
 
 
 def _export(step: Step) -> None:
-    """Put a teacher's weights in the encoder's place, where an objective of the stage keeps one."""
+    """Put the average of the weights in their place, and a teacher's in the encoder's, where the stage keeps them."""
+    if step.average is not None:
+        step.model.load_state_dict(step.average.module.state_dict(), strict=True)
     for objective in step.objectives.values():
         if isinstance(objective, Objective) and (teacher := objective.exported()) is not None:
             step.model.encoder.load_state_dict(teacher.state_dict(), strict=True)
@@ -299,8 +315,11 @@ def _written_to(path: Path, fabric: Fabric) -> Callable[[StepValues], None]:
 
     def write(values: StepValues) -> None:
         if fabric.global_rank == 0:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values.plain()) + "\n")
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(values.plain()) + "\n")
+            except OSError as error:
+                raise unwritable(path, error) from error
 
     if fabric.global_rank == 0:
         make_folder(path.parent)

@@ -28,8 +28,8 @@ def watchers(
         yield []
         return
     settings = {"recipe": candidate.recipe.model_dump(mode="json"), "budget": budget.model_dump(mode="json")}
-    with logged(loggers, LoggedRun(candidate.label, candidate.folder, settings), listener.say) as handed:
-        yield [*handed, collapse_told(candidate.label, listener.say)]
+    with logged(loggers, LoggedRun(candidate.told, candidate.folder, settings), listener.say) as handed:
+        yield [*handed, collapse_told(candidate.told, listener.say)]
 
 
 def collapse_told(label: str, say: Callable[[str], None]) -> OnStep:

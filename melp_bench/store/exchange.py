@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from melp_bench.home import TEMPORARY
+from melp_bench.store.native_files import SOURCE_FILE
 
 NEXT = ".next"
 """The folder, in a store's, in which the one that takes its place is made."""
@@ -23,7 +24,7 @@ def finish_exchange(folder: Path) -> None:
     if (made / "shards").is_dir():
         shutil.rmtree(folder / "shards", ignore_errors=True)
         (made / "shards").replace(folder / "shards")
-    for name in ("index.parquet", "quarantine.parquet", "store.json"):
+    for name in ("index.parquet", "quarantine.parquet", SOURCE_FILE, "store.json"):
         if (made / name).is_file():
             (made / name).replace(folder / name)
     shutil.rmtree(made)
@@ -31,7 +32,7 @@ def finish_exchange(folder: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the files of a store, and no others; `store.json` goes first, so that no half is taken for a whole."""
-    for file in ("store.json", "plan.json", "index.parquet", "quarantine.parquet"):
+    for file in ("store.json", "plan.json", "index.parquet", "quarantine.parquet", SOURCE_FILE):
         (folder / file).unlink(missing_ok=True)
     for pattern in ("parts/*.json", "shards/*.i16"):
         for path in folder.glob(pattern):

@@ -3,6 +3,7 @@
 store.json            what it is, how many, its fingerprint; written last
 index.parquet         one row per record, in the dataset's order
 quarantine.parquet    record_id, code, detail of what could not be used
+source.json           the folder it was read from, and a digest of its files' names, sizes and times
 shards/00000.i16      little-endian int16, records one after the other, each lead-major; millivolt = gain * value
 plan.json, parts/     while it is being made: what is to be packed, and the rows of the finished shards
 """
@@ -73,6 +74,7 @@ class StoreManifest:
     tasks: list[dict[str, Any]]
     fingerprint: str = ""
     code: str = ""  # digest of the dataset's code; no part of the fingerprint, which is of what the code made
+    release: str = ""  # what the source's files say they are, where that is told from them
 
     def sealed(self) -> StoreManifest:
         """Return the manifest with its fingerprint: signals and what is known of the records, no path, time or machine.

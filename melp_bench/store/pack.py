@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.errors import UserError
-from melp_bench.leads import FLAT_MILLIVOLT, LEADS, canonical_lead
+from melp_bench.lead_names import known_lead
+from melp_bench.leads import FLAT_MILLIVOLT, LEADS
 from melp_bench.records import BadRecord, Signal
 from melp_bench.store.quality_flags import quality_flags
 
@@ -49,14 +49,18 @@ def pack(signal: Signal) -> Packed:
 
     A lead whose values are multiples of the source's own step keeps every value exactly; otherwise the step is 1/32767 of
     the lead's largest value, an error of at most half of that (0.08 microvolt for 5 millivolts). Leads that are not
-    of the standard twelve are left out. Up to 1 % missing (NaN) samples are bridged by a line and counted.
+    of the standard twelve are left out; one that its name says to be upside down ("-aVR") is turned. Up to 1 % missing (NaN)
+    samples are bridged by a line and counted.
 
     Raises:
         BadRecord: the record cannot be used; its code says why.
     """
-    rows, leads, unknown = _standard_leads(signal)
+    rows, leads, signs, unknown = _standard_leads(signal)
     _check_shape(signal)
     x = np.asarray(signal.millivolts, dtype=np.float64)[rows]  # (L, T)
+    turned = min(signs) < 0
+    if turned:
+        x *= np.array(signs, dtype=np.float64)[:, None]
     low, high = x.min(axis=1), x.max(axis=1)  # (L,)
     missing = 0
     if not np.isfinite(low + high).all():
@@ -82,9 +86,9 @@ def pack(signal: Signal) -> Packed:
         usable[usable] = peak[usable] <= LIMIT * own[usable]
         steps = np.where(usable, own, steps)
     values, steps = quantised(x, steps)
-    repairs = (*signal.repairs, *(["bridged-samples"] if missing else []))
+    repairs = (*signal.repairs, *(["turned-leads"] if turned else []), *(["bridged-samples"] if missing else []))
     rate_hz = float(signal.rate_hz)
-    found = quality_flags(x, values, leads, rate_hz, spans, flat)
+    found = (*signal.quality_flags, *quality_flags(x, values, leads, rate_hz, spans, flat))
     if unknown and len(leads) < len(LEADS):  # a standard lead under a strange name may be among them
         found = (*found, f"unknown-leads: {_shown(unknown)}")
     return Packed(values, steps.astype(np.float32), rate_hz, leads, int(flat.sum()), missing, repairs, found)
@@ -107,24 +111,26 @@ def beat_spans(x: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
     return np.asarray(np.median(np.ptp(blocks, axis=2), axis=1))
 
 
-def _standard_leads(signal: Signal) -> tuple[list[int], tuple[str, ...], list[str]]:
-    """Return the rows of the standard leads in the source's order, their canonical names, and the names of the others."""
+def _standard_leads(signal: Signal) -> tuple[list[int], tuple[str, ...], list[int], list[str]]:
+    """Return the rows of the standard leads in the source's order, their canonical names and signs, and the others' names."""
     rows: list[int] = []
     names: list[str] = []
+    signs: list[int] = []
     unknown: list[str] = []
     for row, name in enumerate(signal.leads):
-        try:
-            lead = canonical_lead(name)
-        except UserError:
+        known = known_lead(name)
+        if known is None:
             unknown.append(name)
             continue
+        lead, sign = known
         if lead in names:
             raise BadRecord("duplicate-lead", f"lead {lead} is there twice: {_shown(signal.leads)}")
         rows.append(row)
         names.append(lead)
+        signs.append(sign)
     if not names:
         raise BadRecord("no-known-lead", f"has the leads {_shown(unknown) or 'none'}; known are {', '.join(LEADS)}")
-    return rows, tuple(names), unknown
+    return rows, tuple(names), signs, unknown
 
 
 def _shown(names: list[str] | tuple[str, ...]) -> str:

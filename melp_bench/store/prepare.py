@@ -14,7 +14,6 @@ from melp_bench.errors import UserError
 from melp_bench.home import TEMPORARY, atomic_write, make_folder
 from melp_bench.locks import LOCK_FILES, Tell, folder_lock
 from melp_bench.records import Dataset, RecordInfo
-from melp_bench.splits import FOLDS, hash_fold
 from melp_bench.store.exchange import NEXT, clear, finish_exchange, sweep
 from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
 from melp_bench.store.layout import (
@@ -27,6 +26,9 @@ from melp_bench.store.layout import (
     store_path,
     tasks_to_json,
 )
+from melp_bench.store.native_files import SOURCE_FILE, source_state
+from melp_bench.store.plan import PLAN_FILE, StorePlan, told_source
+from melp_bench.store.record_list import check_records, list_records
 from melp_bench.store.shard import Job, read_part
 from melp_bench.store.workers import written
 
@@ -48,6 +50,7 @@ def prepare(
     workers: int = 1,
     progress: Progress | None = None,
     fresh: bool = False,
+    replace: bool = False,
     tell: Tell = logger.warning,
     code: str = "",
 ) -> Store:
@@ -55,33 +58,38 @@ def prepare(
 
     `root` is the store's folder (default: `store_path(name, options)`). A run that was killed goes on where it stopped, and
     what it makes is byte for byte what an undisturbed run makes, with any number of workers. A finished store of the same
-    records is returned as it is; `fresh` makes it again (native files have changed or were added). A store that is there stays
-    until another one is whole. One process at a time makes a store; a second one waits, tells so, and takes what the first has
-    made. A store that other `code` made, by its digest, is made again. Metadata is held in memory, about 1 kB per record;
-    signals are not.
+    records and files is returned as it is; one whose files were changed since, by name, size or time, is made again, and told
+    to be; `fresh` makes it again in any case. A store that was read from another folder is refused, and with `replace` made
+    again from this one. A store that is there stays until another one is whole. One process at a time makes a store; a second
+    one waits, tells so, and takes what the first has made. A store that other `code` made, by its digest, is made again.
+    Metadata is held in memory, about 1 kB per record; signals are not.
 
     Raises:
-        UserError: the source lacks something, records are not told apart, a patient is in two folds, no record can be used,
-            or the folder cannot be written.
+        UserError: the source lacks something or changed while it was read, the store is of another source, records are not
+            told apart, a patient is in two folds, no record can be used, or the folder cannot be written.
     """
     chosen = dict(options or {})
     if source is None and not dataset.generated:
         raise UserError(f"dataset {name!r} is read from files; say where they are with --from DIR")
     if source is not None and not source.is_dir():
         raise UserError(f"source {str(source)!r} is not a folder; give the one that holds the files of {name!r}")
-    infos = list(dataset.infos(source or Path()))
-    _check_infos(infos, name)
+    infos, remarks = list_records(dataset, source or Path())
+    check_records(infos, name)
+    for remark in remarks:
+        tell(remark)
+    state = None if source is None or dataset.generated else source_state(dataset, source, infos)
     size = max(16, min(512, -(-len(infos) // 64)))
-    plan = _plan(dataset, name, chosen, infos, size, code)
+    plan = StorePlan(_plan_digest(dataset, name, chosen, infos, size, code), state)
     folder = make_folder(store_path(name, chosen) if root is None else root)
     with folder_lock(folder, f"preparing {name!r}", tell):
         finish_exchange(folder)
-        finished = _finished(folder)
-        if fresh or finished is None or finished.plan != plan or _is_begun(folder / NEXT, plan):
-            place = _begin(folder, plan, fresh=fresh)
+        if plan.differs(folder, name, tell, replace=replace) or fresh or plan.is_begun(folder / NEXT):
+            place = _begin(folder, plan, tell, fresh=fresh)
             parts = [infos[start : start + size] for start in range(0, len(infos), size)]
             jobs = [Job(n, part) for n, part in enumerate(parts) if not part_path(place, n).exists()]
             _run(dataset, source, place, jobs, len(infos), max(1, workers), progress)
+            if source is not None and state is not None and source_state(dataset, source, infos) != state:
+                raise UserError(f"files in {str(source)!r} were changed while they were read; run the same command again")
             _finish(dataset, name, chosen, plan, place, len(parts), code)
             sweep(place, done=True)
             finish_exchange(folder)
@@ -93,25 +101,9 @@ def prepare(
     return open_store(folder)
 
 
-def _check_infos(infos: Sequence[RecordInfo], name: str) -> None:
-    """Check what must hold over all records."""
-    if not infos:
-        raise UserError(f"dataset {name!r} lists no record in this source; is it the right folder?")
-    fold_of: dict[str, int] = {}
-    seen: set[str] = set()
-    for info in infos:
-        if info.record_id in seen:
-            raise UserError(f"dataset {name!r} lists the record {info.record_id!r} twice; record ids must differ")
-        seen.add(info.record_id)
-        if info.fold is not None and info.fold not in FOLDS:
-            raise UserError(f"record {info.record_id!r} is in fold {info.fold!r}; wanted {FOLDS[0]} to {FOLDS[-1]}")
-        patient = info.patient_id or info.record_id
-        fold = hash_fold(patient) if info.fold is None else info.fold
-        if fold_of.setdefault(patient, fold) != fold:
-            raise UserError(f"patient {patient!r} is in the folds {fold_of[patient]} and {fold}; a patient has one fold")
-
-
-def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int, code: str) -> str:
+def _plan_digest(
+    dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequence[RecordInfo], size: int, code: str
+) -> str:
     """Return the digest of everything that decides the shards, besides the native files."""
     sha = hashlib.sha256(canonical_json([FORMAT, name, dataset.version, dict(options), size, code]).encode())
     for info in infos:
@@ -120,36 +112,26 @@ def _plan(dataset: Dataset, name: str, options: Mapping[str, Any], infos: Sequen
     return sha.hexdigest()
 
 
-def _begin(folder: Path, plan: str, *, fresh: bool) -> Path:
+def _begin(folder: Path, plan: StorePlan, tell: Tell, *, fresh: bool) -> Path:
     """Return where the store is made, with what an earlier run with this plan has made there.
 
     It is `folder` itself, or a folder in it where a store is there already, which stays until the new one is whole.
     """
     stood = (folder / "store.json").exists()
     place = make_folder(folder / NEXT) if stood else folder
-    if not stood and not (folder / "plan.json").exists():
+    if not stood and not (folder / PLAN_FILE).exists():
         known = ("shards", "parts", NEXT, *LOCK_FILES)
         strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith(TEMPORARY) and p.name not in known)
         if strange:
             raise UserError(f"{str(folder)!r} holds {strange[0]!r} and no store; give a new or empty folder")
-    if fresh or not _is_begun(place, plan):
+    if fresh or not plan.is_begun(place):
+        if begun := told_source(place):
+            tell(f"what was begun from {begun!r} and not finished is not gone on with: files, records or code are others now")
         clear(place)
-        atomic_write(place / "plan.json", canonical_json({"plan": plan}))
+        atomic_write(place / PLAN_FILE, plan.dump())
     for inner in ("shards", "parts"):
         make_folder(place / inner)
     return place
-
-
-def _is_begun(place: Path, plan: str) -> bool:
-    path = place / "plan.json"
-    return path.is_file() and path.read_text(encoding="utf-8") == canonical_json({"plan": plan})
-
-
-def _finished(folder: Path) -> StoreManifest | None:
-    try:
-        return read_manifest(folder)
-    except UserError:
-        return None
 
 
 def _run(
@@ -165,7 +147,7 @@ def _run(
             progress(done, total)
 
 
-def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, root: Path, count: int, code: str) -> None:
+def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: StorePlan, root: Path, count: int, code: str) -> None:
     """Join the rows of the shards and write index, quarantine and, last, `store.json`."""
     parts = [read_part(root, number) for number in range(count)]
     rows = [row for part in parts for row in part["records"]]
@@ -189,13 +171,16 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: str, roo
         num_records=len(rows),
         num_patients=len({row["patient_id"] or row["record_id"] for row in rows}),
         quarantined=reasons,
-        plan=plan,
+        plan=plan.digest,
         index=index_digest(rows),
         data=index_digest(rows, judged=False),
         shards=[Shard(part["values"], part["digest"]) for part in parts],
         tasks=tasks_to_json(dataset.tasks),
         code=code,
+        release=dataset.release,
     )
+    if plan.source is not None:
+        atomic_write(root / SOURCE_FILE, plan.source.dump())
     atomic_write(root / "store.json", manifest.sealed().dump())
 
 

@@ -15,6 +15,7 @@ from melp_bench.store.drift import file_drift, record_drift, unknown_records
 from melp_bench.store.index import index_digest
 from melp_bench.store.layout import shard_path
 from melp_bench.store.prepare import Progress
+from melp_bench.store.record_list import list_records
 
 if TYPE_CHECKING:
     from melp_bench.store.reader import Store
@@ -46,7 +47,7 @@ def verify_source(
         UserError: the source cannot be read.
     """
     source = source or Path()
-    infos = {info.record_id: info for info in dataset.infos(source)}
+    infos = {info.record_id: info for info in list_records(dataset, source)[0]}
     wanted = len(store) if sample is None else min(sample, len(store))
     positions = np.unique(np.linspace(0, len(store) - 1, wanted).astype(int)).tolist()
     problems = [problem for problem in [unknown_records(store, infos)] if problem is not None]

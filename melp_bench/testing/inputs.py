@@ -114,6 +114,8 @@ def reorder(inputs: Inputs, order: Tensor, only: str | None = None) -> Inputs:
 def _take(value: Any, order: Tensor) -> Any:
     if isinstance(value, Features):
         return value.apply({n: t[order] for n, t in value.present().items()})
+    if isinstance(value, TextBatch):
+        return TextBatch(value.ids[order], value.mask[order], value.sentences[order])
     return value[order] if isinstance(value, Tensor) else value
 
 

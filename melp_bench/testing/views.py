@@ -6,22 +6,26 @@ Shapes: B records, L leads, T samples.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from melp_bench.components import View
+from melp_bench.errors import UserError
+from melp_bench.signal import SignalSpec
 from melp_bench.testing.verdict import demand
 
 RECORDS = 4
+SPEC = SignalSpec(rate_hz=100.0, seconds=2.0)
 
 
 def view_subject(build: Callable[[], View]) -> View:
-    """Return the view to ask."""
+    """Return the view to ask, for records of twelve leads at 100 Hz."""
     view = build()
     if not isinstance(view, View):
         raise TypeError(f"build returned {type(view).__name__!r}; wanted a melp_bench.View")
-    return view
+    return view.at(SPEC)
 
 
 def _records(leads: int = 12, samples: int = 200) -> Tensor:
@@ -39,13 +43,19 @@ def _part(view: View) -> str:
 
 
 def _shape(view: View) -> str:
+    refused = ""
     for leads, samples in ((12, 200), (1, 200), (12, 37)):
         signal = _records(leads, samples)
-        seen = _seen(view, signal)
+        try:
+            fitted = view.at(replace(SPEC, leads=SPEC.leads[:leads]))
+        except UserError as reason:  # it may want more leads than one; twelve it has taken
+            refused = f"one lead is refused: {reason}"
+            continue
+        seen = _seen(fitted, signal)
         demand(seen.shape == signal.shape, f"{tuple(seen.shape)} of {tuple(signal.shape)}")
         demand(seen.dtype == signal.dtype, f"{seen.dtype} of {signal.dtype}")
         demand(bool(torch.isfinite(seen).all()), f"a view of {leads} leads is not finite")
-    return ""
+    return refused
 
 
 def _flat(view: View) -> str:

@@ -7,17 +7,15 @@ and the folder of all sources may both be given.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import melp_bench as mb
+from melp_plugins.datasets.cells import UnreadCells, sex, years
+from melp_plugins.datasets.folders import files_below
 from melp_plugins.datasets.wfdb_files import comments, read_wfdb
-
-_OLDEST_YEARS = 90.0
-_SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 
 
 def challenge_download(part: str) -> mb.Download:
@@ -31,31 +29,33 @@ def headers(source: Path, pattern: str, wanted: str) -> Iterator[Path]:
     Raises:
         UserError: there is none.
     """
-    found = sorted(path for path in source.rglob("*.hea") if re.fullmatch(pattern, path.stem))
+    found = [path for path in files_below(source, "*.hea") if re.fullmatch(pattern, path.stem)]
     if not found:
         raise mb.UserError(f"no header of {wanted} in {str(source)!r}; --from wants the folder that holds them, at any depth")
     yield from found
 
 
-def challenge_infos(source: Path, pattern: str, wanted: str) -> Iterator[mb.RecordInfo]:
+def challenge_infos(source: Path, pattern: str, wanted: str, unread: UnreadCells) -> Iterator[mb.RecordInfo]:
     """Yield the records below `source`; a record's id is its header's name.
+
+    Fields that are not understood are counted in `unread`.
 
     Raises:
         UserError: there is none.
     """
     for path in headers(source, pattern, wanted):
-        yield header_info(source, path)
+        yield header_info(source, path, unread)
 
 
-def header_info(source: Path, path: Path) -> mb.RecordInfo:
+def header_info(source: Path, path: Path, unread: UnreadCells) -> mb.RecordInfo:
     """Return what a header's comments say: age, sex and codes."""
     fields = header_fields(path)
     codes = (code.strip() for code in fields.get("dx", "").split(","))
     return mb.RecordInfo(
         record_id=path.stem,
         statements=frozenset(code for code in codes if re.fullmatch(r"\d{4,18}", code)),
-        age=years(fields.get("age", "")),
-        sex=sex(fields.get("sex", "")),
+        age=unread.read(years, "age", fields.get("age", "")),
+        sex=unread.read(sex, "sex", fields.get("sex", "")),
         path=path.relative_to(source).with_suffix("").as_posix(),
     )
 
@@ -68,22 +68,6 @@ def header_fields(path: Path) -> dict[str, str]:
         if colon:
             fields.setdefault(name.strip().casefold(), value.strip())
     return fields
-
-
-def years(text: str) -> float | None:
-    """Return an age in years, None where there is none to believe; ">89", which hides an age, is 90."""
-    if re.fullmatch(r">\s*89", text.strip()):
-        return _OLDEST_YEARS
-    try:
-        age = float(text)
-    except ValueError:
-        return None
-    return age if math.isfinite(age) and 0 <= age <= 130 else None
-
-
-def sex(text: str) -> str | None:
-    """Return "F" or "M"; None for anything but a spelling of these."""
-    return _SEXES.get(text.strip().casefold())
 
 
 def read_with_erratum(source: Path, path: str, *, erratum: float, gain: float = 1000.0) -> mb.Signal:

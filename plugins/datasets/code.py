@@ -20,10 +20,13 @@ from pathlib import Path
 import numpy as np
 
 import melp_bench as mb
+from melp_bench.records import stated
 from melp_plugins.datasets import hdf5_tracings
-from melp_plugins.datasets.challenge import header_fields, header_info, sex, years
+from melp_plugins.datasets.cells import UnreadCells, sex, truth, years
+from melp_plugins.datasets.challenge import header_fields, header_info
+from melp_plugins.datasets.folders import files_below
 from melp_plugins.datasets.matlab_files import read_matlab
-from melp_plugins.datasets.tables import read_table, truth
+from melp_plugins.datasets.tables import read_table
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
 CLASSES = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST")
@@ -61,19 +64,19 @@ def chagas_task() -> mb.Task:
     )
 
 
-def wfdb_infos(source: Path, origin: str) -> Iterator[mb.RecordInfo]:
+def wfdb_infos(source: Path, origin: str, unread: UnreadCells) -> Iterator[mb.RecordInfo]:
     """Yield the exams of the Challenge 2025's WFDB conversion below `source`; the label's absence is no label.
 
     Its sources lie in one folder and have the same kind of names: a header that names another source than `origin` is none of
     this dataset's, one that names none is.
     """
-    for path in sorted(path for path in source.rglob("*.hea") if re.fullmatch(r"\d+", path.stem)):
+    for path in (path for path in files_below(source, "*.hea") if re.fullmatch(r"\d+", path.stem)):
         fields = header_fields(path)
         if not _plain(fields.get("source", origin)).startswith(_plain(origin)):
             continue
         label = fields.get("chagas label", "").casefold()
         known = {"true": {CHAGAS}, "false": {f"no {CHAGAS}"}}.get(label, set())
-        yield replace(header_info(source, path), statements=frozenset(known))
+        yield replace(header_info(source, path, unread), statements=frozenset(known))
 
 
 def _plain(name: str) -> str:
@@ -95,7 +98,8 @@ class CODE15(mb.Dataset):
 
     def __init__(self, *, unit: str = "auto") -> None:
         self.unit = checked_unit(unit)
-        self._rows: dict[Path, dict[int, int]] = {}
+        self._rows: dict[Path, dict[int, list[int]]] = {}
+        self._twice: set[str] = set()  # exams of which a table says two things
 
     @property
     def tasks(self) -> Mapping[str, mb.Task]:
@@ -105,10 +109,15 @@ class CODE15(mb.Dataset):
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every exam, once; what the tables say wins over the headers."""
         found: dict[str, mb.RecordInfo] = {}
-        for path in sorted([*source.rglob("exams.csv"), *source.rglob("meta.csv")]):
-            for info in _table_infos(source, path):
-                found[info.record_id] = info
-        for info in wfdb_infos(source, "CODE-15"):
+        unread = UnreadCells()
+        self._twice.clear()
+        for path in sorted([*files_below(source, "exams.csv"), *files_below(source, "meta.csv")]):
+            here: dict[str, mb.RecordInfo] = {}
+            for info in _table_infos(source, path, unread):
+                if here.setdefault(info.record_id, info) != info:
+                    self._twice.add(info.record_id)
+            found |= here
+        for info in wfdb_infos(source, "CODE-15", unread):
             known = found.get(info.record_id)
             found[info.record_id] = (
                 replace(known, statements=known.statements | info.statements, path=info.path) if known else info
@@ -118,10 +127,13 @@ class CODE15(mb.Dataset):
                 f"no exam of CODE-15 in {str(source)!r}; wanted exams.csv, meta.csv or headers such as 1000001.hea"
             )
         yield from (found[key] for key in sorted(found, key=lambda key: (len(key), key)))
+        self.remarks = unread.remarks()
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the exam's signal."""
         path = info.path or ""
+        if info.record_id in self._twice:
+            raise mb.BadRecord("duplicate-exam", f"a table has exam {info.record_id} twice and says different things of it")
         if path.endswith(".mat"):
             return _read_mat(source / path)
         if not path.endswith((".hdf5", ".h5")):
@@ -131,11 +143,17 @@ class CODE15(mb.Dataset):
             ids = hdf5_tracings.row_ids(file)
             if ids is None:
                 raise mb.BadRecord("missing-samples", f"{file.name!r} does not say which exam a row is")
-            self._rows[file] = {exam: row for row, exam in enumerate(ids.tolist())}
-        row = self._rows[file].get(int(info.record_id))
-        if row is None:
+            rows_of = self._rows[file] = {}
+            for row, exam in enumerate(ids.tolist()):
+                rows_of.setdefault(exam, []).append(row)
+        rows = self._rows[file].get(int(info.record_id), [])
+        if not rows:
             raise mb.BadRecord("missing-samples", f"{file.name!r} has no row of exam {info.record_id}")
-        return hdf5_tracings.read_tracing(file, row, unit=self.unit)
+        if len(rows) > 1:
+            raise mb.BadRecord(
+                "duplicate-exam", f"{file.name!r} has exam {info.record_id} in the rows {rows[:8]}; which is it?"
+            )
+        return hdf5_tracings.read_tracing(file, rows[0], unit=self.unit)
 
 
 class CODETest(mb.Dataset):
@@ -161,12 +179,12 @@ class CODETest(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every row of the gold standard; a row is the tracing of its number."""
-        gold = sorted(source.rglob("gold_standard.csv")) or sorted(source.rglob("code_test.csv"))
+        gold = files_below(source, "gold_standard.csv") or files_below(source, "code_test.csv")
         if not gold:
             raise mb.UserError(f"no gold_standard.csv in {str(source)!r}; --from wants the folder of the six classes' table")
         rows = list(read_table(gold[0], CLASSES))
-        people = [row for path in sorted(source.rglob("attributes.csv"))[:1] for row, _ in read_table(path, ("age", "sex"))]
-        files = sorted(source.rglob("ecg_tracings.hdf5"))
+        people = [row for path in files_below(source, "attributes.csv")[:1] for row, _ in read_table(path, ("age", "sex"))]
+        files = files_below(source, "ecg_tracings.hdf5")
         if files:
             had = hdf5_tracings.num_rows(files[0])
             if had != len(rows):
@@ -176,15 +194,17 @@ class CODETest(mb.Dataset):
                 f"{gold[0].name!r} has {len(rows)} rows, 'attributes.csv' {len(people)}; a row must be a tracing"
             )
         path = (files[0] if files else source / "ecg_tracings.hdf5").relative_to(source).as_posix()
+        unread = UnreadCells()
         for number, (row, place) in enumerate(rows):
             person = people[number] if people else {}
             yield mb.RecordInfo(
                 record_id=str(number),
                 statements=frozenset(name for name in CLASSES if truth(row[name], name, place)),
-                age=years(person.get("age", "")),
-                sex=sex(person.get("sex", "")),
+                age=unread.read(years, "age", person.get("age", "")),
+                sex=unread.read(sex, "sex", person.get("sex", "")),
                 path=path,
             )
+        self.remarks = unread.remarks()
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the tracing of the row."""
@@ -202,18 +222,18 @@ def checked_unit(unit: str) -> str:
     return unit
 
 
-def _table_infos(source: Path, path: Path) -> Iterator[mb.RecordInfo]:
+def _table_infos(source: Path, path: Path, unread: UnreadCells) -> Iterator[mb.RecordInfo]:
     """Yield the exams of a table; its files lie beside it."""
     for row, place in read_table(path, ("exam_id", "age", "is_male", "patient_id", "trace_file", *CLASSES)):
         if not re.fullmatch(r"\d+(\.0)?", row["exam_id"]):
             raise mb.UserError(f"{place}: exam_id is {row['exam_id'][:20]!r}; wanted a number")
-        male = truth(row["is_male"], "is_male", place) if row["is_male"] else None
+        male = truth(row["is_male"], "is_male", place) if stated(row["is_male"]) else None
         file = row.get("save_file", "") or row["trace_file"]
         yield mb.RecordInfo(
             record_id=row["exam_id"].removesuffix(".0"),
             patient_id=row["patient_id"].removesuffix(".0") or None,
             statements=frozenset(name for name in CLASSES if truth(row[name], name, place)),
-            age=years(row["age"]),
+            age=unread.read(years, "age", row["age"]),
             sex=None if male is None else _SEXES[male],
             path=(path.parent.relative_to(source) / file).as_posix() if file else None,
         )

@@ -20,7 +20,9 @@ import numpy as np
 
 import melp_bench as mb
 from melp_plugins.datasets import snomed
-from melp_plugins.datasets.challenge import challenge_download, header_info, sex, years
+from melp_plugins.datasets.cells import UnreadCells, sex, years
+from melp_plugins.datasets.challenge import challenge_download, header_info
+from melp_plugins.datasets.folders import files_below
 from melp_plugins.datasets.matlab_files import read_matlab
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
@@ -49,17 +51,17 @@ class CPSC2018(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record, of whichever packaging."""
-        files = {path.stem: path for path in source.rglob("A*.mat") if re.fullmatch(_RECORD, path.stem)}
-        files |= {path.stem: path for path in source.rglob("A*.hea") if re.fullmatch(_RECORD, path.stem)}
+        files = _files(source, "A*.mat") | _files(source, "A*.hea")
         if not files:
             raise mb.UserError(
                 f"no record of CPSC 2018 (A0001.hea or A0001.mat) in {str(source)!r}; give the folder that holds them"
             )
-        labels = _labels(source)
+        labels, unread = _labels(source), UnreadCells()
         for name, path in sorted(files.items()):
-            info = header_info(source, path) if path.suffix == ".hea" else _struct_info(source, path)
+            info = header_info(source, path, unread) if path.suffix == ".hea" else _struct_info(source, path, unread)
             statements = labels.get(name, frozenset()) or info.statements
             yield replace(info, statements=statements)
+        self.remarks = unread.remarks()
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the record's signal."""
@@ -72,7 +74,18 @@ class CPSC2018(mb.Dataset):
         return mb.Signal(np.ascontiguousarray(data, dtype=np.float32), _RATE_HZ)
 
 
-def _struct_info(source: Path, path: Path) -> mb.RecordInfo:
+def _files(source: Path, pattern: str) -> dict[str, Path]:
+    """Return the files of records by record."""
+    files: dict[str, Path] = {}
+    for path in files_below(source, pattern):
+        if re.fullmatch(_RECORD, path.stem) and files.setdefault(path.stem, path) != path:
+            raise mb.UserError(
+                f"record {path.stem!r} is there twice: {str(files[path.stem])!r} and {str(path)!r}; give a folder with one"
+            )
+    return files
+
+
+def _struct_info(source: Path, path: Path, unread: UnreadCells) -> mb.RecordInfo:
     """Return what the struct says of its patient; a file that cannot be read is listed, and quarantined by `signal`."""
     try:
         struct = _struct(path)
@@ -81,8 +94,8 @@ def _struct_info(source: Path, path: Path) -> mb.RecordInfo:
     age, gender = (np.asarray(struct.get(name, "")).ravel()[:1].tolist() for name in ("age", "sex"))
     return mb.RecordInfo(
         record_id=path.stem,
-        age=years(str(age[0])) if age else None,
-        sex=sex(str(gender[0])) if gender else None,
+        age=unread.read(years, "age", str(age[0])) if age else None,
+        sex=unread.read(sex, "sex", str(gender[0])) if gender else None,
         path=path.relative_to(source).as_posix(),
     )
 
@@ -102,7 +115,7 @@ def _struct(path: Path) -> dict[str, Any]:
 def _labels(source: Path) -> dict[str, frozenset[str]]:
     """Return codes by record from the tables at any depth of `source`; none where there is no table."""
     labels: dict[str, frozenset[str]] = {}
-    for path in sorted(source.rglob("*.csv")):
+    for path in files_below(source, "*.csv"):
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file)
@@ -115,7 +128,8 @@ def _labels(source: Path) -> dict[str, frozenset[str]]:
                     continue
                 for row in reader:
                     name, codes = read(row, f"{path.name} line {reader.line_num}")
-                    labels[name] = codes
+                    if labels.setdefault(name, codes) != codes:
+                        raise mb.UserError(f"{path.name} line {reader.line_num}: {name!r} had other labels before")
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise mb.UserError(f"cannot read {str(path)!r}: {error}; mend it or take it out of the folder") from error
     return labels

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import melp_bench as mb
 from melp_plugins.datasets import snomed
+from melp_plugins.datasets.cells import UnreadCells
 from melp_plugins.datasets.challenge import challenge_infos
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
@@ -38,7 +39,9 @@ class CSN(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record with a header."""
-        return challenge_infos(source, r"JS\d+", "Chapman-Shaoxing-Ningbo (JS00001.hea)")
+        unread = UnreadCells()
+        yield from challenge_infos(source, r"JS\d+", "Chapman-Shaoxing-Ningbo (JS00001.hea)", unread)
+        self.remarks = unread.remarks()
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the record's signal."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import melp_bench as mb
 from melp_plugins.datasets import snomed
+from melp_plugins.datasets.cells import UnreadCells
 from melp_plugins.datasets.challenge import challenge_download, challenge_infos, read_with_erratum
 
 
@@ -33,7 +34,9 @@ class G12EC(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record with a header."""
-        return challenge_infos(source, r"E\d+", "G12EC (E00001.hea)")
+        unread = UnreadCells()
+        yield from challenge_infos(source, r"E\d+", "G12EC (E00001.hea)", unread)
+        self.remarks = unread.remarks()
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the record's signal."""
@@ -57,7 +60,9 @@ class PTBXLChallenge(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record with a header."""
-        return challenge_infos(source, r"HR\d+", "PTB-XL in the challenge's packaging (HR00001.hea)")
+        unread = UnreadCells()
+        yield from challenge_infos(source, r"HR\d+", "PTB-XL in the challenge's packaging (HR00001.hea)", unread)
+        self.remarks = unread.remarks()
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the record's signal."""

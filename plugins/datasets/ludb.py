@@ -27,6 +27,7 @@ import numpy as np
 import melp_bench as mb
 from melp_bench.lead_identity import identity_error
 from melp_bench.leads import LIMB
+from melp_bench.records import stated
 from melp_plugins.datasets.wfdb_files import comments, read_wfdb
 
 _TABLE = "ludb.csv"
@@ -57,6 +58,7 @@ class LUDB(mb.Dataset):
     )
     homepage = "https://physionet.org/content/ludb/1.0.1/"
     download = mb.Download("https://physionet.org/files/ludb/1.0.1/", always=(_TABLE, "LICENSE.txt"))
+    num_records = 200
 
     @property
     def tasks(self) -> Mapping[str, mb.Task]:
@@ -103,7 +105,7 @@ def _info(source: Path, row: Mapping[str, str]) -> mb.RecordInfo:
         record_id=record,
         statements=frozenset(s for column, short in _COLUMNS.items() for s in _statements(short, column, row[column])),
         report=_report(source, record, row),
-        age=_age(row["Age"].strip(), record),
+        age=_age(stated(row["Age"]), record),
         sex=sex if sex in ("F", "M") else None,
         path=f"data/{record}",
     )
@@ -114,7 +116,7 @@ def _statements(short: str, column: str, cell: str) -> Iterator[str]:
     for line in cell.splitlines():
         value = " ".join(line.split()).rstrip(".").casefold()
         value = value.removeprefix(f"{column.casefold()}: ") if short in ("axis", "repolarisation") else value
-        if value:
+        if stated(value):
             yield f"{short}: {value}"
             yield f"{short}: {re.split('[:,]', value)[0].strip()}"
 

@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import melp_bench as mb
+from melp_bench.records import stated
 from melp_plugins.datasets.tables import read_table
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
@@ -53,10 +54,12 @@ class MIMICIVECG(mb.Dataset):
         """Yield every record of the list, with the report of its study."""
         studies: dict[str, tuple[str, frozenset[str], Mapping[str, float]]] = {}
         for row, place in read_table(source / _MACHINE, ("study_id", *_LINES)):
-            lines = [row[name] for name in _LINES if row[name]]
+            lines = [row[name] for name in _LINES if stated(row[name])]
+            if row["study_id"] in studies:
+                raise mb.UserError(f"{place}: study {row['study_id']!r} is there twice; fetch the published table again")
             studies[row["study_id"]] = (report(lines), frozenset(_statements(lines)), _measurements(row, place))
         for row, place in read_table(source / _RECORDS, ("subject_id", "study_id", "path")):
-            if not (row["subject_id"] and row["study_id"]):
+            if not (stated(row["subject_id"]) and stated(row["study_id"])):
                 raise mb.UserError(f"{place} lacks subject_id or study_id; wanted a whole row of the published table")
             text, statements, measurements = studies.get(row["study_id"], ("", frozenset(), {}))
             yield mb.RecordInfo(
@@ -97,7 +100,7 @@ def _measurements(row: Mapping[str, str], place: str) -> dict[str, float]:
     """Return what the machine measured, in ms and degrees; what it writes for "not measured" is left out."""
     measured: dict[str, float] = {}
     for name in _MEASURED:
-        cell = row.get(name, "")
+        cell = stated(row.get(name, ""))
         try:
             value = float(cell) if cell else _NOT_MEASURED
         except ValueError:

@@ -17,11 +17,14 @@ from importlib.resources import files
 from pathlib import Path
 
 import melp_bench as mb
-from melp_plugins.datasets.challenge import header_fields, headers, read_with_erratum, sex, years
+from melp_bench.records import stated
+from melp_plugins.datasets.cells import UnreadCells, sex, years
+from melp_plugins.datasets.challenge import header_fields, headers, read_with_erratum
+from melp_plugins.datasets.wfdb_files import native_files
 
 _REASON = "reason for admission"
 _FIELDS = (_REASON, "acute infarction (localization)", "former infarction (localization)", "additional diagnoses")
-_NOTHING = ("", "no", "n/a", "unknown", "none")
+_NOTHING = ("", "no")
 _FRANK = ("vx", "vy", "vz")
 
 
@@ -45,6 +48,7 @@ class PTBDiagnostic(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record with a header."""
+        unread = UnreadCells()
         for path in headers(source, r"s\d{4}[a-z_]{2,4}|S\d{4}", "PTB Diagnostic (patient001/s0010_re.hea)"):
             fields = header_fields(path)
             patient = path.parent.name
@@ -52,10 +56,15 @@ class PTBDiagnostic(mb.Dataset):
                 record_id=path.stem,
                 patient_id=patient if re.fullmatch(r"patient\d{3}", patient) else None,
                 statements=frozenset(_statements(fields)),
-                age=years(fields.get("age", "")),
-                sex=sex(fields.get("sex", "")),
+                age=unread.read(years, "age", fields.get("age", "")),
+                sex=unread.read(sex, "sex", fields.get("sex", "")),
                 path=path.relative_to(source).with_suffix("").as_posix(),
             )
+        self.remarks = unread.remarks()
+
+    def files(self, source: Path, info: mb.RecordInfo) -> Iterator[str]:
+        """Yield the header and the signal files that it names."""
+        return native_files(source, info.path or "")
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the record's signal."""
@@ -70,7 +79,7 @@ class PTBDiagnostic(mb.Dataset):
 def _statements(fields: Mapping[str, str]) -> Iterator[str]:
     """Yield "field: value" in lower case; the reason also without what is in brackets, which is a degree."""
     for name in _FIELDS:
-        value = " ".join(fields.get(name, "").casefold().split())
+        value = " ".join(stated(fields.get(name, "")).casefold().split())
         if value in _NOTHING:
             continue
         yield f"{name}: {value}"

@@ -7,13 +7,15 @@ Reads `ptbxl_database.csv` and the WFDB files it names; 69 of its records are en
 from __future__ import annotations
 
 import ast
-import csv
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import melp_bench as mb
+from melp_bench.records import stated
 from melp_plugins.datasets import scp
+from melp_plugins.datasets.cells import UnreadCells
+from melp_plugins.datasets.tables import read_table
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
 _TABLE = "ptbxl_database.csv"
@@ -22,6 +24,8 @@ _COLUMNS = ("ecg_id", "patient_id", "age", "sex", "report", "scp_codes", "strat_
 _SEXES = {"0": "M", "1": "F"}
 _OLDEST = 300.0  # what the table writes for patients older than 89, to hide their age
 _OLDEST_YEARS = 90.0
+_RELEASES = {21_837: "1.0.1", 21_801: "1.0.2", 21_799: "1.0.3"}
+"""Rows of the table by release, as PhysioNet states them."""
 
 
 class PTBXL(mb.Dataset):
@@ -33,6 +37,7 @@ class PTBXL(mb.Dataset):
     homepage = "https://physionet.org/content/ptb-xl/1.0.3/"
     download = mb.Download("https://physionet.org/files/ptb-xl/1.0.3/", always=(_TABLE, "scp_statements.csv", "LICENSE.txt"))
     has_official_folds = True
+    num_records = 21_799
 
     def __init__(self, *, rate: int = 500) -> None:
         if rate not in _FILES:
@@ -46,21 +51,16 @@ class PTBXL(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every record of the table, whether its file is here or not."""
-        path = source / _TABLE
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file)
-                had, wanted = list(reader.fieldnames or ()), [*_COLUMNS, _FILES[self.rate]]
-                lacking = [name for name in wanted if name not in had]
-                if lacking:
-                    raise mb.UserError(f"{str(path)!r} lacks the columns {lacking}; it has {had}")
-                for row in reader:
-                    yield self._info(row, f"{path.name} line {reader.line_num}")
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise mb.UserError(f"cannot read {str(path)!r}: {error}; --from wants the folder that holds it") from error
+        unread, count = UnreadCells(), 0
+        for row, place in read_table(source / _TABLE, (*_COLUMNS, _FILES[self.rate])):
+            count += 1
+            yield self._info(row, place, unread)
+        self.release = _release(source, count)
+        told = [f"these files are PTB-XL {self.release}; {self.version} leaves records out and corrects statements of others"]
+        self.remarks = [*(told if self.release not in ("", self.version) else []), *unread.remarks()]
 
-    def _info(self, row: Mapping[str, str | None], place: str) -> mb.RecordInfo:
-        cells = {name: (row[name] or "").strip() for name in (*_COLUMNS, _FILES[self.rate])}
+    def _info(self, row: Mapping[str, str], place: str, unread: UnreadCells) -> mb.RecordInfo:
+        cells = {name: stated(row[name]) for name in (*_COLUMNS, _FILES[self.rate])}
         age = _number(cells["age"], "age", place)
         fold = _number(cells["strat_fold"], "strat_fold", place)
         patient = _number(cells["patient_id"], "patient_id", place)
@@ -72,7 +72,7 @@ class PTBXL(mb.Dataset):
             statements=frozenset(_codes(cells["scp_codes"], place)),
             report=cells["report"],
             age=_OLDEST_YEARS if age == _OLDEST else age,
-            sex=_SEXES.get(cells["sex"].removesuffix(".0")),
+            sex=unread.read(_sex, "sex", cells["sex"]),
             fold=int(fold),
             path=cells[_FILES[self.rate]].removesuffix(".hea").removesuffix(".dat"),
         )
@@ -82,6 +82,25 @@ class PTBXL(mb.Dataset):
         if not info.path:
             raise mb.BadRecord("missing-file", f"the table names no {self.rate} Hz file")
         return read_wfdb(source, info.path)
+
+
+def ptb_xl_sample() -> PTBXL:
+    """Return PTB-XL's 100 Hz files, of which some are enough: a store of its own beside one of the whole."""
+    return PTBXL(rate=100)
+
+
+def _release(source: Path, num_records: int) -> str:
+    """Return the release that the table is of by its length, or the change logs beside it; "" where neither says.
+
+    Each release has the logs of those before it; a part of a release has another length and may come without the logs.
+    """
+    logs = ("1.0.3", "1.0.2")
+    told = [release for release in logs if (source / f"ptbxl_v{release.replace('.', '')}_changelog.txt").is_file()]
+    return _RELEASES.get(num_records, told[0] if told else "")
+
+
+def _sex(cell: str) -> str | None:
+    return _SEXES.get(cell.removesuffix(".0"))
 
 
 def _number(cell: str, column: str, place: str) -> float | None:
@@ -116,5 +135,12 @@ def melp_datasets() -> list[mb.Entry[mb.Dataset]]:
             summary="21,799 records with SCP statements, German reports, official folds",
             source=PTBXL.homepage,
             license=PTBXL.licence,
-        )
+        ),
+        mb.Entry(
+            name="ptb-xl-sample",
+            build=ptb_xl_sample,
+            summary="some of PTB-XL's records at 100 Hz with their official folds: a sample, never ranked with the whole",
+            source=PTBXL.homepage,
+            license=PTBXL.licence,
+        ),
     ]

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import melp_bench as mb
+from melp_bench.records import stated
 from melp_plugins.datasets import hdf5_tracings
-from melp_plugins.datasets.challenge import years
+from melp_plugins.datasets.cells import UnreadCells, truth, years
 from melp_plugins.datasets.code import CHAGAS, chagas_task, checked_unit, wfdb_infos
-from melp_plugins.datasets.tables import read_table, truth
+from melp_plugins.datasets.folders import files_below
+from melp_plugins.datasets.tables import read_table
 from melp_plugins.datasets.wfdb_files import read_wfdb
 
 
@@ -38,12 +40,14 @@ class SaMiTrop(mb.Dataset):
 
     def infos(self, source: Path) -> Iterator[mb.RecordInfo]:
         """Yield every exam of the table, or of the WFDB headers where there is no table."""
-        tables = sorted(source.rglob("exams.csv"))
+        unread = UnreadCells()
+        tables = files_below(source, "exams.csv")
         if not tables:
-            found = list(wfdb_infos(source, "SaMi-Trop"))
+            found = list(wfdb_infos(source, "SaMi-Trop", unread))
             if not found:
                 raise mb.UserError(f"no exam of SaMi-Trop in {str(source)!r}; wanted exams.csv or headers such as 294669.hea")
             yield from found
+            self.remarks = unread.remarks()
             return
         rows = list(read_table(tables[0], ("exam_id", "age", "is_male")))
         file = tables[0].parent / "exams.hdf5"
@@ -56,10 +60,11 @@ class SaMiTrop(mb.Dataset):
             yield mb.RecordInfo(
                 record_id=row["exam_id"],
                 statements=frozenset({CHAGAS, "death"} if died else {CHAGAS}),
-                age=years(row["age"]),
-                sex="M" if truth(row["is_male"], "is_male", place) else "F",
+                age=unread.read(years, "age", row["age"]),
+                sex=("M" if truth(row["is_male"], "is_male", place) else "F") if stated(row["is_male"]) else None,
                 path=f"{file.relative_to(source).as_posix()}#{number}",
             )
+        self.remarks = unread.remarks()
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the exam's signal."""

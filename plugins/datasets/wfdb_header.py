@@ -34,39 +34,62 @@ class Line:
     gain: float  # units of the converter per physical unit
     baseline: int  # the value that is zero
     unit: str
+    first: int | None  # sample
     checksum: int | None
     name: str
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says of a record of one segment."""
+    """What a header says of a record."""
 
     rate_hz: float
     num_samples: int
     lines: tuple[Line, ...]
+    segments: tuple[tuple[str, int], ...] = ()  # record and samples of each where it joins several, which then have the lines
+
+    @property
+    def states_no_checksum(self) -> bool:
+        """True if every line says first value 0 and checksum 0, as a tool writes them that computes neither."""
+        return all(line.first == 0 and line.checksum == 0 for line in self.lines)
 
 
 def read_header(path: Path) -> Header:
     """Return a header.
 
     Raises:
-        BadRecord: it is missing, too large, of several segments, or a line of it is not what the format says.
+        BadRecord: it is missing, too large, or a line of it is not what the format says.
     """
     lines = [line.strip() for line in _text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     first = lines[0].split() if lines else []
-    if first and re.fullmatch(r"[^/]+/\d+", first[0]):
-        raise BadRecord("several-segments", f"{path.name!r} joins records ({_shown(lines)}); wanted the record of one segment")
-    if len(first) < 2 or "/" in first[0] or not _INTEGER.fullmatch(first[1]):
+    joined = re.fullmatch(r"[^/]+/(\d{1,4})", first[0]) if first else None
+    if len(first) < 2 or ("/" in first[0] and not joined) or not _INTEGER.fullmatch(first[1]):
         raise BadRecord("unreadable-header", f"{path.name!r} begins with {_shown(lines)}; wanted name, signals and rate")
     rate_hz = _rate(first[2] if len(first) > 2 else "")
     count, samples = _integer(first[1]), _integer(first[3]) if len(first) > 3 else 0
     if samples < 1:
         raise BadRecord("unreadable-header", f"{path.name!r} states no number of samples: {_shown(lines)}")
+    if joined:
+        return Header(rate_hz, samples, (), _segments(lines, _integer(joined[1]), samples))
     if not 0 < count <= _MAX_SIGNALS or len(lines) != 1 + count:
         raise BadRecord("unreadable-header", f"{path.name!r} has {len(lines) - 1} signal lines after {_shown(lines)}")
     return Header(rate_hz, samples, tuple(_line(line) for line in lines[1:]))
+
+
+def _segments(lines: list[str], count: int, samples: int) -> tuple[tuple[str, int], ...]:
+    """Return record and samples of each segment, "~" for a gap."""
+    parts = [line.split() for line in lines[1:]]
+    if not parts or len(parts) != count or any(len(part) != 2 for part in parts):
+        raise BadRecord(
+            "unreadable-header", f"{len(parts)} lines of segments after {_shown(lines)}; wanted name and samples each"
+        )
+    segments = tuple((name, _integer(length)) for name, length in parts)
+    if segments[0][1] == 0:
+        raise BadRecord("several-layouts", f"{_shown(lines)} joins records of different leads; wanted the same in all")
+    if any(length < 1 for _, length in segments) or sum(length for _, length in segments) != samples:
+        raise BadRecord("unreadable-header", f"the segments' samples are not those of {_shown(lines)}")
+    return segments
 
 
 def comments(path: Path) -> list[str]:
@@ -85,7 +108,11 @@ def _text(path: Path) -> str:
         raise BadRecord("zero-byte-file", path.name)
     if size > _MAX_BYTES:
         raise BadRecord("unreadable-header", f"{path.name!r} has more than {_MAX_BYTES} bytes")
-    return path.read_text(encoding="utf-8-sig", errors="replace")
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:  # which every byte is in Latin-1, the micro sign of a unit among them
+        return content.decode("latin-1")
 
 
 def _line(text: str) -> Line:
@@ -111,6 +138,7 @@ def _line(text: str) -> Line:
         gain=gain,
         baseline=_integer(calibration["baseline"]) if calibration["baseline"] else zero,
         unit=calibration["unit"] or "mV",
+        first=_integer(numbers[2]) if len(numbers) > 2 else None,
         checksum=_integer(numbers[3]) if len(numbers) > 3 else None,
         name=cells[8].strip() if len(cells) > 8 else "",
     )

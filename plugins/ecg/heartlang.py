@@ -94,6 +94,56 @@ class HeartLangVocabulary(BeatEncoder):
         return mb.Features(record=record, embedding=record, tokens=states, tokens_mask=_real(sentence))
 
 
+class HeartLangInTraining(BeatEncoder):
+    """The encoder beside the vocabulary that names its words: what pretraining needs. Features are the encoder's.
+
+    What features do not read is trained by the objectives that read it.
+    """
+
+    corpora = ()
+
+    def __init__(
+        self, *, width: int, depth: int, heads: int, hidden: int, codes: int, hidden_of_codes: int, all_leads: bool
+    ) -> None:
+        super().__init__(all_leads)
+        self.width = width
+        self.backbone = STECGFormer(depth=depth, heads=heads, hidden=hidden, vocabulary=codes, width=width)
+        self.vqhbr = VQHBR(codes=codes, count_in_eval=False, width=width, hidden=hidden_of_codes)
+        self.vqhbr.requires_grad_(False)
+        self.backbone.lm_head.requires_grad_(False)
+        self.backbone.mask_token.requires_grad_(False)
+
+    def forward(self, signal: Tensor) -> mb.Features:
+        """Return features: tokens are heartbeats, lead by lead, with a mask."""
+        sentence = self.tokenizer(signal)
+        states = self.backbone(sentence.words, sentence.leads, sentence.seconds)  # (B, 1 + W, D)
+        return mb.Features(record=states[:, 0], embedding=states[:, 0], tokens=states[:, 1:], tokens_mask=_real(sentence))
+
+
+def heartlang_in_training(
+    *,
+    width: int = 96,
+    depth: int = 2,
+    heads: int = 2,
+    hidden: int = 192,
+    codes: int = 64,
+    hidden_of_codes: int = 192,
+    all_leads: bool = False,
+) -> HeartLangInTraining:
+    """Return HeartLang with its vocabulary, by default at a demo's size; the recipe `heartlang` has the published ones.
+
+    Raises:
+        UserError: a size is not positive.
+    """
+    if min(width, depth, heads, hidden, hidden_of_codes) < 1 or codes < 2:
+        raise mb.UserError(
+            f"'heartlang-in-training' with width {width}, depth {depth}, heads {heads}, hidden {hidden}, codes {codes}, "
+            f"hidden_of_codes {hidden_of_codes}; wanted two codes, and one of each other at least"
+        )
+    sizes = {"width": width, "depth": depth, "heads": heads, "hidden": hidden, "hidden_of_codes": hidden_of_codes}
+    return HeartLangInTraining(codes=codes, all_leads=all_leads, **sizes)
+
+
 def _real(sentence: Sentence) -> Tensor:
     """Return True where a token is a heartbeat, (B, W); everywhere for a record in which no beat was found."""
     return sentence.mask | ~sentence.mask.any(dim=1, keepdim=True)
@@ -155,4 +205,11 @@ def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
         _entry("heartlang-all-leads", partial(HeartLang, True), all_leads, PRETRAINED),
         _entry("heartlang-finetuned", HeartLangClassifier, "HeartLang fine-tuned, with its classifier", FINETUNED),
         _entry("heartlang-vqhbr", HeartLangVocabulary, "HeartLang's vector-quantised vocabulary of heartbeats", VOCABULARY),
+        mb.Entry(
+            name="heartlang-in-training",
+            build=heartlang_in_training,
+            summary="HeartLang's transformer beside its vocabulary, for pretraining both",
+            source=PAPER,
+            license="MIT",
+        ),
     ]

@@ -58,7 +58,16 @@ class Quantizer(nn.Module):
         self.count_in_eval = count_in_eval
 
     def forward(self, states: Tensor) -> Quantized:
-        """Return the codes of `states` (B, W, C)."""
+        """Return the codes of `states` (B, W, C), and learn from them in training."""
+        quantized = self.named(states)
+        if self.training or self.count_in_eval:
+            self._count(quantized.codes)
+        if self.training:
+            self._move(F.normalize(states.detach(), dim=-1).flatten(0, -2), quantized.codes.flatten())
+        return quantized
+
+    def named(self, states: Tensor) -> Quantized:
+        """Return the codes of `states` (B, W, C), and learn nothing."""
         table = self.embedding.weight  # (K, C)
         unit = F.normalize(states, dim=-1)
         distance = unit.square().sum(-1, keepdim=True) + table.square().sum(-1) - 2 * unit @ table.T  # (B, W, K)
@@ -66,11 +75,21 @@ class Quantizer(nn.Module):
         codes = nearest.indices[..., 0]
         vectors = table[codes]
         loss = F.mse_loss(unit, vectors)
-        if self.training or self.count_in_eval:
-            self._count(codes)
-        if self.training:
-            self._move(unit.detach().flatten(0, -2), codes.flatten())
         return Quantized(unit + (vectors - unit).detach(), codes, nearest.values[..., 1] - nearest.values[..., 0], loss)
+
+    @torch.no_grad()
+    def learn(self, unit: Tensor, codes: Tensor, real: Tensor) -> None:
+        """Move and count the codes that name directions `unit` (B, W, C); the first batch's `real` words become codes first.
+
+        As many words as there are codes, evenly spread over the batch, take the place of the published start by k-means.
+        """
+        if not bool(self.cluster_size.any()):
+            words = unit[real]
+            count = min(len(words), len(self.cluster_size))
+            self.embedding.weight[:count] = words[torch.linspace(0, max(len(words) - 1, 0), count).long().to(words.device)]
+        else:
+            self._move(unit.flatten(0, -2), codes.flatten())
+        self._count(codes)
 
     @torch.no_grad()
     def _count(self, codes: Tensor) -> None:
@@ -88,13 +107,13 @@ class Quantizer(nn.Module):
 class VQHBR(nn.Module):
     """Encoder, vocabulary and decoder of heartbeats."""
 
-    def __init__(self, *, codes: int, count_in_eval: bool) -> None:
+    def __init__(self, *, codes: int, count_in_eval: bool, width: int = WIDTH, hidden: int = 2048) -> None:
         super().__init__()
-        self.encoder = STECGFormer(depth=4, heads=2, hidden=2048, dropout=0.0)
-        self.decoder = STECGFormer(depth=2, heads=2, hidden=2048, inner=CODE_WIDTH, dropout=0.0)
+        self.encoder = STECGFormer(depth=4, heads=2, hidden=hidden, dropout=0.0, width=width)
+        self.decoder = STECGFormer(depth=2, heads=2, hidden=hidden, inner=CODE_WIDTH, dropout=0.0, width=width)
         self.quantize = Quantizer(codes, CODE_WIDTH, count_in_eval=count_in_eval)
-        self.encode_task_layer = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, CODE_WIDTH))
-        self.decode_task_layer = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WORD_SAMPLES))
+        self.encode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, CODE_WIDTH))
+        self.decode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, WORD_SAMPLES))
 
     def states(self, sentence: Sentence) -> Tensor:
         """Return the encoder's states (B, W, D); zero where a word is all zeros."""

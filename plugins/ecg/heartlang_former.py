@@ -114,18 +114,19 @@ class STECGFormer(nn.Module):
         inner: int = WORD_SAMPLES,
         vocabulary: int = 0,
         dropout: float = 0.1,
+        width: int = WIDTH,
     ) -> None:
         super().__init__()
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, WIDTH), requires_grad=vocabulary > 0)
-        self.cls_token = nn.Parameter(torch.randn(WIDTH) * 0.02)
-        self.pos_embed = nn.Parameter(torch.randn(1, WORDS + 1, WIDTH) * 0.02)
-        self.token_embed = TokenEmbedding(inner, WIDTH)
-        self.spa_embed = PlaceEmbedding(WIDTH)
-        self.tem_embed = PlaceEmbedding(WIDTH)
-        self.transformer = Transformer(WIDTH, depth, heads, hidden, dropout)
-        self.norm_layer = nn.LayerNorm(WIDTH)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width), requires_grad=vocabulary > 0)
+        self.cls_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.pos_embed = nn.Parameter(torch.randn(1, WORDS + 1, width) * 0.02)
+        self.token_embed = TokenEmbedding(inner, width)
+        self.spa_embed = PlaceEmbedding(width)
+        self.tem_embed = PlaceEmbedding(width)
+        self.transformer = Transformer(width, depth, heads, hidden, dropout)
+        self.norm_layer = nn.LayerNorm(width)
         if vocabulary:
-            self.lm_head = nn.Linear(WIDTH, vocabulary)
+            self.lm_head = nn.Linear(width, vocabulary)
 
     def forward(
         self, words: Tensor, leads: Tensor | None = None, seconds: Tensor | None = None, masked: Tensor | None = None

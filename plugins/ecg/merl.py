@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -133,6 +134,51 @@ class MerlBackbone(mb.ECGEncoder):
         return mb.Features(record=pooled, embedding=pooled, tokens=tokens)
 
 
+class MerlVitBackbone(MerlBackbone):
+    """A vision transformer alone, which offers masked encoding: a patch is of all leads."""
+
+    token_rows, separators = 1, 0
+
+    def __init__(self, size: str) -> None:
+        super().__init__(partial(ViT, size, len(SPEC.leads), SPEC.samples))
+        self.patch = self.vit().to_patch_embedding.kernel_size[0]
+        self.local_width = self.patch * len(SPEC.leads)
+        self.context_width = self.width
+
+    def vit(self) -> ViT:
+        """Return the transformer."""
+        if not isinstance(self.ecg_encoder, ViT):
+            raise TypeError("a backbone of patches is a vision transformer")
+        return self.ecg_encoder
+
+    def local(self, signal: Tensor) -> Tensor:
+        """Return the patches (B, N, L S) of `signal` (B, L, T)."""
+        return signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)
+
+    def normed(self, local: Tensor) -> Tensor:
+        """Return the patches as they are, which the published embedding reads so."""
+        return local
+
+    def contextual(self, normed: Tensor, masked: Tensor, stand_in: Tensor | None) -> Tensor:
+        """Return normalised states (B, N, C); see `mb.MaskedEncoding`.
+
+        Raises:
+            UserError: patches are left out, not equally many of every record.
+        """
+        vit = self.vit()
+        x = F.linear(normed, vit.to_patch_embedding.weight.flatten(1))  # the convolution, patch by patch
+        if stand_in is not None:
+            x = torch.where(masked[..., None], stand_in.to(x.dtype), x)
+            states: Tensor = vit.norm(vit.through(x + vit.pos_embedding))
+            return states
+        kept = int((~masked[0]).sum())
+        if not bool(((~masked).sum(dim=1) == kept).all()):
+            raise mb.UserError("MERL's vision transformer leaves out equally many patches of every record; these masks differ")
+        places = masked.int().argsort(dim=1, stable=True)[:, :kept, None].expand(-1, -1, self.width)  # in time's order
+        seen = vit.norm(vit.through((x + vit.pos_embedding).gather(1, places)))
+        return seen.new_zeros(x.shape).scatter(1, places, seen)
+
+
 class MerlHeads(nn.Module):
     """The heads beside the encoder: two projections for uni-modal alignment, and the reports' projection."""
 
@@ -181,7 +227,7 @@ UNUSED = (
 
 
 def _entries(
-    name: str, first_key: str, build: Callable[..., MerlEncoder], encoder: Callable[[], ResNet | ViT], what: str
+    name: str, first_key: str, build: Callable[..., MerlEncoder], backbone: Callable[..., MerlBackbone], what: str
 ) -> Entries:
     """Return two entries: with the projection, and the encoder alone."""
     whole = mb.Family(name=name, anchor=f"ecg_encoder.{first_key}", unused=UNUSED, files=FILES, text=TEXT)
@@ -194,7 +240,7 @@ def _entries(
     )
     return [
         mb.Entry(name, build, f"MERL's {what} with its projection", PAPER, "MIT", published=whole),
-        mb.Entry(f"{name}-encoder", partial(MerlBackbone, encoder), f"MERL's {what} alone", PAPER, "MIT", published=alone),
+        mb.Entry(f"{name}-encoder", backbone, f"MERL's {what} alone", PAPER, "MIT", published=alone),
     ]
 
 
@@ -203,10 +249,10 @@ def melp_ecg_encoders() -> Entries:
     """Return MERL's encoders at their published sizes."""
     leads, entries = len(SPEC.leads), []
     for depth in RESNETS:
-        build, encoder = partial(MerlResNet, depth), partial(ResNet, depth, leads)
-        entries += _entries(f"merl-resnet{depth}", "layer1.0.conv1.weight", build, encoder, f"{depth}-layer 1-D ResNet")
+        build, backbone = partial(MerlResNet, depth), partial(MerlBackbone, partial(ResNet, depth, leads))
+        entries += _entries(f"merl-resnet{depth}", "layer1.0.conv1.weight", build, backbone, f"{depth}-layer 1-D ResNet")
     for size in VITS:
-        vit, patches = partial(MerlViT, size), partial(ViT, size, leads, SPEC.samples)
+        vit, patches = partial(MerlViT, size), partial(MerlVitBackbone, size)
         entries += _entries(
             f"merl-vit-{size}", "to_patch_embedding.weight", vit, patches, f"ViT-{size} on patches of 50 samples"
         )

@@ -108,7 +108,11 @@ class ViT(nn.Module):
 
     def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pooled output (B, C), normalised after the mean, and the last block's tokens (B, N, C)."""
-        x = self.to_patch_embedding(signal).transpose(1, 2) + self.pos_embedding  # (B, N, C)
+        x = self.through(self.to_patch_embedding(signal).transpose(1, 2) + self.pos_embedding)  # (B, N, C)
+        return self.norm(x.mean(dim=1)), x
+
+    def through(self, x: Tensor) -> Tensor:
+        """Return the last block's states (B, K, C) of any K tokens."""
         for index in range(self.depth):
             x = self.get_submodule(f"block{index}")(x)
-        return self.norm(x.mean(dim=1)), x
+        return x

@@ -6,7 +6,7 @@ Licence of the published code and weights: CC BY-NC 4.0. Pretrained on Chapman, 
 Written from the paper; parameter names are the published ones. As published: 9 s at 250 Hz, filtered to
 0.67-40 Hz and standardised over the whole record. What kind of filter it was is not in the paper; here it is a Butterworth
 filter of order 4, forwards and backwards.
-The masked pretraining model's decoder is an objective's part, `st-mem-masked`.
+The masked pretraining model's decoder is an objective's part, `mae`.
 Shapes: B records, L leads, T samples, P patches of a lead, K patches kept of a lead, S samples of a patch, D channels.
 """
 

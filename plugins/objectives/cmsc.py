@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32
+from melp_plugins.objectives.clocs import patient_contrast
 from melp_plugins.views.parts import FIRST_HALF, SECOND_HALF
 
 TEMPERATURE = 0.1
+FORMS = ("melp", "fairseq", "clocs")
 
 
 def cmsc_loss(first: Tensor, second: Tensor, patients: Tensor, log_scale: Tensor) -> Tensor:
@@ -59,6 +61,7 @@ class CMSC(mb.Objective):
 
     def __init__(self, *, form: str) -> None:
         super().__init__()
+        self.form = form
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE)) if form == "melp" else None
 
     def views(self) -> Mapping[str, Sequence[mb.View]]:
@@ -69,19 +72,21 @@ class CMSC(mb.Objective):
         """Return the loss of the halves of records, given whose they are, `patients` (B,)."""
         with torch.autocast(half1.record.device.type, enabled=False):
             first, second = at_least_float32(half1.record), at_least_float32(half2.record)
+            if self.form == "clocs":
+                return patient_contrast(first, second, patients, temperature=TEMPERATURE)
             if self.log_scale is None:
                 return clocs_loss(first, second, patients)
             return cmsc_loss(first, second, patients, self.log_scale.clamp(0.0, MAXIMUM_LOG_SCALE))
 
 
 def cmsc(sizes: mb.Sizes, *, form: str = "melp") -> CMSC:
-    """Return CMSC; `form` is `melp` (learned scale) or `fairseq` (temperature 0.1, norm taken as a constant).
+    """Return CMSC; `form` is `melp` (learned scale), `fairseq` (temperature 0.1, norm a constant) or `clocs`, as in the paper.
 
     Raises:
         UserError: another form.
     """
-    if form not in ("melp", "fairseq"):
-        raise mb.UserError(f"option 'form' of 'cmsc' is {form!r}; wanted 'melp' or 'fairseq'")
+    if form not in FORMS:
+        raise mb.UserError(f"option 'form' of 'cmsc' is {form!r}; wanted one of {', '.join(FORMS)}")
     return CMSC(form=form)
 
 
@@ -92,7 +97,7 @@ def melp_objectives() -> list[mb.Entry[mb.Objective]]:
         mb.Entry(
             name="cmsc",
             build=cmsc,
-            summary="halves of one patient's records belong together (CLOCS), as MELP or fairseq-signals publish it",
+            summary="halves of one patient's records belong together (CLOCS), as MELP, fairseq-signals or CLOCS publish it",
             source="https://arxiv.org/abs/2005.13249",
             license="MIT",
         )

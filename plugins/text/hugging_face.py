@@ -39,6 +39,7 @@ LAYERS = ("encoder.layer", "encoder.block", "transformer.layer", "layers")
 STOP = "."
 SPACES = "▁ĠĊĉč"  # how SentencePiece writes a space, and byte pairs space, line feed, tab and carriage return
 BOS = "[BOS]"
+SENTINEL = "<extra_id_0>"  # hides words in T5's own pretraining (Raffel et al. 2020, arXiv 1910.10683)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class HuggingFaceText(mb.TextEncoder):
 
     @property
     def mask_id(self) -> int | None:
-        """The id that hides a word; None where the tokenizer has none, as T5's."""
+        """The id that hides a word, T5's first sentinel where it is a T5; None where the tokenizer has none."""
         return self.frame.mask
 
     def both_ways(self, batch: mb.TextBatch) -> Tensor:
@@ -200,7 +201,8 @@ def _from_hub(model: str, read: Callable[[Any, Any], Any], *, causal: bool, pool
     tokenizer.no_truncation()
     tokenizer.no_padding()
     frame = _frame(tokenizer, wrapped.pad_token_id, wrapped.cls_token_id, wrapped.bos_token_id, model, causal=causal)
-    frame = replace(frame, mask=wrapped.mask_token_id)
+    mask = wrapped.mask_token_id if wrapped.mask_token_id is not None else tokenizer.token_to_id(SENTINEL)
+    frame = replace(frame, mask=mask)
     if tokenizer.get_vocab_size() > config.vocab_size:
         body.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
     return body, tokenizer, frame

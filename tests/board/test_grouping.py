@@ -96,10 +96,25 @@ def test_reported_numbers_stand_beside_real_rows_of_the_same_measurement_only() 
     assert {c.method: c.value for c in build_board([real])[0].tables[0].columns[0].reported}["MELP"] == pytest.approx(0.8763)
     generated = row(evaluation="linear_probe", setting="1 %", task="ptb-xl/super", auroc=GOOD, generated=True)
     assert build_board([generated])[0].tables[0].reported == []
-    assert reported_for("linear_probe", "10 %", "ptb-xl/super", "auroc") == []
-    assert reported_for("linear_probe", "1 %", "ptb-xl/form", "auroc") == []
-    assert len(reported_for("linear_probe", "100 %", "cpsc2018/all", "auroc")) == 4
+    assert reported_for("linear_probe", "5 %", "ptb-xl/super", "auroc") == []
     assert reported_for("linear_probe", "100 %", "cpsc2018/all", "auprc") == []
+
+
+def test_what_papers_report_is_there_in_full() -> None:
+    """Twelve methods of MERL's table and four more, on six tasks at three fractions; three of MELP's; and zero-shot."""
+    assert len(reported_for("linear_probe", "100 %", "cpsc2018/all", "auroc")) == 12 + 4 + 3
+    assert len(reported_for("linear_probe", "1 %", "ptb-xl/form", "auroc")) == 12 + 4
+    assert len(reported_for("zero_shot", "", "ptb-xl/sub", "auroc")) == 3
+    (byol,) = [c for c in reported_for("linear_probe", "10 %", "ptb-xl/rhythm", "auroc") if c.method == "BYOL"]
+    assert byol.value == pytest.approx(0.7440)
+
+
+def test_papers_that_differ_on_one_method_are_two_lines_and_doubtful_cells_are_marked() -> None:
+    table = build_board([row(evaluation="linear_probe", setting="10 %", task="csn/published", auroc=GOOD)])[0].tables[0]
+    assert [cell.suspected != "" for cell in table.columns[0].reported if cell.method == "ST-MEM"] == [True]
+    assert any(sentence.startswith("ST-MEM") for sentence in table.suspected)
+    full = build_board([row(evaluation="linear_probe", setting="100 %", task="csn/published", auroc=GOOD)])[0].tables[0]
+    assert [name for name, _ in full.reported].count("MERL") == 2
 
 
 @pytest.mark.parametrize(("text", "share"), [("1 %", 0.01), ("12.5%", 0.125), ("100 %", 1.0), ("0 %", None), ("all", None)])

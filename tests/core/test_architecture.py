@@ -15,7 +15,7 @@ HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors canonical home signal filtering resampling windows features "
-    "predictions splits results metrics measure progress leads lead_identity",
+    "predictions splits results metrics measure progress leads lead_names lead_identity",
     "components records masking",
     "registry code_digest normalised_source bound_values locks schema recipe recipes protocol protocols label_files store "
     "fetch leakage ecg_plot",
@@ -28,7 +28,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.spl
 NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "published", "ecg_plot",
-    "store", "leads", "records", "lead_identity", "metrics", "predictions",
+    "store", "leads", "lead_names", "records", "lead_identity", "metrics", "predictions",
     "evaluations", "splits", "masking", "progress",
 }  # fmt: skip
 

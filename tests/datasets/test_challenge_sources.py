@@ -17,6 +17,7 @@ from melp_bench.errors import UserError
 from melp_bench.plugins import discover
 from melp_bench.store import Store, prepare
 from melp_plugins.datasets import snomed
+from melp_plugins.datasets.cells import UnreadCells
 from melp_plugins.datasets.challenge import header_info, read_with_erratum
 from melp_plugins.datasets.cpsc2018 import CPSC2018
 from melp_plugins.datasets.csn import CSN
@@ -156,7 +157,7 @@ def test_a_gain_of_4880_is_read_as_1000_and_said(tmp_path: Path) -> None:
     assert (right.repairs, mended.repairs) == ((), ("gain-erratum",))
     store = prepare(dataset("g12ec"), name="g12ec", source=tmp_path, root=tmp_path / "store")
     assert store.verdicts == ["repaired"]
-    info = header_info(tmp_path, header)
+    info = header_info(tmp_path, header, UnreadCells())
     assert (info.age, info.sex, info.statements) == (None, "F", {"426783006", "59118001"})
 
 
@@ -191,3 +192,16 @@ def test_cpsc_has_as_many_positives_as_published() -> None:
     counts = {name: snomed.statements()[code].records["cpsc2018"] for name, code in snomed.CPSC_CLASSES.items()}
     assert counts == {"AFIB": 1221, "VPC": 700, "NORM": 918, "1AVB": 722, "CRBBB": 1857, "STE": 220, "PAC": 616, "CLBBB": 236,
                       "STD": 869}  # fmt: skip
+
+
+def test_a_record_or_its_labels_that_are_there_twice_are_told(tmp_path: Path) -> None:
+    """The last of two was taken."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "A0001.hea").write_text("A0001 12 500 5000\n# Dx: 426783006\n")
+    with pytest.raises(UserError, match="record 'A0001' is there twice"):
+        list(CPSC2018().infos(tmp_path))
+    (tmp_path / "b" / "A0001.hea").unlink()
+    (tmp_path / "REFERENCE.csv").write_text("Recording,First_label,Second_label,Third_label\nA0001,1,,\nA0001,2,,\n")
+    with pytest.raises(UserError, match=r"REFERENCE\.csv line 3: 'A0001' had other labels before"):
+        list(CPSC2018().infos(tmp_path))

@@ -175,3 +175,32 @@ def test_a_broken_file_is_a_bad_record(content: bytes, tmp_path: Path) -> None:
 def test_an_unknown_unit_is_told() -> None:
     with pytest.raises(UserError, match="no unit 'mm'; wanted auto, V, mV"):
         CODE15(unit="mm")
+
+
+def test_an_exam_that_is_in_a_file_twice_is_neither_of_its_rows(tmp_path: Path) -> None:
+    """The last row was read as the exam."""
+    file = tracings(tmp_path / "exams_part0.hdf5")
+    with h5py.File(file, "r+") as opened:
+        opened["exam_id"][1] = EXAMS[-1]
+    store = prepare(CODE15(), name="code-15", source=exams(tmp_path), root=tmp_path / "store")
+    assert store.manifest.quarantined == {"duplicate-exam": 1, "missing-samples": 1}
+    assert str(EXAMS[-1]) not in store.record_ids.tolist()
+
+
+def test_an_exam_of_which_a_table_says_two_things_is_quarantined(tmp_path: Path) -> None:
+    tracings(tmp_path / "exams_part0.hdf5")
+    table = exams(tmp_path) / "exams.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[1], lines[2].replace(f"{EXAMS[1]},31", f"{EXAMS[1]},77")]))
+    store = prepare(CODE15(), name="code-15", source=tmp_path, root=tmp_path / "store")
+    assert store.manifest.quarantined == {"duplicate-exam": 1}
+    assert str(EXAMS[1]) not in store.record_ids.tolist()
+
+
+def test_a_sex_that_is_not_stated_is_no_woman(tmp_path: Path) -> None:
+    """A cell without a statement was read as not male."""
+    table = exams(tmp_path) / "exams.csv"
+    table.write_text(table.read_text().replace("30,True", "30,").replace("31,False", "31,NaN"))
+    for dataset in (CODE15(), SaMiTrop()):
+        assert {info.record_id: info.sex for info in dataset.infos(tmp_path)}[str(EXAMS[0])] is None
+        assert {info.record_id: info.sex for info in dataset.infos(tmp_path)}[str(EXAMS[1])] is None

@@ -140,7 +140,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a signal file elsewhere": ("unsafe-path", _header("1.dat", "../data/2.dat")),
     "a signal file at the root": ("unsafe-path", _header("1.dat", "/etc/passwd")),
     "another unit": ("unknown-unit", _header("/mV", "/mmHg")),
-    "a format of another kind": ("unsupported-format", _header("1.dat 16 ", "1.dat 516 ")),
+    "a format of another kind": ("unsupported-format", _header("1.dat 16 ", "1.dat 517 ")),
     "missing samples": ("missing-samples", _missing),
 }
 

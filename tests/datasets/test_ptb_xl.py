@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
+from rich.console import Console
 
+from melp_bench.cli.census import print_census
 from melp_bench.errors import UserError
 from melp_bench.signal import LEADS
 from melp_bench.store import Store, prepare
+from melp_bench.store.record_list import list_records
 from melp_plugins.datasets.ptb_xl import PTBXL
 
 REAL = os.environ.get("MELP_BENCH_REAL_ECG")
@@ -135,3 +138,31 @@ def test_the_published_records_are_read_with_their_folds_and_plausible_millivolt
         assert 0.2 < largest < 20
         one, two, three = store.signal(position).millivolts[:3]
         assert np.abs(two - one - three).max() < 0.01  # Einthoven, to the rounding of the published files
+
+
+@pytest.mark.parametrize(
+    ("count", "logs", "release"),
+    [(3, (), ""), (3, ("102",), "1.0.2"), (3, ("102", "103"), "1.0.3"), (21_837, (), "1.0.1"), (21_801, (), "1.0.2")],
+)
+def test_the_release_is_what_the_files_say(count: int, logs: tuple[str, ...], release: str, tmp_path: Path) -> None:
+    """Every copy was said to be of release 1.0.3."""
+    table = source(tmp_path, {}) / "ptbxl_database.csv"
+    header, row = table.read_text().splitlines()
+    table.write_text("\n".join([header, *(f"{n},{row.partition(',')[2]}" for n in range(count))]))
+    for log in logs:
+        (tmp_path / f"ptbxl_v{log}_changelog.txt").touch()
+    dataset = PTBXL()
+    infos, told = list_records(dataset, tmp_path)
+    assert (len(infos), dataset.release) == (count, release)
+    assert any(f"these files are PTB-XL {release};" in line for line in told) == (release not in ("", "1.0.3"))
+
+
+def test_the_release_is_kept_and_shown_and_a_part_says_how_much_of_the_whole_it_is(tmp_path: Path) -> None:
+    told: list[str] = []
+    (source(tmp_path, {}) / "ptbxl_v102_changelog.txt").touch()
+    store = prepare(PTBXL(), name="ptb-xl", source=tmp_path, root=tmp_path / "store", tell=told.append)
+    assert store.manifest.release == "1.0.2"
+    assert "1 of 21,799 records that this release has" in told
+    console = Console(record=True, width=100)
+    print_census(console, store)
+    assert "ptb-xl 1.0.2 · measured" in console.export_text()

@@ -123,11 +123,15 @@ def test_names_that_look_like_markup_are_shown_as_they_are(
     assert all(name in told for name in ("AF [/b]", "[red]ST", "licence=[/x] ours", "[/b]2"))
 
 
-def test_a_record_of_several_segments_says_so(tmp_path: Path) -> None:
-    source = folder(tmp_path / "s", "record,AF\n2,1\nboth,1\n")
+def test_segments_with_one_layout_are_one_record_and_others_say_so(tmp_path: Path) -> None:
+    """Every record of several segments was refused."""
+    source = folder(tmp_path / "s", "record,AF\n2,1\n3,1\nboth,1\nvariable,0\n")
     (source / "both.hea").write_text("both/2 12 500 10000\n2 5000\n3 5000\n")
+    (source / "variable.hea").write_text("variable/2 12 500 5000\nlayout 0\n2 5000\n")
     store = prepare(WFDBFolder(), name="wfdb-folder", source=source, root=tmp_path / "store")
-    assert store.manifest.quarantined == {"several-segments": 1}
+    assert store.manifest.quarantined == {"several-layouts": 1}
+    joined = np.concatenate([store.signal(0).millivolts, store.signal(1).millivolts], axis=1)
+    assert np.allclose(store.signal(2).millivolts, joined, atol=1e-4)
 
 
 def test_a_record_out_of_the_folder_is_quarantined_and_a_table_out_of_it_refused(tmp_path: Path) -> None:

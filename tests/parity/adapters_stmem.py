@@ -16,7 +16,7 @@ import melp_bench as mb
 from melp_bench.masking import in_rows
 from melp_bench.published.fitting import fit
 from melp_plugins.ecg import st_mem
-from melp_plugins.objectives.st_mem import MaskedLeads
+from melp_plugins.objectives.mae import MaskedAutoencoder
 
 Tensors = dict[str, Tensor]
 ENTRIES = {entry.name: entry for entry in st_mem.melp_ecg_encoders()}
@@ -56,18 +56,20 @@ def pretraining_outputs(fixture: Fixture, weights: Tensors, inputs: Tensors) -> 
     width, decoder_width = config["embed_dim"], config["decoder_embed_dim"]
     model = encoder_of(weights, width)
     sizes = mb.Sizes(shared=256, embedding=width, ecg_tokens=width)
-    objective = MaskedLeads(sizes, decoder_width=decoder_width, decoder_heads=config["decoder_num_heads"]).eval()
+    objective = MaskedAutoencoder(sizes, decoder_width=decoder_width, decoder_heads=config["decoder_num_heads"]).eval()
     objective.attach(SimpleNamespace(encoder=model))
     fresh = {
         "sincos_encoder": st_mem.StMem(SIZE_OF_WIDTH[width]).pos_embedding,
-        "sincos_decoder": objective.decoder_pos_embed.clone(),
+        "sincos_decoder": objective.decoder.decoder_pos_embed.clone(),
     }
-    objective.load_state_dict({key: tensor for key, tensor in weights.items() if not key.startswith(("encoder.", "to_patch_"))})
+    objective.decoder.load_state_dict(
+        {key: tensor for key, tensor in weights.items() if not key.startswith(("encoder.", "to_patch_"))}
+    )
     noise = rng(fixture.salt, "noise").random(size=(len(ecg), ecg.shape[1], model.patches), dtype=np.float32)
     order = torch.from_numpy(noise).argsort(dim=-1)  # as published: visible patches by their noise
     mask = objective.choose(torch.from_numpy(noise))
     states = encoded(model, ecg, mask)
-    predicted = objective.decode(states, mask)
+    predicted = objective.decoder(states, mask)
     loss = objective.loss(ecg, predicted, mask)
     objective.normalise_patches = False
     kept = torch.nn.functional.pad(order[..., : objective.kept] + 1, (1, 1))

@@ -16,7 +16,7 @@ from melp_bench.published.fitting import KeyLayout, fit, publish
 from melp_plugins.ecg import melp, merl, ptbxl_reference, st_mem
 from melp_plugins.ecg.timm_image import HOP, WINDOW, TimmImage, bands, spectrogram
 from melp_plugins.layers import AttentionPool
-from melp_plugins.objectives.st_mem import MaskedLeads
+from melp_plugins.objectives.mae import MaskedAutoencoder
 
 SIZES = mb.Sizes(shared=256, embedding=384, ecg_tokens=384)
 
@@ -35,9 +35,9 @@ def small() -> st_mem.StMem:
 
 
 @pytest.fixture(scope="module")
-def masked(small: st_mem.StMem) -> MaskedLeads:
+def masked(small: st_mem.StMem) -> MaskedAutoencoder:
     torch.manual_seed(0)
-    objective = MaskedLeads(SIZES, decoder_depth=1)
+    objective = MaskedAutoencoder(SIZES, decoder_depth=1)
     objective.attach(SimpleNamespace(encoder=small))  # type: ignore[arg-type]
     return objective.eval()
 
@@ -65,7 +65,7 @@ def test_all_patches_visible_are_the_whole_record(small: st_mem.StMem) -> None:
     torch.testing.assert_close(visible[:, :, 1:-1].flatten(1, 2), small.norm(tokens), rtol=1e-4, atol=1e-5)
 
 
-def test_visible_patches_are_encoded_as_if_there_were_no_others(small: st_mem.StMem, masked: MaskedLeads) -> None:
+def test_visible_patches_are_encoded_as_if_there_were_no_others(small: st_mem.StMem, masked: MaskedAutoencoder) -> None:
     signal = noise(1, 12, 2250)
     mask = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(3)))
     kept = (~mask).nonzero()[:, 2].view(1, 12, -1)  # (B, L, K), in time's order
@@ -85,32 +85,32 @@ def test_masks_that_differ_from_lead_to_lead_are_told(small: st_mem.StMem) -> No
         states_of(small, noise(1, 12, 2250), mask)
 
 
-def test_the_mask_leaves_those_of_the_smallest_noise(masked: MaskedLeads) -> None:
+def test_the_mask_leaves_those_of_the_smallest_noise(masked: MaskedAutoencoder) -> None:
     chance = torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(5))
     mask = masked.choose(chance)
     assert mask.sum(dim=-1).eq(30 - 7).all()
     assert (chance.masked_fill(mask, 0).amax(dim=-1) < chance.masked_fill(~mask, 1).amin(dim=-1)).all()
 
 
-def test_the_decoder_sees_one_lead_at_a_time(masked: MaskedLeads) -> None:
+def test_the_decoder_sees_one_lead_at_a_time(masked: MaskedAutoencoder) -> None:
     mask = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(6)))
     states = noise(1, 12, 32, 384)
     other = states.clone()
     other[:, 4] += 1
     with torch.no_grad():
-        difference = (masked.decode(states, mask) - masked.decode(other, mask)).abs().amax(dim=(0, 2, 3))
+        difference = (masked.decoder(states, mask) - masked.decoder(other, mask)).abs().amax(dim=(0, 2, 3))
     assert (difference > 0).nonzero().flatten().tolist() == [4]
 
 
-def test_the_decoder_sees_nothing_of_a_masked_patch(masked: MaskedLeads) -> None:
+def test_the_decoder_sees_nothing_of_a_masked_patch(masked: MaskedAutoencoder) -> None:
     mask = masked.choose(torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(6)))
     states = noise(1, 12, 32, 384)
     other = torch.where(F.pad(mask, (1, 1))[..., None], states + 1, states)
     with torch.no_grad():
-        torch.testing.assert_close(masked.decode(states, mask), masked.decode(other, mask))
+        torch.testing.assert_close(masked.decoder(states, mask), masked.decoder(other, mask))
 
 
-def test_the_loss_reads_masked_patches_only_and_ignores_their_gain_and_offset(masked: MaskedLeads) -> None:
+def test_the_loss_reads_masked_patches_only_and_ignores_their_gain_and_offset(masked: MaskedAutoencoder) -> None:
     signal = noise(2, 12, 2250)
     mask = masked.choose(torch.rand(2, 12, 30, generator=torch.Generator().manual_seed(7))).float()
     target = signal.reshape(2, 12, 30, 75)
@@ -121,15 +121,15 @@ def test_the_loss_reads_masked_patches_only_and_ignores_their_gain_and_offset(ma
     assert float(masked.loss(signal, perfect + 2 * mask[..., None], mask)) == pytest.approx(4, rel=1e-4)
 
 
-def test_masked_training_says_which_encoder_it_needs(small: st_mem.StMem, masked: MaskedLeads) -> None:
+def test_masked_training_says_which_encoder_it_needs(small: st_mem.StMem, masked: MaskedAutoencoder) -> None:
     assert "st-mem-base" in str(masked.fits(merl.melp_ecg_encoders()[0].build()))
     with pytest.raises(mb.UserError, match="mask_ratio"):
-        MaskedLeads(SIZES, mask_ratio=1.0)
+        MaskedAutoencoder(SIZES, mask_ratio=1.0)
     with pytest.raises(mb.NotApplicable, match="leaves none of the encoder's 30 patches visible with mask_ratio 0"):
-        MaskedLeads(SIZES, mask_ratio=0.99).attach(SimpleNamespace(encoder=small))  # type: ignore[arg-type]
+        MaskedAutoencoder(SIZES, mask_ratio=0.99).attach(SimpleNamespace(encoder=small))  # type: ignore[arg-type]
 
 
-def test_the_masked_loss_reaches_encoder_and_decoder(small: st_mem.StMem, masked: MaskedLeads) -> None:
+def test_the_masked_loss_reaches_encoder_and_decoder(small: st_mem.StMem, masked: MaskedAutoencoder) -> None:
     masked(noise(1, 12, 2250), small).backward()
     for module in (small, masked):
         silent = [name for name, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]

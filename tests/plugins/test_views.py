@@ -8,8 +8,11 @@ from torch import Tensor
 
 import melp_bench as mb
 from melp_bench.plugins import discover
-from melp_plugins.views.augmentation import AUGMENTATION, CropResize, Gain, MaskLeads, Noise, Wander
+from melp_plugins.views.augmentation import AUGMENTATION
+from melp_plugins.views.leads import MaskLeads
+from melp_plugins.views.noises import Gain, Noise, Wander
 from melp_plugins.views.parts import FIRST_HALF, SECOND_HALF, WHOLE, excerpt
+from melp_plugins.views.timing import CropResize
 
 EACH = [CropResize(), Gain(), Noise(), Wander(), MaskLeads()]
 

@@ -26,10 +26,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def train(store: Store, folder: Path, *, die_after: int = 0) -> tuple[Step, Trained]:
-    """Pretrain a new model by BYOL and CMSC; with `die_after`, die once that step is done."""
+    """Pretrain a new model by BYOL, DINO and CMSC; with `die_after`, die once that step is done."""
     catalogue, sizes = discover().objectives, make_step({}).model.sizes(2)
     torch.manual_seed(1)
-    objectives = {"byol": catalogue["byol"].build(sizes, hidden=16, projected=8), "halves": catalogue["cmsc"].build(sizes)}
+    objectives = {
+        "byol": catalogue["byol"].build(sizes, hidden=16, projected=8),
+        "dino": catalogue["dino"].build(sizes, hidden=16, bottleneck=8, prototypes=12),
+        "halves": catalogue["cmsc"].build(sizes),
+    }
     step = make_step(objectives)
 
     def die(values: StepValues) -> None:
@@ -59,6 +63,7 @@ def test_a_killed_and_resumed_target_ends_in_the_same_bits(
     assert trained == undisturbed[1]
     assert mine.keys() == other.keys()
     assert any("target_encoder" in name for name in mine)
+    assert mine["objectives.dino.centre"].any()
     assert all(torch.equal(mine[name], other[name]) for name in mine)
 
 

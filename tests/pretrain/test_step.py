@@ -22,7 +22,8 @@ from melp_bench.recipe import Part
 from melp_bench.runs.building import build_views
 from melp_bench.signal import conform
 from melp_bench.store import Store
-from melp_plugins.views.augmentation import Noise
+from melp_plugins.views.leads import KeepLead
+from melp_plugins.views.noises import Mains, Noise
 from melp_plugins.views.parts import FIRST_HALF, SECOND_HALF, WHOLE, excerpt
 
 CPU = torch.device("cpu")
@@ -228,3 +229,14 @@ def test_what_does_not_apply_is_a_line_that_names_the_term_and_no_traceback(stor
     masked = discover().objectives["masked"].build(make_step({}).model.sizes(2))
     with pytest.raises(UserError, match="objective 'hidden' cannot train 'Encoder': needs an encoder with masked encoding"):
         make_step({"hidden": masked})
+
+
+def test_views_are_told_once_what_the_encoder_asks_for() -> None:
+    step = make_step({"look": Looks(KeepLead(lead="V6"), Mains())}, views={"look": {"look": [Mains(), KeepLead(lead="V6")]}})
+    rate, leads = Encoder.spec.rate_hz, Encoder.spec.leads
+    assert step.views["look"]["look"] == [Mains(rate_hz=rate), KeepLead(lead="V6", leads=leads)]
+    assert rate != Mains().rate_hz
+    one_lead = Encoder(0.0)
+    one_lead.spec = mb.SignalSpec(rate_hz=50, seconds=1, leads=("II",))
+    with pytest.raises(UserError, match="'keep-lead' is to keep 'V6'; the encoder reads II"):
+        Step(Model(one_lead, None, None), {"look": Looks(KeepLead(lead="V6"))})

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from melp_bench.checkpoint import is_checkpoint
 from melp_bench.errors import UnknownName, UserError
@@ -25,6 +26,7 @@ from melp_bench.runs.kept import code_changes, take_over
 from melp_bench.runs.measurements import measurements
 from melp_bench.runs.plan import Plan, make_plan
 from melp_bench.runs.references import parse
+from melp_bench.runs.run import Sketch, look_ahead, make_spec
 from melp_bench.runs.stores import open_stores
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store
@@ -87,6 +89,32 @@ def keys(plan: Plan) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------------------------------------------------------- keys
+
+
+def test_a_further_pretraining_seed_is_a_row_of_its_own_and_moves_no_other(planned: Callable[..., Plan]) -> None:
+    one, more = rule(), rule(pretrain={**CONTENT["pretrain"], "seeds": {"random-init": 3}})
+    assert more.hash == one.hash
+    assert planned(more).rows[0].inputs.key == planned(one).rows[0].inputs.key
+    other = planned(rule(pretrain={**CONTENT["pretrain"], "seed": 1})).rows[0].inputs
+    assert other.key != planned(one).rows[0].inputs.key
+    assert other.method == planned(one).rows[0].inputs.method
+
+
+def test_a_run_plans_every_seed_that_the_protocol_gives_a_model(
+    stores: dict[str, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(stores["s"].root.parent.parent))
+    protocol = rule(pretrain={**CONTENT["pretrain"], "seeds": {"random-init": 2}})
+    spec = make_spec(protocol, ["random-init", "simclr"], out=tmp_path)
+    found = look_ahead(spec, CATALOGUE)
+    assert not isinstance(found, Sketch)
+    labels = dict.fromkeys(row.candidate.told for row in found[0].rows)
+    assert list(labels) == ["random-init", "random-init (seed 1)", "simclr"]
+
+
+def test_no_model_has_less_than_one_seed() -> None:
+    with pytest.raises(ValidationError, match="wanted at least 1 each"):
+        rule(pretrain={**CONTENT["pretrain"], "seeds": {"melp": 0}})
 
 
 def test_adding_an_evaluation_keeps_every_old_key(planned: Callable[..., Plan]) -> None:

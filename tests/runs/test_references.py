@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from melp_bench.checkpoint import MANIFEST
+from melp_bench.components import ECGEncoder
 from melp_bench.errors import UnknownName, UserError
-from melp_bench.plugins import discover
-from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, parse
+from melp_bench.plugins import Catalogue, discover
+from melp_bench.protocol import load_protocol
+from melp_bench.registry import Entry
+from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, parse, spread
+from melp_bench.testing.small import SmallEncoder
 
 CATALOGUE = discover()
 
@@ -49,3 +54,40 @@ def test_an_encoder_alone_is_refused_with_the_choice_of_recipes() -> None:
 def test_a_near_miss_is_told(text: str) -> None:
     with pytest.raises(UnknownName, match="did you mean"):
         parse(text, CATALOGUE)
+
+
+class Broken(SmallEncoder):
+    """An encoder that cannot be built without its weights."""
+
+    def __init__(self) -> None:
+        raise OSError("no weights here")
+
+
+class Large(SmallEncoder):
+    """More than a demo has time for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers.append(torch.nn.Linear(20, 100_000))
+
+
+def test_a_star_stands_for_every_encoder_of_a_demos_size() -> None:
+    catalogue = Catalogue()
+    kinds: dict[str, type[ECGEncoder]] = {"small": SmallEncoder, "large": Large, "broken": Broken, "another": SmallEncoder}
+    for name, kind in kinds.items():
+        catalogue.ecg_encoders.add(Entry(name, kind, "for tests"))
+    assert spread("random-init+*", catalogue) == ["random-init+another", "random-init+small"]
+    assert spread("mine.toml+*", catalogue) == ["mine.toml+another", "mine.toml+small"]
+    for name in ("melp", "simclr+small", "folder/mine.toml", "small@*.pth"):
+        assert spread(name, catalogue) == [name]
+
+
+def test_the_untrained_protocol_measures_the_encoders_of_the_demo_and_no_published_one() -> None:
+    some = Catalogue()
+    for name in ("conv-transformer", "resnet1d-18", "melp", "merl-resnet18"):
+        some.ecg_encoders.add(CATALOGUE.ecg_encoders[name])
+    names = [name for model in load_protocol("untrained").models for name in spread(model, some)]
+    assert [parse(name, CATALOGUE) for name in names] == [
+        RecipeReference("random-init", "conv-transformer"),
+        RecipeReference("random-init", "resnet1d-18"),
+    ]

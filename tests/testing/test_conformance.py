@@ -53,6 +53,8 @@ def test_a_component_keeps_the_promises_of_its_kind(kind: str, entry: Entry[Any]
         folder = Path(real) / SOURCES[entry.name]
         source = folder if folder.is_dir() else None
     verdicts = check_component(kind, entry, options=options, source=source)
+    if verdicts[0].ok is None:
+        pytest.skip(f"{entry.name!r} {verdicts[0].detail}; its own tests build it")
     broken = "\n".join(f"{v.property}: {v.detail}" for v in verdicts if v.ok is False)
     assert not broken, f"{kind} {entry.name!r}\n{broken}"
     assert any(v.ok for v in verdicts)

@@ -1,0 +1,77 @@
+"""Which column of a table is which: a name that is nearly right is asked about, for a patient must not become a class."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+import melp_bench as mb
+
+ROLES: Mapping[str, str] = {
+    "record": "records recordname recordid recordno file filename filepath filenamehr filenamelr path header ecgid ecgpath "
+    "waveform waveformpath",
+    "patient": "patients patientid patientno patientnr patientnumber patientkey patid pid subject subjectid subjectno person "
+    "personid participant participantid mrn medicalrecordnumber caseid patientenid patientennummer idpatient",
+    "age": "ages ageyears ageyear ageyr ageyrs ageatecg ageatrecording patientage anchorage alter alterjahre edad idade",
+    "sex": "gender ismale isfemale male female patientsex patientgender sexatbirth geschlecht sexo sexe",
+    "report": "reports reporttext text ecgreport clinicalreport interpretation diagnosis diagnosistext findings "
+    "diagnosisreport conclusion conclusions statement statements impression comment comments befund",
+    "fold": "folds foldid foldno cvfold kfold stratfold",
+}
+"""What a column may be, and names that are nearly its own, without case, blanks and signs."""
+MALE, FEMALE = ("male", "ismale"), ("female", "isfemale")
+"""Names of columns whose 1 says which sex it is."""
+
+
+def plain(name: str) -> str:
+    """Return a column's name without case, blanks and signs."""
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def named_columns(given: Sequence[str]) -> dict[str, str]:
+    """Return role -> column as `columns` says it ("patient=patient_id"); a role that is empty behind the sign has no column.
+
+    Raises:
+        UserError: one is not of that form, or names no role.
+    """
+    named: dict[str, str] = {}
+    for text in given:
+        role, sign, column = (part.strip() for part in text.partition("="))
+        if not sign or role not in ROLES or role in named:
+            raise mb.UserError(f"column {text!r}; wanted one of {', '.join(ROLES)}, each once, as in patient=patient_id")
+        named[role] = column
+    return named
+
+
+def taken_columns(header: Sequence[str], named: Mapping[str, str], classes: Sequence[str], table: str) -> dict[str, str]:
+    """Return role -> column for the columns of `header`; `classes` are none of them.
+
+    Raises:
+        UserError: a column that was named is not there, or one that was not has nearly a role's name.
+    """
+    for role, column in named.items():
+        if column and column not in header:
+            raise mb.UserError(f"{table} has no column {column!r} for {role}; it has {list(header)[:40]}")
+    taken = {role: named.get(role, role) for role in ROLES}
+    taken = {role: column for role, column in taken.items() if column in header and column not in classes}
+    for column in header:
+        for role, near in ROLES.items():
+            if role in named or column in (*classes, *taken.values(), *ROLES) or plain(column) not in (role, *near.split()):
+                continue
+            if classes and role in taken:  # read by nobody: the role has its column, and the classes are named
+                continue
+            raise mb.UserError(
+                f"{table} has a column {column!r}: is it the {role}? Then --column {shlex.quote(f'{role}={column}')}; "
+                f"if no column is, --column {role}= and name the classes with --option classes=A,B"
+            )
+    return taken
+
+
+def told_columns(taken: Mapping[str, str], classes: Sequence[str], table: str) -> str:
+    """Return which columns were taken for what, as a sentence."""
+    roles = ", ".join(role if role == column else f"{role} from {column!r}" for role, column in taken.items())
+    lacking = ", ".join(role for role in ROLES if role not in taken)
+    alone = "; every record is a patient of its own" if "patient" not in taken else ""
+    shown = ", ".join(map(repr, classes[:12])) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
+    return f"{table}: {roles}{f'; no {lacking}' if lacking else ''}{alone}; {len(classes)} classes: {shown}"

@@ -1,0 +1,85 @@
+"""Recipes at full size, built without memory and without the hub: a published text model by its configuration alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from melp_bench.components import TextSource
+from melp_bench.model import Model
+from melp_bench.plugins import Catalogue
+from melp_bench.pretrain.step import Step
+from melp_bench.recipe import Recipe, load_recipe
+from melp_bench.runs.building import build_model, build_step
+from melp_bench.runs.components import num_parameters_of
+from melp_bench.runs.references import DEMO_PARAMETERS
+from melp_bench.runs.resolution import resolve
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "."]
+BERT = {"vocab_size": 30522}  # MedCPT's and heart_bert's sizes are BERT's
+FLAN_T5_BASE = {
+    "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12,
+    "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def is_full_size(recipe: Recipe, catalogue: Catalogue) -> bool:
+    """Return whether a recipe is none of a demo's: its text model is of the hub, or its encoder is large."""
+    size = num_parameters_of(catalogue.ecg_encoders[recipe.encoder.name], recipe.encoder.options)
+    return (recipe.text is not None and recipe.text.name == "hf") or size is None or size > DEMO_PARAMETERS
+
+
+def text_source(options: dict[str, Any]) -> TextSource:
+    """Return what a checkpoint of the text model would hold, with a vocabulary of hardly a word."""
+    t5 = "t5" in options["model"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(SPECIAL)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    config = T5Config(**FLAN_T5_BASE) if t5 else BertConfig(**BERT)  # type: ignore[arg-type]
+    before, after = ([], [3]) if t5 else ([5], [2]) if options["causal"] else ([2], [3])
+    special = {"before": before, "after": after, "pad": 0, "mask": 4}
+    assets = {"config.json": config.to_json_string(use_diff=False), "tokenizer.json": tokenizer.to_str()}
+    return TextSource(assets={**assets, "special_tokens.json": json.dumps(special)})
+
+
+def resolved(name: str, catalogue: Catalogue) -> Recipe:
+    """Return a shipped recipe with all its options."""
+    return resolve(load_recipe(name), catalogue, {})
+
+
+def build_on_meta(recipe: Recipe, catalogue: Catalogue, classes: int = 5) -> tuple[Model, list[Step]]:
+    """Return a recipe's model and the steps of its stages, with shapes and no values; what each stage freezes is checked."""
+    source = text_source(recipe.text.options) if recipe.text is not None else TextSource()
+    with torch.device("meta"):
+        model = build_model(recipe, catalogue, source, seed=0)
+        steps = [build_step(stage, catalogue, model, classes) for stage in recipe.stages]
+    for stage in recipe.stages:
+        model.freeze(stage.untrained(recipe.present()))()
+    return model, steps
+
+
+def small_text(recipe: Recipe, folder: Path) -> dict[str, str]:
+    """Return the setting that puts a small text model, saved in `folder`, in the place of the hub's; none for others."""
+    if recipe.text is None or recipe.text.name != "hf":
+        return {}
+    t5, words = "t5" in recipe.text.options["model"], [*SPECIAL, "</s>", "<extra_id_0>", "sinus", "rhythm", "normal", "ecg"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    pair = [("</s>", words.index("</s>"))] if t5 else [("[CLS]", 2), ("[SEP]", 3)]
+    single = "$A </s>" if t5 else "[CLS] $A [SEP]"
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=pair)
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    more = {"eos_token": "</s>"} if t5 else {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **more).save_pretrained(folder)
+    if t5:
+        T5EncoderModel(T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(
+            folder
+        )
+    else:
+        sizes = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 32}
+        BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=256, **sizes)).save_pretrained(folder)
+    return {"text.model": str(folder)}
