@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from every_objective import BATCH, draws, step_of
+from every_objective import BATCH, NAMES, draws, step_of
 from lightning_fabric import Fabric
 from short_training import Killed
 from tiny_method import OPTIMISER, make_source, make_step
 from torch import Tensor
 
-from melp_bench.plugins import discover
 from melp_bench.pretrain.distributed import gather_over, total_loss
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.pretrain.gradient_cache import Parts, cached_loss
@@ -114,7 +113,7 @@ def trained(
 
 def everything(store: Store, folder: Path, fabric: Fabric) -> dict[str, Any]:
     """Return what a group of processes computes, or one alone."""
-    names = [entry.name for entry in discover().objectives]
+    names = NAMES
     views = trained(step_of("byol", "cmsc"), {"byol": 1.0, "cmsc": 1.0}, store, folder / "views", fabric)
     return {
         "objectives": {name: terms_and_gradients(name, store, fabric) for name in names},

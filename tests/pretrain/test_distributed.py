@@ -14,7 +14,6 @@ import torch
 from every_objective import NAMES, draws, step_of
 
 from melp_bench.errors import UserError
-from melp_bench.plugins import discover
 from melp_bench.pretrain.distributed import share
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store
