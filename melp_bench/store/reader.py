@@ -25,7 +25,8 @@ from melp_bench.signal import SignalSpec, conform, native_window
 from melp_bench.store.layout import StoreManifest, read_manifest, shard_path, tasks_from_json, tasks_to_json
 from melp_bench.windows import Windows, conform_windows, joined, one_each
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 READ = (
     *("record_id", "patient_id", "fold", "age", "sex", "report", "statements", "rate_hz", "num_samples", "leads", "verdict"),
     *("quality_flags", "shard", "offset", "gains"),
