@@ -31,6 +31,7 @@ def pretrain(
     from melp_bench.pretrain.engine import read_engine
     from melp_bench.protocol import load_protocol
     from melp_bench.runs.candidates import candidate
+    from melp_bench.runs.corpora import corpus_of
     from melp_bench.runs.references import parse
     from melp_bench.runs.stores import open_one
     from melp_bench.runs.training import as_resolved, has_begun, make_fabric, obtain
@@ -40,11 +41,12 @@ def pretrain(
         raise UserError(f"protocol {rule.name!r} has no [pretrain]; name one that has with --protocol")
     budget = as_resolved(rule.pretrain, device)
     catalogue, screen = discover(), Screen(quiet_console())
-    use = rule.datasets[budget.dataset]
     fabric = make_fabric(device, budget.precision, sharded=chosen.sharded)
     with fabric.rank_zero_first():
-        store = open_one(catalogue.datasets[use.dataset], use, screen, options.num_workers(workers))
-    stores, folder = {budget.dataset: store}, home() / "checkpoints"
+        uses = {alias: rule.datasets[alias] for alias in budget.aliases}
+        cores = options.num_workers(workers)
+        stores = {alias: open_one(catalogue.datasets[use.dataset], use, screen, cores) for alias, use in uses.items()}
+    store, folder = corpus_of(budget, stores), home() / "checkpoints"
     reference = parse(recipe, catalogue, bare_recipe=budget.recipe)
     asked = {"settings": settings, "pretrain": budget, "stores": stores, "checkpoints": folder, "engine": chosen}
     found = candidate(reference, catalogue, **asked)

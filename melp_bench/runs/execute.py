@@ -25,6 +25,7 @@ from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
 from melp_bench.runs.candidates import Candidate, features_digest
+from melp_bench.runs.corpora import corpus_of
 from melp_bench.runs.kept import now
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.runs.plan import Plan, Row
@@ -96,7 +97,7 @@ def _obtain_all(
     budget = plan.protocol.pretrain
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
     for candidate in candidates:
-        corpus = plan.stores[budget.dataset] if budget else None
+        corpus = corpus_of(budget, plan.stores) if budget else None
         obtain(candidate, catalogue, budget, corpus, fabric, listener, engine=engine)
 
 
