@@ -136,7 +136,7 @@ class Step(nn.Module):
                 objective.attach(model)
         self.objectives = nn.ModuleDict(objectives)
         if ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True).requires_grad_(False)
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True).requires_grad_(False)  # type: ignore[no-untyped-call]
 
     @property
     def used(self) -> Model:

@@ -175,7 +175,7 @@ class MerlVitBackbone(MerlBackbone):
         if not bool(((~masked).sum(dim=1) == kept).all()):
             raise mb.UserError("MERL's vision transformer leaves out equally many patches of every record; these masks differ")
         places = masked.int().argsort(dim=1, stable=True)[:, :kept, None].expand(-1, -1, self.width)  # in time's order
-        seen = vit.norm(vit.through((x + vit.pos_embedding).gather(1, places)))
+        seen: Tensor = vit.norm(vit.through((x + vit.pos_embedding).gather(1, places)))
         return seen.new_zeros(x.shape).scatter(1, places, seen)
 
 

@@ -66,7 +66,9 @@ class CPC(mb.Objective):
         if (reason := self.fits(encoder)) is not None:
             raise mb.NotApplicable(reason)
         itself = isinstance(encoder, mb.MaskedEncoding)
-        local, context = (encoder.local_width, encoder.context_width) if itself else (encoder.width, self.width)
+        local, context = encoder.width, self.width
+        if isinstance(encoder, mb.MaskedEncoding):
+            local, context = encoder.local_width, encoder.context_width
         self.summarise = None if itself else nn.GRU(encoder.width, self.width, batch_first=True)
         self.latent = nn.Linear(local, self.width)
         self.predict = nn.ModuleList(nn.Linear(context, self.width, bias=False) for _ in range(self.steps))

@@ -120,7 +120,7 @@ class CRT(mb.Objective):
         """Return patches of the standardised record, of its magnitudes and of its phases: (B, N, S), twice (B, Q, S')."""
         spread, mean = torch.std_mean(signal, dim=(1, 2), keepdim=True)
         standard = (signal - mean) / (spread + STEADY)
-        time = stretches(standard, self.places).unflatten(1, (self.rows, -1))  # (B, R, L / R, P, samples)
+        time = stretches(standard, self.places).unflatten(1, (self.rows, -1))  # type: ignore[no-untyped-call]  # (B, R, L / R, P, samples)
         of_leads = [stretches(part, self.spectral).transpose(1, 2).flatten(2) for part in spectrum(standard)]
         return time.transpose(2, 3).flatten(3).flatten(1, 2), of_leads[0], of_leads[1]
 

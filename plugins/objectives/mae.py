@@ -90,7 +90,7 @@ class MaskedAutoencoder(mb.Objective):
 
     def loss(self, signal: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
         """Return the mean squared error of `predicted` (B, R, P, S) where `mask` (B, R, P) is True."""
-        target = stretches(signal, self.patches).unflatten(1, (self.rows, -1))  # (B, R, L / R, P, samples)
+        target = stretches(signal, self.patches).unflatten(1, (self.rows, -1))  # type: ignore[no-untyped-call]  # (B, R, L / R, P, samples)
         target = target.transpose(2, 3).flatten(3)  # (B, R, P, S)
         if self.normalise_patches:
             variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
