@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from melp_bench.components import Gauge, Objective
 from melp_bench.features import Features
+from melp_bench.model import Model
 from melp_bench.pretrain.collapse import (
     SAMPLE,
     numbers_of,
@@ -92,7 +93,8 @@ def _seen(module: Step) -> Iterator[dict[str, list[Tensor]]]:
 
         return hook
 
-    towers = {"ecg": module.model.encoder, "text": module.model.text_encoder}
+    validated = module.model if module.average is None else cast("Model", module.average.module)
+    towers = {"ecg": validated.encoder, "text": validated.text_encoder}
     hooks = [module.register_forward_pre_hook(begin)]
     hooks += [tower.register_forward_hook(keep(kind)) for kind, tower in towers.items() if tower is not None]
     try:
@@ -112,7 +114,7 @@ def _embedded(module: Step, source: Source, budget: Budget, fabric: Fabric) -> T
     for begin in range(0, len(mine), budget.batch_size):
         batch = source.batch(mine[begin : begin + budget.batch_size], fabric.device)
         with fabric.autocast():
-            parts.append(module.model.embed(batch.signal).float())
+            parts.append(module.used.embed(batch.signal).float())
     module.train()
     return torch.cat(parts) if parts else torch.empty(0, 1, device=fabric.device)
 

@@ -26,6 +26,7 @@ from melp_bench.pretrain.collapse import (
 )
 from melp_bench.pretrain.health import watched_validation
 from melp_bench.pretrain.loop import Trained, pretrain
+from melp_bench.pretrain.step import Step
 from melp_bench.pretrain.validation import Budget, validation_loss
 from melp_bench.progress import StepValues
 from melp_bench.recipe import Optimiser
@@ -192,6 +193,19 @@ def test_where_a_validation_embeds_no_record_some_are_embedded_for_it(store: Sto
     _, health = watched_validation(step, {"around": 1.0}, source, budget=BUDGET, fabric=fabric)
     assert set(health(0).numbers) == {"ecg rank", "ecg variance"}
     assert step.training
+
+
+def test_where_an_average_of_the_weights_is_validated_its_embeddings_are_what_is_seen(store: Store) -> None:
+    fabric = make_fabric("cpu", "32")
+    for term, objective in {"alike": Alike(contrasted=True), "around": Around()}.items():
+        step = Step(make_step({}).model, {term: objective}, ema=0.9)
+        assert step.average is not None
+        with torch.no_grad():
+            for parameter in step.average.module.encoder.parameters():
+                parameter.zero_()
+        source = make_source(store, step)
+        _, health = watched_validation(step, {term: 1.0}, source, budget=BUDGET, fabric=fabric)
+        assert health(0).numbers["ecg variance"] == 0.0, term
 
 
 def test_a_collapse_is_told_once_and_so_is_its_end() -> None:
