@@ -18,12 +18,21 @@ A_DAY = 86_400.0  # seconds
 
 
 def home() -> Path:
-    """Return the folder of stores, runs and boards: `$MELP_BENCH_HOME`, or `melp-bench` in the user's cache folder."""
+    """Return the folder of stores, runs and boards: `$MELP_BENCH_HOME`, or `melp-bench` in the user's cache folder.
+
+    Raises:
+        UserError: the system knows no home of this user, as in a container with a user id of its own.
+    """
     chosen = os.environ.get("MELP_BENCH_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "melp-bench"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "melp-bench"
+    except RuntimeError as error:
+        raise UserError(
+            "the system knows no home folder of this user; set MELP_BENCH_HOME to a folder you can write"
+        ) from error
 
 
 def make_folder(path: Path) -> Path:

@@ -169,20 +169,40 @@ def exchanged_electrodes(slopes: Mapping[str, Array]) -> bool:
 
     False where a lead is lacking, or dead.
     """
+    score = exchange_score(slopes)
+    return score is not None and score.margin > EXCHANGE_MARGIN
+
+
+@dataclass(frozen=True)
+class ExchangeScore:
+    """How well the limb leads agree with the chest leads, as sums of three cosines.
+
+    Attributes:
+        margin: by how much the best wiring with the right arm's electrode elsewhere agrees better than the best with it there.
+        best: agreement of the better of the two.
+    """
+
+    margin: float
+    best: float
+
+
+def exchange_score(slopes: Mapping[str, Array]) -> ExchangeScore | None:
+    """Return how the wirings compare, from `lead_slopes`; None where a lead is lacking, or dead."""
     if not {"I", "II", *_CHEST} <= slopes.keys():
-        return False
+        return None
     x = np.stack([slopes[lead] for lead in ("I", "II", *_CHEST)])
     limbs = _POTENTIALS @ x[:2]  # (3, T): right arm, left arm, left leg, against their mean
     expected = _FROM_CHEST @ x[2:]
     size = float(np.linalg.norm(limbs) * np.linalg.norm(expected))
     if size == 0:
-        return False
+        return None
     agreement = expected @ limbs.T / size  # (3, 3): [limb, electrode that might be on it]
     scores = {
         wiring: sum(agreement[limb, wire] for limb, wire in enumerate(wiring)) for wiring in itertools.permutations(range(3))
     }
     at_home = max(score for wiring, score in scores.items() if wiring[0] == 0)
-    return bool(max(score for wiring, score in scores.items() if wiring[0] != 0) > at_home + EXCHANGE_MARGIN)
+    away = max(score for wiring, score in scores.items() if wiring[0] != 0)
+    return ExchangeScore(float(away - at_home), float(max(away, at_home)))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 
 Advance = Callable[[int, int, str], None]
 """Called with done, total and a note."""
+SEPARATOR = " · "
+"""Between the parts of a note."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def drawn_by(advance: Advance) -> OnStep:
         if values.part == "validation":
             validation = f"validation {values.total:.3f}"
         else:
-            advance(values.step, values.steps, " · ".join(part for part in (*in_words(values), validation) if part))
+            advance(values.step, values.steps, SEPARATOR.join(part for part in (*in_words(values), validation) if part))
 
     return show
 

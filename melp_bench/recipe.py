@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,14 +44,34 @@ class WeightedObjective(Part):
 
 
 class Optimiser(Frozen):
-    """AdamW with warm-up and cosine decay; biases, norms and other vectors are not decayed."""
+    """How a stage is optimised: warm-up, then cosine decay; biases, norms and other vectors are not decayed.
 
-    learning_rate: float = 1e-3
+    Attributes:
+        name: "adamw", "sgd" (with momentum) or "lars".
+        betas: AdamW's.
+        clip_norm: what a longer gradient is cut to; 0 cuts none.
+        warmup_fraction: of all steps.
+        final_fraction: of the learning rate, reached at the last step.
+        momentum: SGD's and LARS's.
+        layer_decay: what the rate is multiplied by at each layer of the encoders, from the last one down.
+        ema: how much of itself an average of the weights keeps at each step, which is validated and kept in the place of the
+            model; 0 is none.
+    """
+
+    learning_rate: float = Field(default=1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.05
-    clip_norm: float = 1.0
-    warmup_fraction: float = 0.1  # of all steps
-    final_fraction: float = 0.01  # of the learning rate, reached at the last step
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip_norm: float = Field(default=1.0, ge=0)
+    warmup_fraction: float = Field(default=0.1, ge=0, le=1)
+    final_fraction: float = Field(default=0.01, ge=0, le=1)
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+
+
+OPTIONAL = ("name", "momentum", "layer_decay", "ema")
+"""What came to `Optimiser` later: a recipe that leaves it at its default is the recipe that it was."""
 
 
 class Stage(Frozen):
@@ -95,6 +115,7 @@ class Stage(Frozen):
 class Recipe(Frozen):
     """A method. Without stages nothing is trained: a randomly initialised encoder."""
 
+    shorthands: ClassVar[tuple[str, ...]] = (*OF_ONE_STAGE, "base", "without")
     name: str
     summary: str
     source: str = ""

@@ -137,7 +137,7 @@ class Dataset(ABC):
             is asked for.
         has_official_folds: True if `RecordInfo.fold` is set by the source.
         download: where its files are served to everyone; None if they have to be asked for, or there are none.
-        num_records: how many the release has; None where that is not known.
+        num_records: how many the release has; 0 where that is not known.
         release: what the files say of the release they are, once `infos` has yielded every record; "" where they say nothing.
         remarks: what a user should know before work starts (columns and what they were taken for, cells that were not
             understood), a sentence each; known once `infos` has yielded every record.
@@ -150,7 +150,7 @@ class Dataset(ABC):
     generated: bool = False
     has_official_folds: bool = False
     download: Download | None = None
-    num_records: int | None = None
+    num_records: int = 0
     release: str = ""
     remarks: Sequence[str] = ()
 

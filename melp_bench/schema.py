@@ -6,7 +6,7 @@ import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,8 +15,13 @@ from melp_bench.registry import nearest
 
 
 class Frozen(BaseModel):
-    """A value read from TOML: frozen, and nothing in it is ignored silently."""
+    """A value read from TOML: frozen, and nothing in it is ignored silently.
 
+    Attributes:
+        shorthands: keys that may be written besides the fields, and are none of them once it is read.
+    """
+
+    shorthands: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -90,7 +95,7 @@ def _keys_beside(place: tuple[int | str, ...], model: type[BaseModel] | None) ->
             return []
         if isinstance(part, str) and part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation, place)
-    return list(model.model_fields) if model is not None else []
+    return [*model.model_fields, *getattr(model, "shorthands", ())] if model is not None else []
 
 
 def _model_in(annotation: Any, place: tuple[int | str, ...]) -> type[BaseModel] | None:

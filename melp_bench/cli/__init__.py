@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -10,19 +11,48 @@ from melp_bench.errors import UserError
 CTRL_C = 130
 """What Typer makes of Ctrl-C in a command."""
 
+_LOST_OUTPUT = "cannot write to the terminal or file that output goes to: {}; what was made is kept"
 INTERRUPTED = "interrupted; what was finished is kept, and the same command goes on from there"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     given = sys.argv[1:] if arguments is None else arguments
+    _open_streams()
     verbose = "-v" in given or "--verbose" in given
     given = [a for a in given if a not in ("-v", "--verbose")]
     try:
         status = _run(given, verbose)
+        status = max(status, _flushed())
     except KeyboardInterrupt:  # while a command was being looked up, or its error was being told
         status = _fail(INTERRUPTED, verbose)
     sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Let output that is closed be nothing, and output that knows few letters show a question mark for the others."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _flushed() -> int:
+    """Return 0 once all output is written, 2 where it cannot be: a disk that is full."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        return _fail(_LOST_OUTPUT.format(error.strerror or error), verbose=False)
+    return 0
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str], verbose: bool) -> int:
@@ -43,9 +73,12 @@ def _run(arguments: list[str], verbose: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail(INTERRUPTED, verbose)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF) and error.filename is None:
+            _drop_output()
+            return _fail(_LOST_OUTPUT.format(error.strerror), verbose)
         if error.errno is None or error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}", verbose)

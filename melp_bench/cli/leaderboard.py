@@ -46,8 +46,8 @@ def leaderboard(
     known = {name for record in records if record.outcome is not None for name in record.outcome.metrics}
     if metric is not None and metric not in known:
         raise UserError(f"no row has the metric {metric!r}{nearest(metric, sorted(known))} Known: {', '.join(sorted(known))}")
-    write_board(records, out)
     console = Console()
     for table in terminal_tables(records, metric):
         console.print(table)
+    write_board(records, out)  # last: what cannot be written can be read all the same
     console.print(f"board  {out / 'index.html'}", markup=False, highlight=False, soft_wrap=True)

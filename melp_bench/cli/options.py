@@ -23,6 +23,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PART.OPTION=VALUE", help="Change the recipe: encoder.layers=6, rhythm.weight=2, ..."),
 ]
+Engine = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine",
+        metavar="OPTION=VALUE",
+        help="How pretraining computes: micro_batch=16, compile=inductor, recompute=true, sharded=true.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 PublishedSplits = Annotated[
     Path | None,
@@ -59,6 +67,11 @@ def key_values(
 def settings(given: Sequence[str] | None) -> dict[str, str]:
     """Return the changes of a recipe that were given with --set."""
     return key_values(given, flag="--set", form="PART.OPTION=VALUE", example="encoder.layers=6")
+
+
+def engine(given: Sequence[str] | None) -> dict[str, str]:
+    """Return the options of the engine that were given with --engine."""
+    return key_values(given, flag="--engine", form="OPTION=VALUE", example="micro_batch=16")
 
 
 def num_workers(asked: int) -> int:

@@ -14,6 +14,7 @@ def pretrain(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe, RECIPE+ENCODER, ENCODER or .toml file.")],
     protocol: Annotated[str, typer.Option("--protocol", "-p", help="Whose [pretrain] budget and corpus to use.")] = "demo",
     setting: options.Settings = None,
+    engine: options.Engine = None,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on with a run that was stopped, or throw it away and begin again.")
     ] = True,
@@ -28,27 +29,33 @@ def pretrain(
     from melp_bench.home import home
     from melp_bench.locks import empty_folder, folder_lock
     from melp_bench.plugins import discover
+    from melp_bench.pretrain.engine import read_engine
     from melp_bench.protocol import load_protocol
-    from melp_bench.runs.candidates import candidate
+    from melp_bench.runs.candidates import candidate, check_references
+    from melp_bench.runs.corpora import corpus_of
     from melp_bench.runs.loggers import build_loggers
     from melp_bench.runs.pictures import draw_pictures
     from melp_bench.runs.references import parse
-    from melp_bench.runs.stores import open_one
+    from melp_bench.runs.stores import open_one, unprepared
     from melp_bench.runs.training import as_resolved, has_begun, make_fabric, obtain
 
-    rule, settings = load_protocol(protocol), options.settings(setting)
+    rule, settings, chosen = load_protocol(protocol), options.settings(setting), read_engine(options.engine(engine))
     if rule.pretrain is None:
         raise UserError(f"protocol {rule.name!r} has no [pretrain]; name one that has with --protocol")
     budget = as_resolved(rule.pretrain, device)
     catalogue, screen = discover(), Screen(quiet_console())
-    loggers = build_loggers(log or (), catalogue)
-    use = rule.datasets[budget.dataset]
-    fabric = make_fabric(device, budget.precision)
+    loggers, reference = build_loggers(log or (), catalogue), parse(recipe, catalogue, bare_recipe=budget.recipe)
+    if unprepared(rule, catalogue):
+        check_references([reference], catalogue, settings)
+    fabric = make_fabric(device, budget.precision, sharded=chosen.sharded)
     with fabric.rank_zero_first():
-        store = open_one(catalogue.datasets[use.dataset], use, screen, options.num_workers(workers))
-    stores, folder = {budget.dataset: store}, home() / "checkpoints"
-    reference = parse(recipe, catalogue, bare_recipe=budget.recipe)
-    found = candidate(reference, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder)
+        uses = {alias: rule.datasets[alias] for alias in budget.aliases}
+        cores = options.num_workers(workers)
+        stores = {alias: open_one(catalogue.datasets[use.dataset], use, screen, cores) for alias, use in uses.items()}
+    store, folder = corpus_of(budget, stores), home() / "checkpoints"
+    found = candidate(
+        reference, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder, engine=chosen
+    )
     if not resume and fabric.global_rank == 0 and found.folder.is_relative_to(folder):
         with folder_lock(found.folder, f"beginning {found.label!r} again", screen.say):
             empty_folder(found.folder)
@@ -58,7 +65,7 @@ def pretrain(
         check_checkpoint(found.folder)
     elif has_begun(found):
         screen.say(f"resume {found.label}  from its last validation; --restart begins again")
-    obtain(found, catalogue, budget, store, fabric, screen, loggers=loggers)
+    obtain(found, catalogue, budget, store, fabric, screen, loggers=loggers, engine=chosen)
     if not known and fabric.global_rank == 0:
         draw_pictures(found, store, catalogue=catalogue)
     if known:

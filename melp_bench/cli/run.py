@@ -14,6 +14,7 @@ def run(
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped protocol, or a .toml file.")],
     model: options.Models = None,
     setting: options.Settings = None,
+    engine: options.Engine = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Board and results; by default $MELP_BENCH_HOME/leaderboard.")
     ] = None,
@@ -37,6 +38,7 @@ def run(
         model,
         out=out,
         settings=options.settings(setting),
+        engine=options.engine(engine),
         device=device,
         workers=options.num_workers(workers),
         published_splits=published_splits,

@@ -52,7 +52,7 @@ def cost_lines(name: str, cost: StepCost) -> list[str]:
     """Return what a record of a recipe costs, a line each."""
     return [
         f"{name}, one record in one step:",
-        f"  {cost.flops / 1e9:,.2f} GFLOPs forward and backward, and {cost.flops_per_pair / 1e6:,.4f} MFLOPs for each pair",
+        f"  {cost.flops:,.0f} operations forward and backward, and {cost.flops_per_pair:,.0f} for each pair of the batch",
         f"  {cost.gathered_bytes:,.0f} bytes of features gathered, {cost.read_bytes:,.0f} bytes read",
         f"  {cost.trained_parameters:,} trained parameters, {4 * cost.trained_parameters / 1e6:,.0f} MB of gradients a step",
     ]

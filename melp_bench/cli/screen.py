@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from melp_bench.progress import Advance
+from melp_bench.progress import SEPARATOR, Advance
 
 WIDE = 70
 """From this many columns on there is room for a bar, the time gone and the rate beside what is done and the time left."""
@@ -59,12 +59,18 @@ class Bars(Progress):
         yield self.make_tasks_table(self.tasks)
         notes = [str(task.fields["note"]) for task in self.tasks if task.fields["note"] and not task.finished]
         if notes:
-            yield Padding(Text(unbroken(notes[-1]), style="dim"), (0, 0, 0, 2))
+            yield Padding(Text(folded(notes[-1], self.console.width - 2), style="dim"), (0, 0, 0, 2))
 
 
-def unbroken(note: str) -> str:
-    """Return a note whose short parts ("412 rec/s") are not broken at the end of a line."""
-    return " · ".join(part.replace(" ", "\u00a0") if len(part) < 20 else part for part in note.split(" · "))
+def folded(note: str, width: int) -> str:
+    """Return a note as lines of at most `width`, broken between its parts where they are short enough."""
+    lines: list[str] = []
+    for part in note.split(SEPARATOR):
+        if lines and len(lines[-1]) + len(SEPARATOR) + len(part) <= width:
+            lines[-1] += SEPARATOR + part
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 class Screen:

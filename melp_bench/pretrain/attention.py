@@ -8,7 +8,7 @@ Shapes: B records, S sentences, Q segments, N tokens, L leads, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,7 @@ def pooling_weights(module: nn.Module) -> Iterator[list[Tensor]]:
     """Give the weights (B, queries, keys) of every attention layer that is run in `module` meanwhile, mean over heads."""
     found: list[Tensor] = []
 
-    def ask(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    def ask(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return positional, {**named, "need_weights": True, "average_attn_weights": True}
 
     def keep(_: nn.Module, __: Any, made: Any) -> None:

@@ -60,6 +60,7 @@ def plot_looks(
             spine.set(edgecolor="#c9d2da", linewidth=0.5)
         text = sentence if len(sentence) <= LONGEST else sentence[: LONGEST - 1] + "…"
         most = int(segments[number].argmax())
-        told = f"{text}   (segment {most + 1}: {segments[number, most]:.0%}; darkest {float(row.max()) / even:.1f} x even)"
+        share = f"most on segment {most + 1} of {segments.shape[1]}: {segments[number, most]:.0%}"
+        told = f"{text}   ({share}; darkest {float(row.max()) / even:.1f} x even)"
         lane.text(0, 1.12, told, transform=lane.transAxes, fontsize=7, color=TEXT, va="bottom", parse_math=False)
     return figure

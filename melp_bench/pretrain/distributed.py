@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from melp_bench.errors import UserError
@@ -49,6 +50,22 @@ def gather_over(fabric: Fabric) -> Gather | None:
         return assembled  # (B * W, ...)
 
     return gather
+
+
+def average_gradients(module: nn.Module, fabric: Fabric) -> None:
+    """Make each gradient the mean over ranks, as DDP does in a backward pass; what no rank has a gradient of stays without.
+
+    What is spread over ranks (FSDP2) was averaged on its way.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad and not isinstance(p, DTensor)]
+    if fabric.world_size == 1 or not trained:
+        return
+    anywhere = torch.tensor([float(p.grad is not None) for p in trained], device=fabric.device)
+    fabric.all_reduce(anywhere, reduce_op="max")
+    for parameter in (p for p, found in zip(trained, anywhere.tolist(), strict=True) if found):
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        fabric.all_reduce(parameter.grad, reduce_op="mean")
 
 
 def _padded(tensor: Tensor, fabric: Fabric) -> Tensor:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from melp_bench.components import Gauge, Objective
 from melp_bench.features import Features
+from melp_bench.model import Model
 from melp_bench.pretrain.collapse import (
     SAMPLE,
     numbers_of,
@@ -47,7 +48,7 @@ UNSEEN = Health()
 
 
 def watched_validation(
-    module: Step, weights: Mapping[str, float], source: Source, *, budget: Budget, fabric: Fabric
+    module: Step, weights: Mapping[str, float], source: Source, *, budget: Budget, fabric: Fabric, micro_batch: int = 0
 ) -> tuple[dict[str, float], Callable[[int], Health]]:
     """Return each term's validation loss, and what gives the model's health, given how many steps are done.
 
@@ -55,7 +56,7 @@ def watched_validation(
         UserError: there are fewer validation records than ranks.
     """
     with _seen(module) as seen:
-        found = validation_loss(module, weights, source, budget=budget, fabric=fabric)
+        found = validation_loss(module, weights, source, budget=budget, fabric=fabric, micro_batch=micro_batch)
     if not seen["ecg"] and module.reads_signals:
         seen["ecg"].append(_embedded(module, source, budget, fabric))
     gather = gather_over(fabric)
@@ -92,7 +93,8 @@ def _seen(module: Step) -> Iterator[dict[str, list[Tensor]]]:
 
         return hook
 
-    towers = {"ecg": module.model.encoder, "text": module.model.text_encoder}
+    validated = module.model if module.average is None else cast("Model", module.average.module)
+    towers = {"ecg": validated.encoder, "text": validated.text_encoder}
     hooks = [module.register_forward_pre_hook(begin)]
     hooks += [tower.register_forward_hook(keep(kind)) for kind, tower in towers.items() if tower is not None]
     try:
@@ -112,7 +114,7 @@ def _embedded(module: Step, source: Source, budget: Budget, fabric: Fabric) -> T
     for begin in range(0, len(mine), budget.batch_size):
         batch = source.batch(mine[begin : begin + budget.batch_size], fabric.device)
         with fabric.autocast():
-            parts.append(module.model.embed(batch.signal).float())
+            parts.append(module.used.embed(batch.signal).float())
     module.train()
     return torch.cat(parts) if parts else torch.empty(0, 1, device=fabric.device)
 

@@ -6,10 +6,12 @@ so what must survive a kill is weights, optimiser and step; a resumed run ends i
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +24,18 @@ from torch import nn
 
 from melp_bench.components import Objective
 from melp_bench.errors import UserError
-from melp_bench.pretrain.distributed import gather_over, share, total_loss
+from melp_bench.pretrain.distributed import average_gradients, gather_over, share, total_loss
+from melp_bench.pretrain.engine import PLAIN, Engine
+from melp_bench.pretrain.gradient_cache import Parts, cached_loss, norm_by_batch
 from melp_bench.pretrain.health import UNSEEN, Health, watched_validation
-from melp_bench.pretrain.optimisation import adamw, schedule
+from melp_bench.pretrain.layers import compiled, recomputing
+from melp_bench.pretrain.optimisation import make_optimizer, schedule
 from melp_bench.pretrain.prefetch import prefetched
 from melp_bench.pretrain.randomness import seed_step
 from melp_bench.pretrain.sampler import batch_positions
-from melp_bench.pretrain.state import BEST, LAST, History, load_state, save_state
-from melp_bench.pretrain.step import Step
+from melp_bench.pretrain.sharding import cut_gradient, gradient_norm, whole
+from melp_bench.pretrain.state import BEST, LAST, History, has_state, load_last, load_state, save_state
+from melp_bench.pretrain.step import Batch, Step
 from melp_bench.pretrain.validation import Budget, Source
 from melp_bench.progress import OnStep, StepValues
 from melp_bench.recipe import Optimiser
@@ -74,24 +80,56 @@ def pretrain(
     folder: Path,
     stage: str = "pretrain",
     listeners: Sequence[OnStep] = (),
+    engine: Engine = PLAIN,
+    say: Callable[[str], None] = log.warning,
 ) -> Trained:
     """Train `step_module` in place, and leave it with the weights that its objectives ask to keep.
 
     Those are the weights of the lowest validation loss, or the last ones where an objective says so. `weights` weigh the terms.
-    The state is written to `folder` at every validation; a state found there is gone on from.
+    The state is written to `folder` at every validation; a state found there is gone on from. What there is to `say` is a line.
 
     Raises:
         NonFiniteLoss: names the step and the term, or the gradient.
-        UserError: there are fewer training records than one batch holds, or the state in `folder` is damaged.
+        UserError: there are fewer training records than one batch holds, or the state in `folder` is damaged or not written.
     """
-    tell = _teller(listeners)
+    work = copy.deepcopy(step_module) if engine.sharded else step_module  # what was sharded is not made whole in place
+    with _working(work, engine, say):
+        trained = _train(
+            work, weights, source, budget=budget, optimiser=optimiser, fabric=fabric, folder=folder, stage=stage,
+            tell=_teller(listeners), engine=engine, say=say,
+        )  # fmt: skip
+    load_state(folder, BEST, stage=stage, module=step_module, fabric=fabric)
+    return trained
+
+
+def _train(
+    step_module: Step,
+    weights: Mapping[str, float],
+    source: Source,
+    *,
+    budget: Budget,
+    optimiser: Optimiser,
+    fabric: Fabric,
+    folder: Path,
+    stage: str,
+    tell: OnStep,
+    engine: Engine,
+    say: Callable[[str], None],
+) -> Trained:
+    """Make all steps that are left, and return the curves; the state is in `folder`, and so are the weights to keep."""
     objectives = cast("list[Objective]", list(step_module.objectives.values()))
     last = any(objective.keep == "last" for objective in objectives)
     per_rank = share(budget.batch_size, fabric.world_size, len(source.train))
-    module, optimizer = fabric.setup(step_module, adamw(step_module, optimiser))
-    rate, advance = schedule(optimizer, optimiser, budget.steps), _advance(step_module, module, optimizer, optimiser, fabric)
-    done, trained = _resume(folder, stage, step_module, optimizer, fabric)
-    measure = partial(watched_validation, step_module, weights, source, budget=budget, fabric=fabric)
+    module = fabric.setup_module(step_module)
+    optimizer = cast("torch.optim.Optimizer", fabric.setup_optimizers(make_optimizer(step_module, optimiser)))
+    rate, advance = (
+        schedule(optimizer, optimiser, budget.steps),
+        _advance(module, step_module, optimizer, optimiser, fabric, engine),
+    )
+    done, trained = _resume(folder, stage, step_module, optimizer, fabric, say)
+    measure = partial(
+        watched_validation, step_module, weights, source, budget=budget, fabric=fabric, micro_batch=engine.micro_batch
+    )
     keep = partial(save_state, folder, stage=stage, module=step_module, fabric=fabric)
     module.train()
     tell(StepValues(stage, "begin", done, budget.steps, {}, 0.0))
@@ -106,11 +144,12 @@ def pretrain(
     for step, batch, waited in prefetched(read, order, range(done, budget.steps), ahead=ahead):
         rate.step_update(step)
         values, norm = advance(batch, step, budget, weights)
+        step_module.follow()
         for objective in objectives:
             objective.after_step((step + 1) / budget.steps)
         seconds = max(time.perf_counter() - begun, 1e-9)
         told = StepValues(stage, "train", step + 1, budget.steps, values, _weighted(values, weights))
-        told = replace(told, learning_rate=float(optimizer.param_groups[0]["lr"]), gradient_norm=norm)
+        told = replace(told, learning_rate=max(float(group["lr"]) for group in optimizer.param_groups), gradient_norm=norm)
         tell(replace(told, records_per_second=budget.batch_size / seconds, waiting=min(waited / seconds, 1.0)))
         if (step + 1) % budget.validate_every == 0 or step + 1 == budget.steps:
             found, health = measure()
@@ -122,7 +161,6 @@ def pretrain(
                 keep(BEST, step=step + 1)
             keep(LAST, step=step + 1, optimizer=optimizer, trained=vars(trained))
         begun = time.perf_counter()
-    load_state(folder, BEST, stage=stage, module=step_module, fabric=fabric)
     return trained
 
 
@@ -154,33 +192,67 @@ def _order(source: Source, budget: Budget, per_rank: int, fabric: Fabric) -> Cal
     return positions
 
 
+Made = tuple[torch.Tensor, dict[str, float], Callable[[], None]]
+"""The loss to go backward on, each of its terms, and what finishes the backward pass."""
+
+
 def _advance(
-    step_module: Step, module: nn.Module, optimizer: torch.optim.Optimizer, optimiser: Optimiser, fabric: Fabric
+    module: nn.Module, work: Step, optimizer: torch.optim.Optimizer, optimiser: Optimiser, fabric: Fabric, engine: Engine
 ) -> Callable[[Any, int, Budget, Mapping[str, float]], tuple[dict[str, float], float]]:
     """Return the function that makes one step, and returns each term of its loss and the norm of its gradient."""
     gather, generator = gather_over(fabric), torch.Generator(device=fabric.device)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def advance(batch: Any, step: int, budget: Budget, weights: Mapping[str, float]) -> tuple[dict[str, float], float]:
-        seed_step(generator, budget.seed, step, fabric.global_rank)
+    def made(batch: Batch, step: int, budget: Budget, weights: Mapping[str, float]) -> Made:
+        seed = partial(seed_step, generator, budget.seed, step, fabric.global_rank)
+        seed()
+        if engine.micro_batch and len(batch) > engine.micro_batch:
+            parts = Parts(batch, engine.micro_batch, seed, generator, gather, step / budget.steps)
+            return cached_loss(work, parts, weights, fabric)
         terms = module(batch, generator, gather, step / budget.steps)
-        total, values = total_loss(terms, weights, fabric)
+        return *total_loss(terms, weights, fabric), partial(average_gradients, work, fabric) if engine.sharded else _nothing
+
+    def advance(batch: Batch, step: int, budget: Budget, weights: Mapping[str, float]) -> tuple[dict[str, float], float]:
+        total, values, finish = made(batch, step, budget, weights)
         _check_finite(values, step + 1, "training loss")
         optimizer.zero_grad()
         fabric.backward(total)
-        norm = fabric.clip_gradients(module, optimizer, max_norm=optimiser.clip_norm, error_if_nonfinite=False)
-        length = _check_gradient(norm, step + 1)
+        finish()
+        norm = gradient_norm(parameters)
+        length = _check_gradient(norm, step + 1, work)
+        if optimiser.clip_norm:
+            cut_gradient(parameters, optimiser.clip_norm, norm)
         optimizer.step()
         return values, length
 
     return advance
 
 
-def _resume(folder: Path, stage: str, module: Step, optimizer: torch.optim.Optimizer, fabric: Fabric) -> tuple[int, Trained]:
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@contextmanager
+def _working(work: Step, engine: Engine, say: Callable[[str], None]) -> Iterator[None]:
+    """Let the encoders be computed as the engine says, for as long as this lasts."""
+    if engine.micro_batch and (name := norm_by_batch(work)) is not None:
+        say(f"{name!r} normalises by batch: with micro_batch={engine.micro_batch} by so many records, not by a batch's")
+    with ExitStack() as stack:
+        if engine.recompute:
+            stack.enter_context(recomputing(work.model))
+        if engine.compile:
+            stack.enter_context(compiled(work.model, engine.compile))
+        yield
+
+
+def _resume(
+    folder: Path, stage: str, module: Step, optimizer: torch.optim.Optimizer, fabric: Fabric, say: Callable[[str], None]
+) -> tuple[int, Trained]:
     """Return the step to begin at and what is known so far; a state that is there is loaded, the best one tried, too."""
-    if not (folder / f"{LAST}.pt").is_file():
+    if not has_state(folder):
         return 0, Trained()
     load_state(folder, BEST, stage=stage, module=module, fabric=fabric)
-    state = load_state(folder, LAST, stage=stage, module=module, fabric=fabric, optimizer=optimizer)
+    state = load_last(folder, stage=stage, module=module, fabric=fabric, optimizer=optimizer, say=say)
     log.info("resuming stage %s after step %d", stage, state["step"])
     return state["step"], Trained(**state["trained"])
 
@@ -197,11 +269,14 @@ def _check_finite(values: Mapping[str, float], step: int, what: str) -> None:
         raise NonFiniteLoss(f"{what} of step {step}: {', '.join(broken)}; {ADVICE}")
 
 
-def _check_gradient(norm: torch.Tensor | None, step: int) -> float:
+def _check_gradient(norm: torch.Tensor, step: int, module: nn.Module) -> float:
     """Return the gradient's norm, which is finite."""
-    length = 0.0 if norm is None else float(norm)
+    length = float(norm)
     if not math.isfinite(length):
-        raise NonFiniteLoss(f"the gradient of step {step} is {length}, and its loss is finite; {ADVICE}")
+        gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+        broken = [name for name, gradient in gradients.items() if not bool(whole(gradient).isfinite().all())]
+        where = f" at {broken[0]!r} and in {len(broken)} of {len(gradients)} parameters" if broken else " as a whole"
+        raise NonFiniteLoss(f"the gradient of step {step} is {length}{where}, and its loss is finite; {ADVICE}")
     return length
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 
-def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> None:
-    """Make all that is random in this step a function of (seed, step, rank)."""
-    drawn = _drawn(seed, step, rank)
+def seed_step(generator: torch.Generator, seed: int, step: int, rank: int, *part: int) -> None:
+    """Make all that is random in this step a function of (seed, step, rank), and of the `part` of its batch, if any."""
+    drawn = _drawn(seed, step, rank, *part)
     torch.manual_seed(drawn)
     generator.manual_seed(drawn)
 

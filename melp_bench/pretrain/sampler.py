@@ -50,7 +50,7 @@ def _places(turns: Integers, bounds: Integers, seed: int, epoch: int) -> Integer
     """Return whose turn it is, as places among the records, at the ascending `turns` of an epoch."""
     sizes, count = np.diff(bounds), len(bounds) - 1
     windows = min(max(int(bounds[-1]) // WINDOW, 1), count)
-    shards = np.arange(count) if windows == 1 else _generator(seed, epoch, windows).permutation(count)
+    shards = np.arange(count) if windows == 1 else _permutation(seed, epoch, windows, count)
     begins = np.concatenate([[0], np.cumsum(sizes[shards])])  # of each shard, in this epoch's sequence of shards
     cuts = begins[np.arange(windows + 1) * count // windows]  # of each window
     window = np.searchsorted(cuts, turns, side="right") - 1
@@ -63,12 +63,10 @@ def _places(turns: Integers, bounds: Integers, seed: int, epoch: int) -> Integer
     return found
 
 
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, window: int, size: int) -> Integers:
-    """Return the order of a window's records; kept for the next step, which mostly reads from the same window."""
-    return _generator(seed, epoch, window).permutation(size)
+@lru_cache(maxsize=3)
+def _permutation(seed: int, epoch: int, number: int, size: int) -> Integers:
+    """Return the order of a window's records, or, numbered after the last window, of the epoch's shards.
 
-
-def _generator(seed: int, epoch: int, number: int) -> np.random.Generator:
-    """Return the generator of a window, or, numbered after the last window, of the sequence of shards."""
-    return np.random.default_rng([seed, epoch, number])
+    Kept for the next step, which mostly reads from the same window or two, in the same epoch.
+    """
+    return np.random.default_rng([seed, epoch, number]).permutation(size)

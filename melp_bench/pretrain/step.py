@@ -9,10 +9,11 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from melp_bench.components import Objective, TextBatch
 from melp_bench.errors import NotApplicable, UserError
@@ -54,6 +55,25 @@ class Batch:
     def __len__(self) -> int:
         return len(self.signal) if self.signal is not None else 0 if self.reports is None else len(self.reports.ids)
 
+    def pieces(self, size: int) -> list[Batch]:
+        """Return the batch cut into batches of `size` records, the last one of what is left."""
+        cuts = [slice(begin, begin + size) for begin in range(0, len(self), size)]
+        return [
+            Batch(
+                None if self.signal is None else self.signal[cut],
+                None if self.reports is None else _reports_of(self.reports, cut),
+                None if self.labels is None else self.labels[cut],
+                None if self.patients is None else self.patients[cut],
+                {part: tensor[cut] for part, tensor in self.parts.items()},
+            )
+            for cut in cuts
+        ]
+
+
+def _reports_of(batch: TextBatch, cut: slice) -> TextBatch:
+    """Return some of the reports, padded as all are."""
+    return TextBatch(batch.ids[cut], batch.mask[cut], batch.sentences[cut])
+
 
 def local_of(objective: Objective) -> Callable[..., Mapping[str, Tensor | Features]] | None:
     """Return what an objective declares to do per record, before the gather; None if nothing."""
@@ -88,7 +108,8 @@ class Step(nn.Module):
     """The model and its objectives, by the names of their terms; `forward` returns each term as (mean, count).
 
     Each objective is attached to the model here: the model has the weights that training begins with. `views` are those that
-    a recipe names in place of an objective's own: term -> view -> what it is made of.
+    a recipe names in place of an objective's own: term -> view -> what it is made of. With `ema`, an average follows the
+    weights, keeps so much of itself at each step, and is used in `eval()`.
 
     Raises:
         UserError: an objective reads reports of a model without a text encoder, or what there is not.
@@ -99,9 +120,11 @@ class Step(nn.Module):
         model: Model,
         objectives: Mapping[str, Objective],
         views: Mapping[str, Views] | None = None,
+        *,
+        ema: float = 0.0,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.average, self.ema = model, None, ema
         self.wanted = {term: wanted_inputs(objective) for term, objective in objectives.items()}
         named = {term: views_of(term, objective, (views or {}).get(term, {})) for term, objective in objectives.items()}
         self.views = {term: at_spec(self._named(made, term), model.encoder.spec) for term, made in named.items()}
@@ -112,6 +135,18 @@ class Step(nn.Module):
             with _told(term, model):
                 objective.attach(model)
         self.objectives = nn.ModuleDict(objectives)
+        if ema:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True).requires_grad_(False)  # type: ignore[no-untyped-call]
+
+    @property
+    def used(self) -> Model:
+        """The model that makes features: in `eval()` the average, where there is one."""
+        return self.model if self.average is None or self.training else cast("Model", self.average.module)
+
+    def follow(self) -> None:
+        """Let the average follow the weights, after each step of the optimiser; the first takes them as they are."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     @property
     def reads_reports(self) -> bool:
@@ -129,21 +164,43 @@ class Step(nn.Module):
         return tuple({looked_at(made): None for views in self.views.values() for made in views.values()})
 
     def forward(
-        self, batch: Batch, generator: torch.Generator, gather: Gather | None = None, progress: float = 0.0
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return term -> (mean over what it counts, that count), both zero-dimensional."""
-        made = self._inputs(batch, progress)
-        views = self._views(batch, generator)
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        gather: Gather | None = None,
+        progress: float = 0.0,
+        *,
+        instead: Callable[[], Any] | None = None,
+    ) -> Any:
+        """Return term -> (mean over what it counts, that count), both zero-dimensional.
+
+        `instead` is what else is to be done, and returned, where the parameters are at hand: those of a sharded module are only
+        in a call.
+        """
+        if instead is not None:
+            return instead()
         terms: dict[str, tuple[Tensor, Tensor]] = {}
+        for term, given in self.given(batch, generator, progress):
+            terms[term] = self.term(term, given, gather, len(batch))
+        return terms
+
+    def given(self, batch: Batch, generator: torch.Generator, progress: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each term with what its objective can name: inputs, views, and what its `local` made of them just now."""
+        made, views = self._inputs(batch, progress), self._views(batch, generator)
         for term, objective in self._objectives().items():
             given = made | views[term]
             with _told(term, self.model):
                 if (local := local_of(objective)) is not None:
                     given |= local(**{name: given[name] for name in parameters_of(objective, "local")})
-                value = objective(**self._for_forward(objective, given, gather))
-            mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(len(batch))))
-            terms[term] = (mean, count.to(mean.device))
-        return terms
+            yield term, given
+
+    def term(self, term: str, given: Mapping[str, Any], gather: Gather | None, records: int) -> tuple[Tensor, Tensor]:
+        """Return a term, out of all that its objective can name: its mean, and over how many; over `records` by default."""
+        objective = self._objectives()[term]
+        with _told(term, self.model):
+            value = objective(**self._for_forward(objective, given, gather))
+        mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(records)))
+        return mean, count.to(mean.device).float()
 
     def _named(self, views: Views, term: str) -> Views:
         """Return the views that a term names."""
@@ -160,7 +217,7 @@ class Step(nn.Module):
             raise UserError(f"{type(objective).__name__!r} asks for {missing} in forward; its local returns no such name")
         if gather is None or not objective.needs_global_batch:
             return {name: given[name] for name in names}
-        return {name: _gathered(given[name], gather) for name in names}
+        return {name: rows_of_all(given[name], gather) for name in names}
 
     def _inputs(self, batch: Batch, progress: float) -> dict[str, Any]:
         """Return every input but views that some objective wants, each made once."""
@@ -170,11 +227,12 @@ class Step(nn.Module):
         for name in wanted & made.keys():
             if made[name] is None:
                 raise UserError(f"an objective reads {LACKING[name]}")
-        made |= {"encoder": self.model.encoder, "text_encoder": self.model.text_encoder, "progress": progress}
+        model = self.used
+        made |= {"encoder": model.encoder, "text_encoder": model.text_encoder, "progress": progress}
         if batch.signal is not None and "ecg" in wanted:
-            made["ecg"] = self.model.ecg(batch.signal)
+            made["ecg"] = model.ecg(batch.signal)
         if batch.reports is not None and "text" in wanted:
-            made["text"] = self.model.text(batch.reports)
+            made["text"] = model.text(batch.reports)
         return made
 
     def _views(self, batch: Batch, generator: torch.Generator) -> dict[str, dict[str, Any]]:
@@ -186,7 +244,7 @@ class Step(nn.Module):
             found[term] = {f"{name}_signal": signal for name, signal in signals.items()}
             for name, signal in signals.items():
                 if name in self.wanted[term] and id(signal) not in features:
-                    features[id(signal)] = self.model.ecg(signal)
+                    features[id(signal)] = self.used.ecg(signal)
                 found[term] |= {name: features[id(signal)]} if name in self.wanted[term] else {}
         return found
 
@@ -215,18 +273,21 @@ def _told(term: str, model: Model) -> Iterator[None]:
         raise UserError(f"objective {term!r} cannot train {kind!r}: {reason}; choose another encoder or objective") from reason
 
 
-def _gathered(value: Any, gather: Gather) -> Any:
-    """Return `value` with the rows of all ranks.
-
-    Ranks may be padded to different lengths: where a scale has no mask, one is made, so that padding stays padding.
-    """
+def rows_of_all(value: Any, gather: Gather) -> Any:
+    """Return `value` with the rows of all ranks: `gather` joins a tensor's."""
     if isinstance(value, Features):
-        if value.segments is not None and value.segments_mask is None:
-            value = replace(value, segments_mask=_all_real(value.segments))
-        if value.tokens is not None and value.tokens_mask is None:
-            value = replace(value, tokens_mask=_all_real(value.tokens))
+        value = with_masks(value)
         return value.apply({name: gather(tensor) for name, tensor in value.present().items()})
     return gather(value) if isinstance(value, Tensor) else value
+
+
+def with_masks(value: Features) -> Features:
+    """Return the features with a mask of each scale: parts that are joined may be padded, and padding must stay padding."""
+    if value.segments is not None and value.segments_mask is None:
+        value = replace(value, segments_mask=_all_real(value.segments))
+    if value.tokens is not None and value.tokens_mask is None:
+        value = replace(value, tokens_mask=_all_real(value.tokens))
+    return value
 
 
 def _all_real(tensor: Tensor) -> Tensor:

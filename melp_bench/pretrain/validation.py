@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from melp_bench.errors import UserError
 from melp_bench.pretrain.distributed import gather_over, total_loss
+from melp_bench.pretrain.gradient_cache import Parts, cached_loss
 from melp_bench.pretrain.prefetch import prefetched
 from melp_bench.pretrain.randomness import seed_step
 from melp_bench.pretrain.step import Step
@@ -63,9 +64,11 @@ def validation_batch(source: Source, budget: Budget, ranks: int) -> int:
 
 @torch.no_grad()
 def validation_loss(
-    module: Step, weights: Mapping[str, float], source: Source, *, budget: Budget, fabric: Fabric
+    module: Step, weights: Mapping[str, float], source: Source, *, budget: Budget, fabric: Fabric, micro_batch: int = 0
 ) -> dict[str, float]:
     """Return each term's mean over whole batches of the sample, in eval mode, with the same views every time.
+
+    With `micro_batch`, a rank embeds so many records at once, and their loss is still the whole batch's.
 
     Raises:
         UserError: there are fewer validation records than ranks.
@@ -84,10 +87,15 @@ def validation_loss(
 
     read, ahead = partial(source.batch, device=fabric.device), fabric.device.type != "cpu"
     for index, batch, _ in prefetched(read, mine, range(batches), ahead=ahead):
-        seed_step(generator, budget.seed, index, fabric.global_rank)
-        with fabric.autocast():
-            terms = module(batch, generator, gather)
-        for name, value in total_loss(terms, weights, fabric)[1].items():
+        seed = partial(seed_step, generator, budget.seed, index, fabric.global_rank)
+        seed()
+        if micro_batch and len(batch) > micro_batch:
+            found = cached_loss(module, Parts(batch, micro_batch, seed, generator, gather, 0.0), weights, fabric)[1]
+        else:
+            with fabric.autocast():
+                terms = module(batch, generator, gather)
+            found = total_loss(terms, weights, fabric)[1]
+        for name, value in found.items():
             sums[name] += value / batches
     module.train()
     return sums

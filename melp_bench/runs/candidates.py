@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from melp_bench.checkpoint import Manifest, is_checkpoint, read_manifest
 from melp_bench.code_digest import code_digest
 from melp_bench.errors import UserError
 from melp_bench.plugins import Catalogue
+from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import import_path
 from melp_bench.published.tensor_files import file_sha256, locate
 from melp_bench.recipe import Part, Recipe, load_recipe
 from melp_bench.runs.building import check_recipe, num_classes
+from melp_bench.runs.corpora import corpus_of, data_of, without_reports
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference
 from melp_bench.runs.resolution import recipe_content, resolve
@@ -52,7 +54,7 @@ class Candidate:
         return f"{self.label} (seed {self.seed})" if self.seed else self.label
 
 
-OnMade = Callable[[Candidate, Store], None]
+OnMade = Callable[[Candidate, Store], object]
 """Called with a candidate that was pretrained, and the store of its corpus."""
 
 
@@ -64,6 +66,7 @@ def candidate(
     pretrain: Pretrain | None,
     stores: Mapping[str, Store],
     checkpoints: Path,
+    engine: Engine = PLAIN,
 ) -> Candidate:
     """Return what `reference` stands for under a protocol's budget; its checkpoint is, or will be, under `checkpoints`.
 
@@ -73,12 +76,24 @@ def candidate(
             weights; or there is no such file.
     """
     if isinstance(reference, RecipeReference):
-        return _recipe_candidate(reference, catalogue, settings, pretrain, stores, checkpoints)
+        return _recipe_candidate(reference, catalogue, settings, pretrain, stores, checkpoints, engine)
     if settings:
         raise UserError(f"{_told(reference)!r} has weights, and so its recipe is settled; leave out --set, or name a recipe")
     if isinstance(reference, CheckpointReference):
         return _checkpoint_candidate(reference.folder, catalogue)
     return _published_candidate(reference, catalogue, checkpoints)
+
+
+def check_references(references: Sequence[Reference], catalogue: Catalogue, settings: Mapping[str, str]) -> None:
+    """Check that the recipes among `references` can be trained, before there is any data: labels are taken to be there.
+
+    Raises:
+        UnknownName: there is no such recipe or component.
+        UserError: a recipe is not valid, or an objective of it cannot train its model.
+    """
+    for reference in references:
+        if isinstance(reference, RecipeReference):
+            check_recipe(resolve(recipe_of(reference), catalogue, settings), catalogue, classes=1)
 
 
 def _recipe_candidate(
@@ -88,17 +103,18 @@ def _recipe_candidate(
     pretrain: Pretrain | None,
     stores: Mapping[str, Store],
     checkpoints: Path,
+    engine: Engine,
 ) -> Candidate:
     recipe = resolve(recipe_of(reference), catalogue, settings)
     if pretrain is None:
         raise UserError(
             f"the protocol has no [pretrain], so {recipe.name!r} has no weights; give a checkpoint folder or ENCODER@FILE"
         )
-    store = stores[pretrain.dataset]
-    identity = _identity(recipe, pretrain, store, catalogue)
+    store = corpus_of(pretrain, stores)
+    identity = _identity(recipe, pretrain, store, catalogue, engine)
     folder = checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}"
     if not is_checkpoint(folder):
-        check_recipe(recipe, catalogue, num_classes(pretrain, store))
+        check_recipe(recipe, catalogue, num_classes(pretrain, store), without_reports(store))
     return Candidate(recipe.name, recipe, identity, folder, seed=pretrain.seed)
 
 
@@ -148,20 +164,22 @@ def _told(reference: CheckpointReference | PublishedReference) -> str:
     return f"{reference.encoder.name}@{reference.file}"
 
 
-def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catalogue) -> dict[str, Any]:
+def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catalogue, engine: Engine) -> dict[str, Any]:
     """Return everything that the weights of a recipe pretrained on `store` depend on."""
     identity: dict[str, Any] = {"recipe": recipe_content(recipe), "seed": pretrain.seed}
     identity["code"] = training_code(recipe, catalogue)
     if files := _files(recipe, catalogue):
         identity["files"] = files
     if recipe.text is not None:
-        identity["data"] = store.fingerprint  # its vocabulary is learned from the reports
+        identity["data"] = data_of(store)  # its vocabulary is learned from the reports
     if recipe.stages:
         budget = pretrain.model_dump(mode="json", exclude={"dataset", "recipe", "seeds"})
-        identity |= {"budget": budget, "data": store.fingerprint, "versions": WEIGHTS}
+        identity |= {"budget": budget, "data": data_of(store), "versions": WEIGHTS}
         identity |= digests_of_starts(recipe, catalogue)
         if num_ranks() > 1:
             identity["ranks"] = num_ranks()  # whose batch statistics are their own
+        if chosen := engine.content():
+            identity["engine"] = chosen
         if pretrain.labels in store.tasks:
             identity["labels"] = store.task_digest(pretrain.labels)
     return identity

@@ -20,10 +20,12 @@ from melp_bench.home import remove_leftovers
 from melp_bench.measure import measure
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
+from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
 from melp_bench.runs.candidates import Candidate, OnMade, features_digest
+from melp_bench.runs.corpora import corpus_of
 from melp_bench.runs.kept import now
 from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
@@ -49,6 +51,7 @@ def execute(
     features: Path,
     loggers: Loggers | None = None,
     on_made: OnMade = lambda candidate, store: None,
+    engine: Engine = PLAIN,
 ) -> list[Path]:
     """Compute the missing rows of the plan, each written as soon as it is known, and return the files written.
 
@@ -59,7 +62,7 @@ def execute(
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
     candidates = list({row.candidate.told: row.candidate for row in fitting}.values())
-    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made)
+    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made, engine)
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
@@ -96,6 +99,7 @@ def _obtain_all(
     listener: Listener,
     loggers: Loggers | None,
     on_made: OnMade,
+    engine: Engine,
 ) -> None:
     """Make every candidate's checkpoint that is not there."""
     for candidate in candidates:
@@ -104,10 +108,10 @@ def _obtain_all(
     budget = plan.protocol.pretrain
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
     for candidate in candidates:
-        corpus = plan.stores[budget.dataset] if budget else None
+        corpus = corpus_of(budget, plan.stores) if budget else None
         mine = budget.model_copy(update={"seed": candidate.seed}) if budget and candidate.seed is not None else budget
         made = is_checkpoint(candidate.folder)
-        obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers)
+        obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers, engine=engine)
         if not made and corpus is not None and fabric.global_rank == 0:
             on_made(candidate, corpus)
 

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from melp_bench.errors import UserError
 from melp_bench.plugins import Catalogue
-from melp_bench.recipe import PREVIOUS, RANDOM, Recipe
+from melp_bench.recipe import OPTIONAL, PREVIOUS, RANDOM, Optimiser, Recipe
 from melp_bench.registry import Registry, nearest
 from melp_bench.schema import first_problem
+
+DEFAULTS = Optimiser().model_dump(mode="json")
 
 
 def resolve(recipe: Recipe, catalogue: Catalogue, settings: Mapping[str, str]) -> Recipe:
@@ -39,8 +41,15 @@ def resolve(recipe: Recipe, catalogue: Catalogue, settings: Mapping[str, str]) -
 
 
 def recipe_content(recipe: Recipe) -> dict[str, Any]:
-    """Return what a recipe's weights depend on; its name and its description are not among it."""
-    return recipe.model_dump(mode="json", exclude={"name", "summary", "source"})
+    """Return what a recipe's weights depend on; its name and its description are not among it.
+
+    What an optimiser may leave out is not among it either, where it does.
+    """
+    content = recipe.model_dump(mode="json", exclude={"name", "summary", "source"})
+    for stage in content["stages"]:
+        said = stage["optimiser"]
+        stage["optimiser"] = {key: said[key] for key in said if key not in OPTIONAL or said[key] != DEFAULTS[key]}
+    return content
 
 
 def _parts(data: dict[str, Any], catalogue: Catalogue) -> Iterator[tuple[dict[str, Any], Registry[Any]]]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from melp_bench.errors import UserError
 from melp_bench.home import home, make_folder
 from melp_bench.plugins import Catalogue, discover
+from melp_bench.pretrain.engine import PLAIN, Engine, read_engine
 from melp_bench.progress import Listener, Silence
 from melp_bench.protocol import Pretrain, Protocol, load_protocol
 from melp_bench.published.tensor_files import is_here
 from melp_bench.results import ResultRecord, read_results
-from melp_bench.runs.candidates import OnMade, candidate
+from melp_bench.runs.candidates import OnMade, candidate, check_references
 from melp_bench.runs.kept import code_changes, take_over
 from melp_bench.runs.loggers import build_loggers
 from melp_bench.runs.measurements import measurements
@@ -40,6 +42,7 @@ class RunSpec:
     Attributes:
         models: as they are named on the command line; the protocol's own where there are none.
         settings: changes of the recipes, "encoder.layers" -> "6".
+        engine: how what must be pretrained is computed.
         out: the folder of the board, with its rows in `results`.
         device: "auto", "cpu" or "cuda".
         workers: processes that make or read records.
@@ -55,6 +58,7 @@ class RunSpec:
     workers: int = 1
     published_splits: Path | None = None
     loggers: tuple[str, ...] = ()
+    engine: Engine = PLAIN
 
 
 class RunOptions(TypedDict, total=False):
@@ -66,6 +70,7 @@ class RunOptions(TypedDict, total=False):
     workers: int
     published_splits: str | Path | None
     loggers: Sequence[str]
+    engine: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ def make_spec(
     workers: int = 1,
     published_splits: str | Path | None = None,
     loggers: Sequence[str] = (),
+    engine: Mapping[str, str] | None = None,
 ) -> RunSpec:
     """Return what is asked of a run, its protocol read.
 
@@ -108,7 +114,17 @@ def make_spec(
         raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
     folder = Path(out) if out is not None else home() / "leaderboard"
     splits = None if published_splits is None else Path(published_splits)
-    return RunSpec(rule, names, folder, dict(settings or {}), device, workers, splits, tuple(loggers))
+    return RunSpec(
+        protocol=rule,
+        models=names,
+        out=folder,
+        settings=dict(settings or {}),
+        device=device,
+        workers=workers,
+        published_splits=splits,
+        loggers=tuple(loggers),
+        engine=read_engine(engine or {}),
+    )
 
 
 def run(
@@ -142,20 +158,33 @@ def carry_out(
     from melp_bench.runs.training import make_fabric
 
     listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
-    fabric: Fabric | None = make_fabric(spec.device, _precision(spec.protocol)) if num_ranks() > 1 else None
+    references = _references(spec, catalogue)
+    if unprepared(spec.protocol, catalogue):
+        check_references(references, catalogue, spec.settings)
+    several = num_ranks() > 1 or spec.engine.sharded
+    made = partial(make_fabric, spec.device, _precision(spec.protocol), sharded=spec.engine.sharded)
+    fabric: Fabric | None = made() if several else None
     loggers = build_loggers(spec.loggers, catalogue)
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
-    make_folder(spec.out / "results")
-    plan = _plan(spec, _references(spec, catalogue), catalogue, stores, files)
+    plan = _plan(spec, references, catalogue, stores, files)
     known = list(read_results(plan.results))  # a damaged one is told before any work
     on_plan(plan, code_changes(plan, known))
     if plan.missing():
         from melp_bench.runs.execute import execute
 
-        fabric = fabric or make_fabric(spec.device, _precision(spec.protocol))
-        features = home() / "features"
-        execute(plan, catalogue, fabric=fabric, listener=listener, features=features, loggers=loggers, on_made=on_made)
+        make_folder(spec.out / "results")  # a place that cannot be written is told before any work
+        fabric, features = fabric or made(), home() / "features"
+        execute(
+            plan,
+            catalogue,
+            fabric=fabric,
+            listener=listener,
+            features=features,
+            loggers=loggers,
+            on_made=on_made,
+            engine=spec.engine,
+        )
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)
@@ -163,7 +192,12 @@ def carry_out(
     if first:
         from melp_bench.board import write_board
 
-        write_board(records, spec.out)
+        try:
+            write_board(records, spec.out)
+        except UserError as error:  # rows that are there can be read all the same
+            if plan.missing():
+                raise
+            listener.say(str(error))
     mine = {record.key: record for record in records if record.protocol == spec.protocol.name}
     return RunResult(plan, tuple(mine[row.inputs.key] for row in plan.rows if row.inputs.key in mine), spec.out)
 
@@ -176,6 +210,7 @@ def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, 
         if isinstance(reference, PublishedReference) and not is_here(reference.file):
             absent[reference.file] = "it is to be fetched, which the run does"
     if absent:
+        check_references(references, catalogue, spec.settings)
         planned = measurements(spec.protocol, catalogue)
         labels = [_label(reference, spec, catalogue) for reference in references]
         return Sketch(absent, tuple((label, str(row)) for label in labels for row in planned))
@@ -199,6 +234,7 @@ def _plan(
             pretrain=budget,
             stores=stores,
             checkpoints=home() / "checkpoints",
+            engine=spec.engine,
         )
         for name, reference in zip(spec.models, references, strict=True)
         for budget in _budgets(pretrain, name, reference)

@@ -5,12 +5,13 @@ Shapes: N records in the store, B records asked for, C classes, L leads, T sampl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -24,6 +25,13 @@ from melp_bench.signal import SignalSpec, conform, native_window
 from melp_bench.store.layout import StoreManifest, read_manifest, shard_path, tasks_from_json, tasks_to_json
 from melp_bench.windows import Windows, conform_windows, joined, one_each
 
+K = TypeVar("K")
+V = TypeVar("V")
+READ = (
+    *("record_id", "patient_id", "fold", "age", "sex", "report", "statements", "rate_hz", "num_samples", "leads", "verdict"),
+    *("quality_flags", "shard", "offset", "gains"),
+)
+"""The columns of the index that a store is opened with."""
 Positions = Sequence[int] | NDArray[np.int64]
 
 
@@ -63,25 +71,26 @@ class Store:
         self.manifest = manifest
         self.tasks: dict[str, Task] = tasks_from_json(manifest.tasks)
         try:
-            columns = pq.read_table(root / "index.parquet").to_pydict()
+            table = pq.read_table(root / "index.parquet", columns=list(READ))
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read the index of the store {str(root)!r}: {error}; prepare it again") from error
-        self.record_ids: NDArray[np.str_] = np.array(columns["record_id"], dtype=np.str_)
-        patients = [p or r for p, r in zip(columns["patient_id"], columns["record_id"], strict=True)]
-        self.patient_ids: NDArray[np.str_] = np.array(patients, dtype=np.str_)
-        self.folds: NDArray[np.int64] = np.array(columns["fold"], dtype=np.int64)
-        self.ages: NDArray[np.float64] = np.array([np.nan if a is None else a for a in columns["age"]], dtype=np.float64)
-        self.sexes: NDArray[np.str_] = np.array([sex or "" for sex in columns["sex"]], dtype=np.str_)
-        self.reports: list[str] = columns["report"]
-        self.statements: list[frozenset[str]] = [frozenset(names) for names in columns["statements"]]
-        self.rates_hz: NDArray[np.float64] = np.array(columns["rate_hz"], dtype=np.float64)
-        self.num_samples: NDArray[np.int64] = np.array(columns["num_samples"], dtype=np.int64)
-        self.leads: list[tuple[str, ...]] = [tuple(names) for names in columns["leads"]]
-        self.verdicts: list[str] = columns["verdict"]
-        self.quality_flags: list[tuple[str, ...]] = [tuple(codes) for codes in columns["quality_flags"]]
-        self.shards: NDArray[np.int64] = np.array(columns["shard"], dtype=np.int64)
-        self._offset = columns["offset"]
-        self._gains = [np.array(gains, dtype=np.float32) for gains in columns["gains"]]
+        said = {name: partial(_pylist, table, name) for name in READ}  # a column at a time, or ten million rows fill 35 GB
+        ids = said["record_id"]()
+        self.record_ids: NDArray[np.str_] = np.array(ids, dtype=np.str_)
+        self.patient_ids: NDArray[np.str_] = np.array([p or r for p, r in zip(said["patient_id"](), ids, strict=True)], np.str_)
+        self.folds: NDArray[np.int64] = np.array(said["fold"](), dtype=np.int64)
+        self.ages: NDArray[np.float64] = np.array([np.nan if a is None else a for a in said["age"]()], dtype=np.float64)
+        self.sexes: NDArray[np.str_] = np.array([sex or "" for sex in said["sex"]()], dtype=np.str_)
+        self.reports: list[str] = _once(said["report"](), str)
+        self.statements: list[frozenset[str]] = _once(map(tuple, said["statements"]()), frozenset)
+        self.rates_hz: NDArray[np.float64] = np.array(said["rate_hz"](), dtype=np.float64)
+        self.num_samples: NDArray[np.int64] = np.array(said["num_samples"](), dtype=np.int64)
+        self.leads: list[tuple[str, ...]] = _once(map(tuple, said["leads"]()), tuple)
+        self.verdicts: list[str] = _once(said["verdict"](), str)
+        self.quality_flags: list[tuple[str, ...]] = _once(map(tuple, said["quality_flags"]()), tuple)
+        self.shards: NDArray[np.int64] = np.array(said["shard"](), dtype=np.int64)
+        self._offset: NDArray[np.int64] = np.array(said["offset"](), dtype=np.int64)
+        self._gains = _once(map(tuple, said["gains"]()), partial(np.array, dtype=np.float32))
         self._maps: dict[int, NDArray[np.int16]] = {}
         self._labels: dict[str, NDArray[np.bool_]] = {}
 
@@ -255,8 +264,20 @@ class Store:
             if not path.is_file() or path.stat().st_size != expected:
                 raise UserError(f"shard {str(path)!r} is missing or has not {expected} bytes; prepare the store again")
             self._maps[shard] = np.asarray(np.memmap(path, dtype="<i2", mode="r"))
-        start, leads, samples = self._offset[position], len(self.leads[position]), int(self.num_samples[position])
+        start, leads, samples = int(self._offset[position]), len(self.leads[position]), int(self.num_samples[position])
         return self._maps[shard][start : start + leads * samples].reshape(leads, samples)
+
+
+def _pylist(table: pa.Table, name: str) -> list[Any]:
+    """Return a column as Python values."""
+    found: list[Any] = table.column(name).to_pylist()
+    return found
+
+
+def _once(values: Iterable[K], make: Callable[[K], V]) -> list[V]:
+    """Return what `make` makes of each value, one object for all that are equal."""
+    known: dict[K, V] = {}
+    return [known[value] if value in known else known.setdefault(value, make(value)) for value in values]
 
 
 def open_store(root: Path) -> Store:

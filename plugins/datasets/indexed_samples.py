@@ -13,7 +13,7 @@ from pathlib import Path
 
 import melp_bench as mb
 from melp_plugins.datasets import snomed
-from melp_plugins.datasets.challenge import sex, years
+from melp_plugins.datasets.cells import sex, years
 from melp_plugins.datasets.cpsc2018 import CPSC2018
 from melp_plugins.datasets.csn import CSN
 from melp_plugins.datasets.tables import read_table

@@ -21,6 +21,7 @@ _BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 
 """Bytes per sample of the uncompressed formats."""
 _COMPRESSED = ("508", "516", "524")
 """FLAC of 8, 16 and 24 bits."""
+_SIXTEEN_BITS = {"16": "<i2", "61": ">i2"}
 FORMATS = (*_BYTES, *_COMPRESSED)
 _MOST_COMPRESSED = 50_000_000
 """Samples of all leads together that a compressed file may promise: its size bounds nothing."""
@@ -48,7 +49,7 @@ def digital_samples(record: Path, header: Header, rows: Sequence[int]) -> NDArra
     files = {header.lines[row].file for row in rows}
     lines = [line for line in header.lines if line.file in files]
     try:
-        if all(line.format == "16" for line in lines):  # nearly all
+        if all(line.format in _SIXTEEN_BITS for line in lines):  # nearly all
             return _sixteen_bits(record.parent, header, rows)
         import wfdb  # slow to import, and few need it
 
@@ -61,13 +62,15 @@ def digital_samples(record: Path, header: Header, rows: Sequence[int]) -> NDArra
 
 
 def _sixteen_bits(folder: Path, header: Header, rows: Sequence[int]) -> NDArray[np.int16]:
-    """Return the samples of little-endian 16-bit files, in which the leads of a file take turns, (L, T)."""
+    """Return the samples of 16-bit files, in which the leads of a file take turns, (L, T)."""
     found: dict[int, NDArray[np.int16]] = {}
     for name in dict.fromkeys(header.lines[row].file for row in rows):
         inside = [(row, line) for row, line in enumerate(header.lines) if line.file == name]
         ends = np.cumsum([line.per_frame for _, line in inside]).tolist()
         offset = inside[0][1].offset
-        frames = np.fromfile(folder / name, dtype="<i2", count=ends[-1] * header.num_samples, offset=offset)
+        frames = np.fromfile(
+            folder / name, dtype=_SIXTEEN_BITS[inside[0][1].format], count=ends[-1] * header.num_samples, offset=offset
+        )
         frames = frames.reshape(-1, ends[-1])  # (frames, samples of all leads)
         for (row, line), end in zip(inside, ends, strict=True):
             found[row] = frames[:, end - line.per_frame : end].reshape(-1)

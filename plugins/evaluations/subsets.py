@@ -35,7 +35,7 @@ def label_subset(record_ids: NDArray[np.str_], labels: NDArray[Any], fraction: f
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction!r}; wanted more than 0 and at most 1")
-    order = _order(record_ids, seed)
+    order = hashed_order(record_ids, seed)
     if len(order) == 0:
         return order
     positive = labels[order].astype(bool)
@@ -60,7 +60,7 @@ def published_subset(num_rows: int, fraction: float, rule: Literal["melp", "merl
     return order[num_rows - math.floor(fraction * num_rows) :]
 
 
-def _order(record_ids: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
+def hashed_order(record_ids: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
     """Return the positions of the records by the hash of seed and id."""
     hashes = [hashlib.sha256(f"{seed}:{record}".encode()).digest() for record in record_ids.tolist()]
     return np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)

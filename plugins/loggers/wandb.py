@@ -19,7 +19,8 @@ class WeightsAndBiases(mb.RunLogger):
     """One run per pretraining."""
 
     def __init__(self, *, project: str, mode: str) -> None:
-        self.project, self.mode = project, mode
+        self.project = project
+        self.mode: Any = mode  # one of MODES; the package wants them spelt as literals
         self._run: Any = None
 
     def missing(self) -> str | None:

@@ -38,9 +38,14 @@ def future_loss(predicted: Tensor, latents: Tensor, ahead: Tensor, drawn: Tensor
 
 
 class CPC(mb.Objective):
-    """One linear map for each step ahead predicts the latent there, compared by dot products with it and with negatives."""
+    """One linear map for each step ahead predicts the latent there, compared with it and with negatives.
+
+    They are compared by dot products, divided by the root of their width, so that training begins near the logarithm of the
+    number of candidates.
+    """
 
     scale: ClassVar[str] = "signal"
+    summarise: nn.GRU | None
 
     def __init__(self, *, steps: int, negatives: int, width: int) -> None:
         super().__init__()
@@ -61,9 +66,11 @@ class CPC(mb.Objective):
         encoder = model.encoder
         if (reason := self.fits(encoder)) is not None:
             raise mb.NotApplicable(reason)
-        itself = isinstance(encoder, mb.MaskedEncoding)
-        local, context = (encoder.local_width, encoder.context_width) if itself else (encoder.width, self.width)
-        self.summarise = None if itself else nn.GRU(encoder.width, self.width, batch_first=True)
+        if isinstance(encoder, mb.MaskedEncoding):
+            local, context, self.summarise = encoder.local_width, encoder.context_width, None
+        else:
+            local, context = encoder.width, self.width
+            self.summarise = nn.GRU(local, context, batch_first=True)
         self.latent = nn.Linear(local, self.width)
         self.predict = nn.ModuleList(nn.Linear(context, self.width, bias=False) for _ in range(self.steps))
 
@@ -79,7 +86,7 @@ class CPC(mb.Objective):
             losses = []
             for step, predict in enumerate(self.predict, start=1):
                 drawn = torch.randint(0, everywhere, (self.negatives,), device=latents.device)
-                losses.append(future_loss(predict(context), latents, moments + step, drawn))
+                losses.append(future_loss(predict(context) / self.width**0.5, latents, moments + step, drawn))
             return torch.stack(losses).mean()
 
     def at_a_moment(self, signal: Tensor, encoder: mb.MaskedEncoding) -> tuple[Tensor, Tensor, Tensor]:

@@ -133,7 +133,7 @@ class MuscleNoise(mb.View):
         band = (hertz > 0) & (hertz >= self.low_hz) & (hertz <= self.high_hz)
         if not band.any():
             return signal
-        noise = torch.fft.irfft(torch.fft.rfft(normal(signal, generator)) * band.to(signal.device), n=signal.shape[-1])
+        noise: Tensor = torch.fft.irfft(torch.fft.rfft(normal(signal, generator)) * band.to(signal.device), n=signal.shape[-1])
         noise = noise / noise.std(dim=-1, keepdim=True).clamp_min(torch.finfo(noise.dtype).tiny)
         return signal + self.most * uniform(signal, generator, len(signal), 1, 1) * spread(signal) * noise
 

@@ -65,12 +65,14 @@ class BandPass(mb.View):
 
 def frequencies(signal: Tensor, rate_hz: float) -> Tensor:
     """Return the frequencies (F,) of the spectrum of `signal` (B, L, T)."""
-    return torch.fft.rfftfreq(signal.shape[-1], 1 / rate_hz, device=signal.device)
+    hertz: Tensor = torch.fft.rfftfreq(signal.shape[-1], 1 / rate_hz, device=signal.device)
+    return hertz
 
 
 def kept(signal: Tensor, band: Tensor) -> Tensor:
     """Return `signal` (B, L, T) with nothing but the frequencies where `band`, broadcast to (B, L, F), is True."""
-    return torch.fft.irfft(torch.fft.rfft(signal) * band, n=signal.shape[-1])
+    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(signal) * band, n=signal.shape[-1])
+    return filtered
 
 
 def frequency_mask(*, widest_hz: float = 5.0, highest_hz: float = 40.0) -> FrequencyMask:

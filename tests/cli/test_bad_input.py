@@ -12,6 +12,7 @@ import torch
 import wfdb
 from tiny_run import PROTOCOL, SMALL, call, one_line, write_protocol
 
+from melp_bench.errors import UserError
 from melp_bench.home import make_folder
 from melp_bench.leads import LEADS
 
@@ -341,3 +342,27 @@ def test_an_out_that_cannot_be_written_is_told_before_any_work(
     told = refused(capsys, "run", protocol, "-m", "melp", *SMALL, "--out", tmp_path / "file" / "board")
     assert "cannot write" in told
     assert len(list((home / "checkpoints").iterdir())) == 1
+
+
+def test_rows_that_are_there_are_shown_from_a_home_that_cannot_be_written(
+    home: Path, protocol: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of what was measured could be read there."""
+    command = ["run", protocol, "-m", checkpoint_of(home)]
+    assert call(*command) == 0
+    (home / "leaderboard" / "README.md").unlink()
+    before = content(home)
+
+    def refuse(path: Path, *_: object) -> Path:
+        raise UserError(f"cannot write in {str(path)!r}: no permission")
+
+    for module in ("melp_bench.board.write", "melp_bench.runs.run"):
+        monkeypatch.setattr(f"{module}.make_folder", refuse)
+    capsys.readouterr()
+    assert call(*command) == 0
+    told = capsys.readouterr().out
+    assert "no permission" in told
+    assert "zero-shot · synthetic/super" in told
+    assert call("leaderboard") == 2
+    assert "zero-shot · synthetic/super" in capsys.readouterr().out
+    assert content(home) == before

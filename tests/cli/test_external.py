@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 NAME = "external-convnet"
 METRIC = "external-log-score"
 EVALUATION = "external-sex"
-MOMENTUM, VIEW = "external-moco-v3", "external-time-shift"
+MOMENTUM, VIEW, LOGGER = "external-moco-v3", "external-time-shift", "external-totals"
 
 
 def test_it_is_listed_with_the_package_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,9 +27,10 @@ def test_it_is_listed_with_the_package_it_comes_from(capsys: pytest.CaptureFixtu
     assert EVALUATION in told
     assert MOMENTUM in told
     assert VIEW in told
+    assert LOGGER in told
 
 
-@pytest.mark.parametrize("name", [NAME, METRIC, EVALUATION, MOMENTUM, VIEW])
+@pytest.mark.parametrize("name", [NAME, METRIC, EVALUATION, MOMENTUM, VIEW, LOGGER])
 def test_it_passes_every_check(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("check", name) == 0
     assert "✗" not in capsys.readouterr().out
@@ -38,7 +39,9 @@ def test_it_passes_every_check(name: str, capsys: pytest.CaptureFixture[str]) ->
 def test_it_is_pretrained_evaluated_and_put_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "home"))
     protocol = write_protocol(tmp_path)
-    assert call("run", protocol, "-m", NAME, "--set", "text.layers=1", "--out", tmp_path / "board") == 0
+    assert call("run", protocol, "-m", NAME, "--set", "text.layers=1", "--out", tmp_path / "board", "--log", LOGGER) == 0
+    (totals,) = (tmp_path / "home" / "checkpoints").glob("*/external/totals.txt")
+    assert totals.read_text(encoding="utf-8").startswith("records 0 ")
     rows = list(read_results(tmp_path / "board" / "results"))
     assert {row.status for row in rows} == {"scored"}
     assert {row.evaluation for row in rows} == {"zero_shot", "linear_probe"}

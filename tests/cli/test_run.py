@@ -66,6 +66,24 @@ def test_every_row_has_a_score_its_facts_and_its_place(made: tuple[Path, str]) -
     assert (made[0] / "leaderboard" / "index.html").is_file()
 
 
+def test_the_checkpoint_holds_its_curves_and_where_sentences_look(made: tuple[Path, str]) -> None:
+    (checkpoint,) = (made[0] / "checkpoints").iterdir()
+    pictures = sorted(path.name for path in checkpoint.glob("*.png"))
+    assert pictures == ["attention-1.png", "attention-2.png", "attention-3.png", "curves.png"]
+    assert all((checkpoint / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+@pytest.mark.parametrize("command", ["run", "pretrain"])
+def test_a_logger_that_is_not_there_is_told_before_any_work(
+    command: str, made: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "home"))
+    asked = [made[1], "-m", "melp"] if command == "run" else ["melp", "--protocol", made[1]]
+    assert call(command, *asked, "--log", "tensorbord") == 2
+    assert "no logger named 'tensorbord'; did you mean 'tensorboard'?" in capsys.readouterr().err
+    assert not (tmp_path / "home" / "stores").exists()
+
+
 def test_a_second_run_computes_nothing_and_says_so(
     made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

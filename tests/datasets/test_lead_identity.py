@@ -124,6 +124,7 @@ FAULTS: dict[str, tuple[list[int], list[int], str]] = {
     "aVL and aVF under each other's names": ([0, 1, 2, 3, 5, 4], [1] * 6, "aVL is aVF, aVF is aVL"),
     "aVR, aVL and aVF as aVL, aVF and aVR": ([0, 1, 2, 4, 5, 3], [1] * 6, "aVR is aVL, aVL is aVF, aVF is aVR"),
     "lead I upside down": ([0, 1, 2, 3, 4, 5], [-1, 1, 1, 1, 1, 1], "I is -I"),
+    "lead aVR upside down": ([0, 1, 2, 3, 4, 5], [1, 1, 1, -1, 1, 1], "aVR is -aVR"),
     "leads I and II under each other's names": ([1, 0, 2, 3, 4, 5], [1] * 6, "I is II, II is I"),
 }
 

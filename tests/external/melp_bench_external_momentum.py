@@ -1,4 +1,4 @@
-"""MoCo v3 and a view of its own, of another package. Paper: Chen, Xie and He 2021, arXiv:2104.02057."""
+"""MoCo v3, a view and a logger of its own, of another package. Paper: Chen, Xie and He 2021, arXiv:2104.02057."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -57,6 +57,22 @@ class MoCoV3(mb.Objective):
             slow.lerp_(fast, 1 - self.momentum)
 
 
+class TotalsAsText(mb.RunLogger):
+    """A line per validation."""
+
+    def begin(self, run: mb.LoggedRun) -> None:
+        folder = run.folder / "external"
+        folder.mkdir(exist_ok=True)
+        self.file = (folder / "totals.txt").open("a", encoding="utf-8")
+
+    def log(self, values: mb.StepValues) -> None:
+        if values.part == "validation":
+            self.file.write(f"{values.stage} {values.step} {values.total:.4f}\n")
+
+    def end(self) -> None:
+        self.file.close()
+
+
 @mb.hookimpl
 def melp_objectives() -> list[mb.Entry[mb.Objective]]:
     return [mb.Entry("external-moco-v3", MoCoV3, "MoCo v3 of another package", "https://arxiv.org/abs/2104.02057", "MIT")]
@@ -65,3 +81,8 @@ def melp_objectives() -> list[mb.Entry[mb.Objective]]:
 @mb.hookimpl
 def melp_views() -> list[mb.Entry[mb.View]]:
     return [mb.Entry("external-time-shift", TimeShift, "a circular shift in time", "another package", "MIT")]
+
+
+@mb.hookimpl
+def melp_loggers() -> list[mb.Entry[mb.RunLogger]]:
+    return [mb.Entry("external-totals", TotalsAsText, "a line per validation", "another package", "MIT")]

@@ -74,6 +74,7 @@ def test_a_future_that_tells_nothing_costs_the_logarithm_of_the_batch_and_none_a
     assert not lost.grad.any()
 
 
+@torch.no_grad()
 def test_ts_tcc_is_its_two_temporal_terms_and_its_contextual_one() -> None:
     objective, weak, strong = small_tcc(temporal=2.0, contextual=0.5).eval(), view(1), view(2)
     time, total, contexts = drawn_time(0.25, N, 3), 0.0, []
@@ -139,6 +140,7 @@ def test_patients_agree_by_the_mean_cosine_over_all_pairs_of_one_patient() -> No
     assert len(pairs) == 9
 
 
+@torch.no_grad()
 def test_astcl_is_the_sum_of_its_three_terms_in_loops() -> None:
     objective, one, two, patients = small_astcl(adversarial=0.5).eval(), view(1), view(2), torch.arange(B)
     time = drawn_time(0.3, N, 3)

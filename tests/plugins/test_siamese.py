@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 import melp_bench as mb
+from melp_bench.plugins import discover
+from melp_bench.testing import check_component
 from melp_bench.testing.small import SIZES, SmallEncoder
 from melp_plugins.objectives.dino import DINO, MultiCropDINO, dino, distillation_loss
 from melp_plugins.objectives.moco_v3 import contrast, moco_v3
@@ -64,7 +66,7 @@ def test_simsiam_equals_the_papers_loss_record_by_record() -> None:
         z = [objective.project(x) for x in (a, b)]
         p = [objective.predict(x) for x in z]
     total = -sum(float(unit(p[0][k]) @ unit(z[1][k]) + unit(p[1][k]) @ unit(z[0][k])) for k in range(5)) / 2 / 5
-    assert float(got) == pytest.approx(total, rel=1e-9)
+    assert got.item() == pytest.approx(total, rel=1e-9)
 
 
 def test_no_gradient_flows_through_what_is_predicted() -> None:
@@ -80,6 +82,7 @@ def test_no_gradient_flows_through_what_is_predicted() -> None:
 # -------------------------------------------------------------------------------------------------------------- MoCo v3
 
 
+@torch.no_grad()
 def test_moco_v3_equals_the_papers_loss_record_by_record() -> None:
     objective, encoder = attached(moco_v3, hidden=10, projected=6, temperature=0.3)
     one, two = views()
@@ -91,7 +94,7 @@ def test_moco_v3_equals_the_papers_loss_record_by_record() -> None:
         for row in range(len(one)):
             to = [math.exp(float(unit(q[row]) @ unit(k[column])) / 0.3) for column in range(len(one))]
             total -= 2 * 0.3 * math.log(to[row] / sum(to)) / len(one)
-    assert float(got) == pytest.approx(total, rel=1e-9)
+    assert got.item() == pytest.approx(total, rel=1e-9)
 
 
 def test_a_collapsed_batch_costs_2_tau_ln_of_its_size_and_a_resolved_one_nothing() -> None:
@@ -123,6 +126,7 @@ def test_distillation_equals_the_papers_cross_entropy_in_loops() -> None:
 
 
 @pytest.mark.parametrize("multi_crop", [False, True])
+@torch.no_grad()
 def test_dino_is_that_of_student_and_teacher_on_all_its_views(multi_crop: bool) -> None:
     objective, encoder = attached(dino, hidden=10, bottleneck=6, prototypes=7, multi_crop=multi_crop)
     objective.eval()
@@ -211,3 +215,8 @@ def test_an_option_out_of_its_range_is_told(build: Any, options: dict[str, float
 def test_dino_without_crops_reads_two_views() -> None:
     assert set(dino(SIZES).views()) == {"view1", "view2"}
     assert type(dino(SIZES)) is DINO
+
+
+def test_dino_with_crops_keeps_the_promises_of_an_objective() -> None:
+    verdicts = check_component("objective", discover().objectives["dino"], options={"multi_crop": True, "prototypes": 64})
+    assert {v.property: v.detail for v in verdicts if v.ok is False} == {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from alike_method import Alike
 from tiny_method import Encoder, make_source, make_step, make_store
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +26,7 @@ from melp_bench.pretrain.collapse import (
 )
 from melp_bench.pretrain.health import watched_validation
 from melp_bench.pretrain.loop import Trained, pretrain
+from melp_bench.pretrain.step import Step
 from melp_bench.pretrain.validation import Budget, validation_loss
 from melp_bench.progress import StepValues
 from melp_bench.recipe import Optimiser
@@ -125,32 +126,6 @@ def test_the_temperature_of_the_rhythm_objective_is_a_gauge_that_comes_to_its_cl
 # ------------------------------------------------------------------------------------------------------------- trainings
 
 
-class Apart(mb.View):
-    """A record with noise of its own."""
-
-    def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
-        return signal + 0.5 * torch.randn(signal.shape, generator=generator)
-
-
-class Alike(mb.Objective):
-    """Two views of a record agree; nothing keeps records apart unless they are `contrasted`."""
-
-    scale: ClassVar[str] = "signal"
-
-    def __init__(self, *, contrasted: bool) -> None:
-        super().__init__()
-        self.contrasted = contrasted
-
-    def views(self) -> Mapping[str, Sequence[mb.View]]:
-        return {"one": [Apart()], "two": [Apart()]}
-
-    def forward(self, one: mb.Features, two: mb.Features) -> Tensor:
-        a, b = F.normalize(one.embedding, dim=-1), F.normalize(two.embedding, dim=-1)
-        if self.contrasted:
-            return F.cross_entropy(a @ b.T / 0.1, torch.arange(len(a)))
-        return -(a * b).sum(dim=-1).mean()
-
-
 def train(store: Store, folder: Path, *, contrasted: bool) -> tuple[Trained, list[StepValues]]:
     """Return what a training leaves, and its validations."""
     told: list[StepValues] = []
@@ -220,6 +195,19 @@ def test_where_a_validation_embeds_no_record_some_are_embedded_for_it(store: Sto
     assert step.training
 
 
+def test_where_an_average_of_the_weights_is_validated_its_embeddings_are_what_is_seen(store: Store) -> None:
+    fabric = make_fabric("cpu", "32")
+    for term, objective in {"alike": Alike(contrasted=True), "around": Around()}.items():
+        step = Step(make_step({}).model, {term: objective}, ema=0.9)
+        assert step.average is not None
+        with torch.no_grad():
+            for parameter in step.average.module.encoder.parameters():
+                parameter.zero_()
+        source = make_source(store, step)
+        _, health = watched_validation(step, {term: 1.0}, source, budget=BUDGET, fabric=fabric)
+        assert health(0).numbers["ecg variance"] == 0.0, term
+
+
 def test_a_collapse_is_told_once_and_so_is_its_end() -> None:
     said: list[str] = []
     tell = collapse_told("melp", said.append)
@@ -227,3 +215,29 @@ def test_a_collapse_is_told_once_and_so_is_its_end() -> None:
         tell(StepValues("alignment", "validation", step, 40, {}, 0.0, signs=signs))
         tell(StepValues("alignment", "train", step, 40, {}, 0.0))
     assert said == ["collapse melp alignment  step 10: flat", "collapse melp alignment  step 30: no sign of it any more"]
+
+
+CHANCE = {
+    "rhythm": math.log(24),
+    "beat": math.log(24),
+    "cma": 2 * math.log(24),
+    "uma": 2 * math.log(24),
+    "simclr": math.log(47),
+}
+"""Of the demo's batch of 24."""
+
+
+def test_no_loss_of_the_committed_demo_is_at_chance_once_its_stage_has_settled() -> None:
+    rows = Path(__file__).parents[2] / "leaderboard" / "results" / "demo"
+    checked = 0
+    for path in rows.glob("*.json"):
+        pretraining = json.loads(path.read_text(encoding="utf-8"))["facts"].get("pretraining", {})
+        if pretraining.get("batch_size") != 24:
+            continue
+        for stage in pretraining["stages"]:
+            history = stage["history"]
+            for index, step in enumerate(history["step"]):
+                terms = {name: history[name][index] for name in CHANCE if name in history}
+                assert signs_in_losses(terms, CHANCE, done=step / history["step"][-1]) == [], (stage["name"], step)
+                checked += len(terms)
+    assert checked

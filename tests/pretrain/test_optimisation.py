@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from melp_bench.pretrain.optimisation import adamw, schedule
+from melp_bench.pretrain.optimisation import make_optimizer, schedule
 from melp_bench.recipe import Optimiser
 
 
@@ -22,7 +22,7 @@ class Module(nn.Module):
 
 def test_matrices_are_decayed_and_vectors_scalars_and_frozen_weights_are_not() -> None:
     module = Module()
-    optimizer = adamw(module, Optimiser(weight_decay=0.2, betas=(0.8, 0.9)))
+    optimizer = make_optimizer(module, Optimiser(weight_decay=0.2, betas=(0.8, 0.9)))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     found = {name: decay.get(id(p)) for name, p in module.named_parameters()}
     assert {n for n, d in found.items() if d == 0.2} == {"conv.weight", "linear.weight"}
@@ -34,7 +34,7 @@ def test_matrices_are_decayed_and_vectors_scalars_and_frozen_weights_are_not() -
 def test_without_gradient_only_decayed_weights_shrink_and_by_the_stated_factor() -> None:
     module = Module()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    optimizer = adamw(module, Optimiser(weight_decay=0.2, learning_rate=0.1))
+    optimizer = make_optimizer(module, Optimiser(weight_decay=0.2, learning_rate=0.1))
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -45,7 +45,7 @@ def test_without_gradient_only_decayed_weights_shrink_and_by_the_stated_factor()
 
 def rates(steps: int, **settings: float) -> list[float]:
     optimiser = Optimiser(learning_rate=2.0, **settings)  # type: ignore[arg-type]
-    optimizer = adamw(Module(), optimiser)
+    optimizer = make_optimizer(Module(), optimiser)
     rule = schedule(optimizer, optimiser, steps)
     found = []
     for step in range(steps):
@@ -75,7 +75,7 @@ def test_the_shortest_runs_have_a_rate(steps: int) -> None:
 
 def test_the_rate_of_a_step_does_not_depend_on_the_steps_before() -> None:
     optimiser = Optimiser()
-    one, two = (adamw(Module(), optimiser) for _ in range(2))
+    one, two = (make_optimizer(Module(), optimiser) for _ in range(2))
     through, directly = schedule(one, optimiser, 100), schedule(two, optimiser, 100)
     for step in range(78):
         through.step_update(step)

@@ -182,3 +182,21 @@ def test_one_epochs_order_says_nothing_of_the_next_nor_of_the_stores_own(
     for i, one in enumerate(orders):
         for other in orders[:i]:
             assert abs(stats.spearmanr(one, other).statistic) < allowed
+
+
+def step_costs(records: int) -> int:
+    """Return the bytes that a step allocates at most, in a store of so many records, once its epoch and window are known."""
+    positions, bounds = big_store(shards=-(-records // 512))
+    batch_positions(positions, step=3, batch_size=256, seed=1, bounds=bounds)
+    tracemalloc.start()
+    for step in range(4, 12):
+        batch_positions(positions, step=step, batch_size=256, seed=1, bounds=bounds)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_what_a_step_allocates_grows_with_the_number_of_shards_at_most() -> None:
+    small, large = step_costs(25_600), step_costs(102_400)  # a hundredth of ten million records
+    assert large - small < 8 * 8 * (200 - 50), "some eight numbers of eight bytes per shard, and nothing per record"
+    assert large < 64 * 1024

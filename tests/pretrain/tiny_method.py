@@ -99,6 +99,7 @@ def make_step(
     dropout: float = 0.1,
     seed: int = 0,
     views: Mapping[str, Views] | None = None,
+    ema: float = 0.0,
 ) -> Step:
     """Return a step with `objectives`, or with MELP's three; the model is the same for a seed."""
     from melp_bench.plugins import discover
@@ -114,8 +115,8 @@ def make_step(
             "token": {"layers": 1, "heads": 2},
         }
         objectives = {name: catalogue[name].build(sizes, **given) for name, given in options.items()}
-    return Step(model, objectives, views)
+    return Step(model, objectives, views, ema=ema)
 
 
 def make_source(store: Store, step: Step) -> PretrainSource:
-    return PretrainSource(store, Encoder.spec, step.model.text_encoder, store.labels("all"), step.parts)
+    return PretrainSource(store, step.model.encoder.spec, step.model.text_encoder, store.labels("all"), step.parts)

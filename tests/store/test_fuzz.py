@@ -340,13 +340,14 @@ def edits(table: list[list[str]]) -> Iterator[tuple[str, list[list[str]], set[st
         "16+99999",
     ):
         reasons = {"checksum-mismatch", "unsupported-format", "truncated", "implausible-amplitude", "missing-samples"}
+        reasons |= {"unreadable-samples"} if form in ("508", "516") else {"bridged-samples"} if form == "16:3" else set()
         if form not in table[1][1]:
             yield f"format {form}", edit(table, 1, form), reasons
-    yield "several segments", first(table, 0, f"{table[0][0]}/3"), {"several-segments"}
+    yield "several segments", first(table, 0, f"{table[0][0]}/3"), {"unreadable-header"}
     yield "checksum", edit(table, 6, "12345", [3]), {"checksum-mismatch"}
     yield "a name twice", edit(table, 8, "V1"), {"duplicate-lead"}
     yield "a strange name", edit(table, 8, "ECG9", [4]), {"unknown-leads"}
-    yield "a negated name", edit(table, 8, "-{}", [4]), {"unknown-leads"}
+    yield "a negated name", edit(table, 8, "-{}", [4]), {"turned-leads"}
     for a, b in ((0, 1), (0, 2), (1, 2), (3, 4), (4, 5), (0, 4), (2, 3)):
         yield f"names {a} and {b} exchanged", renamed(table, a, b), {"wrong-leads", "inconsistent-leads", "odd-lead"}
 

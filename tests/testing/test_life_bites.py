@@ -56,6 +56,18 @@ class Doubles(mb.View):
         return signal.double()
 
 
+class Refuses(Louder):
+    def at(self, spec: mb.SignalSpec) -> mb.View:
+        raise mb.UserError(f"wants sixteen leads, not {len(spec.leads)}")
+
+
+class WantsSeveral(Louder):
+    def at(self, spec: mb.SignalSpec) -> mb.View:
+        if len(spec.leads) < 3:
+            raise mb.UserError("wants three leads")
+        return self
+
+
 class Beyond(Louder):
     part = (0.5, 1.5)
 
@@ -70,6 +82,7 @@ class Beyond(Louder):
         (InPlace, "the record stays as it is"),
         (Beyond, "it looks at a part of the record"),
         (lambda: None, "it builds"),
+        (Refuses, "it builds"),
     ],
 )
 def test_a_faulty_view_is_found_out(view: Any, property_name: str) -> None:
@@ -77,7 +90,7 @@ def test_a_faulty_view_is_found_out(view: Any, property_name: str) -> None:
 
 
 def test_a_sound_view_passes_every_check() -> None:
-    assert broken("view", Louder) == {}
+    assert broken("view", Louder) == broken("view", WantsSeveral) == {}
 
 
 # ---------------------------------------------------------------------------------------------------- masked encoding
