@@ -109,4 +109,5 @@ def test_stages_are_told_by_their_names_and_the_only_ones_belong_together() -> N
 def test_a_method_without_training_has_no_stage() -> None:
     found = compare(resolved("random-init"), resolved("simclr"))
     (only,) = found.differences
-    assert only == RecipeDifference("stage pretrain", NOTHING, "100% of the steps; 1 x simclr temperature=0.1")
+    assert (only.place, only.one) == ("stage pretrain", NOTHING)
+    assert only.two.startswith("100% of the steps; 1 x simclr ")
