@@ -34,7 +34,7 @@ class DatasetUse(Frozen):
 class Pretrain(Frozen):
     """The budget that every method gets: the same records, steps, batch and seed."""
 
-    dataset: str  # alias
+    dataset: str | list[str]  # alias; of several, the records are one corpus
     steps: int = Field(ge=1)
     batch_size: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -43,6 +43,21 @@ class Pretrain(Frozen):
     precision: Literal["auto", "32", "bf16"] = "auto"
     seeds: dict[str, int] = Field(default_factory=dict)  # of a model, as it is named: how many seeds, from `seed` on; else one
     recipe: str | None = None  # by which an encoder that is named alone is trained; its rows tell it, so that no hash need
+
+    @field_validator("dataset")
+    @classmethod
+    def _each_once(cls, given: str | list[str]) -> str | list[str]:
+        """Take a list of one for the one."""
+        if isinstance(given, str):
+            return given
+        if not given or len(set(given)) != len(given):
+            raise ValueError(f"dataset is {given}; wanted an alias, or several, each once")
+        return given[0] if len(given) == 1 else given
+
+    @property
+    def aliases(self) -> list[str]:
+        """The datasets that are read."""
+        return [self.dataset] if isinstance(self.dataset, str) else self.dataset
 
 
 class MetricUse(Frozen):
@@ -96,7 +111,7 @@ class Protocol(Frozen):
     @model_validator(mode="after")
     def _aliases_exist(self) -> Protocol:
         used = {alias for use in self.evaluations for alias in use.aliases}
-        used |= {self.pretrain.dataset} if self.pretrain else set()
+        used |= set(self.pretrain.aliases) if self.pretrain else set()
         unknown = sorted(used - set(self.datasets))
         if unknown:
             raise ValueError(f"uses {unknown} but [datasets] has {sorted(self.datasets)}")
@@ -108,8 +123,9 @@ class Protocol(Frozen):
         for alias, use in self.datasets.items():
             if use.sha256 and alias not in published:
                 raise ValueError(f"dataset {alias!r} states sha256 of label files, which split = 'published' reads")
-        if self.pretrain and self.pretrain.dataset in published:
-            raise ValueError(f"pretrains on {self.pretrain.dataset!r}, whose published test records are not its own folds'")
+        for alias in self.pretrain.aliases if self.pretrain else ():
+            if alias in published:
+                raise ValueError(f"pretrains on {alias!r}, whose published test records are not its own folds'")
         return self
 
     @field_validator("pretrain")

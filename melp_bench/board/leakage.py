@@ -33,7 +33,7 @@ def leaks(record: ResultRecord) -> list[str]:
     check = _check(record)
     if check is None:
         return _named(record, corpora_of(record), with_data=True)
-    declared = [name for name in corpora_of(record) if _bare(name) != _bare(str(check["corpus"]))]
+    declared = _unchecked(record, check)
     found = datasets_of(record.task)[-1:] if check["found"] else []
     return list(dict.fromkeys([*_named(record, declared, with_data=False), *found]))
 
@@ -47,7 +47,7 @@ def overlap_text(record: ResultRecord) -> str:
         return "not checked" if corpora_of(record) else "no pretraining data"
     found, records = check["found"], check["records"]
     text = f"{found:,} of {records:,} test records found in the pretraining corpus" if found else "none found (checked)"
-    declared = [name for name in corpora_of(record) if _bare(name) != _bare(str(check["corpus"]))]
+    declared = _unchecked(record, check)
     if _named(record, declared, with_data=False):
         return f"declared; in {check['corpus']}: {text}"
     return f"{text}; declared only: {', '.join(declared)}" if declared else text
@@ -62,16 +62,23 @@ def _check(record: ResultRecord) -> dict[str, Any] | None:
     return check if all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) else None
 
 
+def _unchecked(record: ResultRecord, check: dict[str, Any]) -> list[str]:
+    """Return the model's pretraining corpora that a run has not looked into; what it has are "a" or "a + b"."""
+    looked = {_bare(name) for name in str(check["corpus"]).split(" + ")}
+    return [name for name in corpora_of(record) if _bare(name) not in looked]
+
+
 def _named(record: ResultRecord, corpora: list[str], *, with_data: bool) -> list[str]:
     """Return the task's datasets that are among `corpora` or, with `with_data`, are the pretraining data themselves."""
     seen = {_bare(corpus) for corpus in corpora}
     seen |= {_bare(part) for corpus, parts in _contains().items() if _bare(corpus) in seen for part in parts}
     pretraining = record.facts.get("pretraining")
     data = pretraining.get("data") if with_data and isinstance(pretraining, dict) else None
+    known = data if isinstance(data, list) else [data]
     return [
         dataset
         for dataset in dict.fromkeys(datasets_of(record.task))
-        if _bare(dataset) in seen or (data is not None and record.inputs.datasets.get(dataset) == data)
+        if _bare(dataset) in seen or record.inputs.datasets.get(dataset, "") in known
     ]
 
 

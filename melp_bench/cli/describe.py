@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from melp_bench.evaluations import Evaluation
     from melp_bench.metrics import Metric
     from melp_bench.progress import RunLogger
-    from melp_bench.protocol import Protocol
+    from melp_bench.protocol import Pretrain, Protocol
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
 
@@ -211,7 +211,9 @@ def _stage(stage: Stage) -> str:
     lines += [f"{part} starts from {source}" for part, source in stage.start.items()]
     lines += [f"not trained: {', '.join(frozen)}"] if (frozen := stage.untrained()) else []
     lines += [f"reports of {stage.reports}"] if stage.reports else []
-    return "\n".join([*lines, "AdamW: " + ", ".join(f"{n} {v}" for n, v in stage.optimiser.model_dump().items())])
+    said = stage.optimiser.model_dump()
+    name = {"adamw": "AdamW", "sgd": "SGD", "lars": "LARS"}[said.pop("name")]
+    return "\n".join([*lines, f"{name}: " + ", ".join(f"{n} {v}" for n, v in said.items())])
 
 
 def _part(part: Part) -> str:
@@ -222,6 +224,10 @@ def _options(part: Part) -> str:
     return "".join(f" {key}={value}" for key, value in part.options.items())
 
 
+def _budget(budget: Pretrain) -> str:
+    return f"{budget.steps} steps of {budget.batch_size} from {' and '.join(budget.aliases)}"
+
+
 def describe_protocol(protocol: Protocol) -> Facts:
     """Return the facts of a measuring rule."""
     budget = protocol.pretrain
@@ -230,7 +236,7 @@ def describe_protocol(protocol: Protocol) -> Facts:
         ("summary", protocol.summary),
         ("revision", f"{protocol.revision}, {protocol.hash}"),
         ("datasets", "\n".join(f"{alias}: {use.dataset}, {use.split}" for alias, use in protocol.datasets.items())),
-        ("pretraining", f"{budget.steps} steps of {budget.batch_size} from {budget.dataset}" if budget else "none"),
+        ("pretraining", _budget(budget) if budget else "none"),
         ("evaluations", "\n".join(f"{use.name}: {', '.join(use.tasks)}" for use in protocol.evaluations)),
         ("interval", f"{interval.level:.0%} bootstrap over patients, {interval.resamples} resamples"),
         ("models", ", ".join(protocol.models)),

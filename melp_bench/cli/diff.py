@@ -67,11 +67,12 @@ def _budget(protocol: Protocol) -> str:
     named, budget = f"protocol {protocol.name} (rev {protocol.revision})", protocol.pretrain
     if budget is None:
         return f"{named}, which pretrains nothing"
-    use = protocol.datasets[budget.dataset]
-    options = "".join(f" {key}={value}" for key, value in use.options.items())
+    uses = [protocol.datasets[alias] for alias in budget.aliases]
+    corpus = " and ".join(use.dataset + "".join(f" {key}={value}" for key, value in use.options.items()) for use in uses)
+    splits = ", ".join(dict.fromkeys(use.split for use in uses))
     return (
-        f"{named}: {budget.steps:,} step{'s' * (budget.steps > 1)} of {budget.batch_size} from {use.dataset}{options}, "
-        f"seed {budget.seed}, split {use.split}, validated every {budget.validate_every}"
+        f"{named}: {budget.steps:,} step{'s' * (budget.steps > 1)} of {budget.batch_size} from {corpus}, "
+        f"seed {budget.seed}, split {splits}, validated every {budget.validate_every}"
     )
 
 

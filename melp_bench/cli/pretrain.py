@@ -32,6 +32,7 @@ def pretrain(
     from melp_bench.pretrain.engine import read_engine
     from melp_bench.protocol import load_protocol
     from melp_bench.runs.candidates import candidate, check_references
+    from melp_bench.runs.corpora import corpus_of
     from melp_bench.runs.loggers import build_loggers
     from melp_bench.runs.pictures import draw_pictures
     from melp_bench.runs.references import parse
@@ -43,14 +44,15 @@ def pretrain(
         raise UserError(f"protocol {rule.name!r} has no [pretrain]; name one that has with --protocol")
     budget = as_resolved(rule.pretrain, device)
     catalogue, screen = discover(), Screen(quiet_console())
-    loggers = build_loggers(log or (), catalogue)
-    use, reference = rule.datasets[budget.dataset], parse(recipe, catalogue, bare_recipe=budget.recipe)
+    loggers, reference = build_loggers(log or (), catalogue), parse(recipe, catalogue, bare_recipe=budget.recipe)
     if unprepared(rule, catalogue):
         check_references([reference], catalogue, settings)
     fabric = make_fabric(device, budget.precision, sharded=chosen.sharded)
     with fabric.rank_zero_first():
-        store = open_one(catalogue.datasets[use.dataset], use, screen, options.num_workers(workers))
-    stores, folder = {budget.dataset: store}, home() / "checkpoints"
+        uses = {alias: rule.datasets[alias] for alias in budget.aliases}
+        cores = options.num_workers(workers)
+        stores = {alias: open_one(catalogue.datasets[use.dataset], use, screen, cores) for alias, use in uses.items()}
+    store, folder = corpus_of(budget, stores), home() / "checkpoints"
     found = candidate(
         reference, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder, engine=chosen
     )

@@ -114,7 +114,7 @@ def _made(step: Step, parts: Parts, number: int, piece: Batch) -> dict[Place, Te
         for term, given in step.given(piece, parts.generator, parts.progress):
             if _own(step, term):
                 mean, count = step.term(term, given, None, len(piece))
-                found |= {(term, "mean", ""): mean[None], (term, "count", ""): count.detach()[None].float()}
+                found |= {(term, "mean", ""): mean[None], (term, "count", ""): count.detach()[None]}
                 continue
             for name in parameters_of(step.objectives[term], "forward"):  # type: ignore[arg-type]
                 value = given.get(name)

@@ -18,7 +18,8 @@ from melp_bench.model import Model
 def layers_of(tower: nn.Module) -> dict[str, nn.Module]:
     """Return the layers of an encoder by name, in their order; none where they cannot be told.
 
-    They are the members of the longest list of modules that holds at least half of what is trained, tables of words apart.
+    They are the members, such as have parameters, of the longest list of modules that holds at least half of all parameters,
+    tables of words apart.
     """
     tables = {id(p) for module in tower.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
 
@@ -30,7 +31,13 @@ def layers_of(tower: nn.Module) -> dict[str, nn.Module]:
     if not large:
         return {}
     name, longest = max(large, key=lambda pair: len(list(pair[1].children())))
-    return {f"{name}.{child}" if name else child: layer for child, layer in longest.named_children()}
+    members = [(child, layer) for child, layer in longest.named_children() if has_parameters(layer)]
+    return {f"{name}.{child}" if name else child: layer for child, layer in members}
+
+
+def has_parameters(module: nn.Module) -> bool:
+    """Return whether there is anything to train in a module."""
+    return next(module.parameters(), None) is not None
 
 
 def towers_of(model: Model) -> dict[str, nn.Module]:
@@ -70,7 +77,7 @@ def recomputing(model: Model) -> Iterator[None]:
     """
     with ExitStack() as restored:
         for tower in towers_of(model).values():
-            layers = list(layers_of(tower).values()) or [child for child in tower.children() if any(child.parameters())]
+            layers = list(layers_of(tower).values()) or [child for child in tower.children() if has_parameters(child)]
             if not layers:
                 raise UserError(f"recompute: {type(tower).__name__!r} has no layers; leave it out")
             for layer in layers:
@@ -88,13 +95,16 @@ def _once(layer: nn.Module) -> tuple[Any, Any]:
 def untracked(module: nn.Module) -> Iterator[None]:
     """Let batch norms use their batch's statistics, and count them in none of their running ones."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    before = [(norm.momentum, None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0  # statistics stay as they are, and the graph is the same as where they move
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            if counted is not None and norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(counted)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def shard(step: Step, mesh: DeviceMesh) -> Step:
     """
     ranks, scalars = mesh["data_parallel"], {parameter for parameter in step.parameters() if parameter.ndim == 0}
     if step.average is not None:  # tensors that are spread and such that are not do not go into one list
-        step.average.multi_avg_fn, step.average.avg_fn = None, get_ema_avg_fn(step.ema)
+        step.average.multi_avg_fn, step.average.avg_fn = None, get_ema_avg_fn(step.ema)  # type: ignore[no-untyped-call]
     for tower in towers_of(step.model).values():
         for layer in layers_of(tower).values():
             fully_shard(layer, mesh=ranks)
@@ -89,7 +89,8 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     if not spread:
         return torch.nn.utils.get_total_norm(gradients)
     copied = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
-    return torch.stack([whole(torch.nn.utils.get_total_norm(part)) for part in (spread, copied) if part]).norm()
+    norm: Tensor = torch.stack([whole(torch.nn.utils.get_total_norm(part)) for part in (spread, copied) if part]).norm()
+    return norm
 
 
 def cut_gradient(parameters: Sequence[nn.Parameter], longest: float, norm: Tensor) -> None:
@@ -100,7 +101,7 @@ def cut_gradient(parameters: Sequence[nn.Parameter], longest: float, norm: Tenso
 
 def apart(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Return the parameters that are spread over ranks, and those that are copied: no operation takes both in one list."""
-    spread = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    spread: list[nn.Parameter] = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
     copied = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
     return [part for part in (spread, copied) if part]
 

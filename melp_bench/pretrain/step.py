@@ -136,7 +136,7 @@ class Step(nn.Module):
                 objective.attach(model)
         self.objectives = nn.ModuleDict(objectives)
         if ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True).requires_grad_(False)
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True).requires_grad_(False)  # type: ignore[no-untyped-call]
 
     @property
     def used(self) -> Model:
@@ -200,7 +200,7 @@ class Step(nn.Module):
         with _told(term, self.model):
             value = objective(**self._for_forward(objective, given, gather))
         mean, count = value if isinstance(value, tuple) else (value, torch.tensor(float(records)))
-        return mean, count.to(mean.device)
+        return mean, count.to(mean.device).float()
 
     def _named(self, views: Views, term: str) -> Views:
         """Return the views that a term names."""

@@ -73,8 +73,10 @@ def build_views(named: Mapping[str, Sequence[Part]], catalogue: Catalogue) -> Vi
     return {name: [_build(catalogue.views[part.name], part) for part in made] for name, made in named.items()}
 
 
-def check_recipe(recipe: Recipe, catalogue: Catalogue, classes: int) -> None:
+def check_recipe(recipe: Recipe, catalogue: Catalogue, classes: int, mute: Sequence[str] = ()) -> None:
     """Check, before any work, that every stage can be trained: built once from a vocabulary of two words, and thrown away.
+
+    `mute` are datasets of the corpus of which no record has a report.
 
     Raises:
         UserError: an objective does not fit the encoder, reads what is not there, or cannot be built.
@@ -86,6 +88,11 @@ def check_recipe(recipe: Recipe, catalogue: Catalogue, classes: int) -> None:
             model.freeze(stage.untrained(recipe.present()))()
             if stage.reports is not None and step.reads_signals:
                 raise UserError(f"stage {stage.name!r} has reports of its own, and an objective of it reads records")
+            if mute and step.reads_reports and stage.reports is None:
+                raise UserError(
+                    f"stage {stage.name!r} of {recipe.name!r} reads reports, and no record of {', '.join(mute)} has one; "
+                    "pretrain on records with reports, or choose a recipe that reads none"
+                )
 
 
 def pretraining_labels(budget: Pretrain, store: Store) -> NDArray[np.bool_] | None:

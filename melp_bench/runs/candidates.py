@@ -19,6 +19,7 @@ from melp_bench.published.folder import import_path
 from melp_bench.published.tensor_files import file_sha256, locate
 from melp_bench.recipe import Part, Recipe, load_recipe
 from melp_bench.runs.building import check_recipe, num_classes
+from melp_bench.runs.corpora import corpus_of, data_of, without_reports
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference
 from melp_bench.runs.resolution import recipe_content, resolve
@@ -109,11 +110,11 @@ def _recipe_candidate(
         raise UserError(
             f"the protocol has no [pretrain], so {recipe.name!r} has no weights; give a checkpoint folder or ENCODER@FILE"
         )
-    store = stores[pretrain.dataset]
+    store = corpus_of(pretrain, stores)
     identity = _identity(recipe, pretrain, store, catalogue, engine)
     folder = checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}"
     if not is_checkpoint(folder):
-        check_recipe(recipe, catalogue, num_classes(pretrain, store))
+        check_recipe(recipe, catalogue, num_classes(pretrain, store), without_reports(store))
     return Candidate(recipe.name, recipe, identity, folder, seed=pretrain.seed)
 
 
@@ -170,10 +171,10 @@ def _identity(recipe: Recipe, pretrain: Pretrain, store: Store, catalogue: Catal
     if files := _files(recipe, catalogue):
         identity["files"] = files
     if recipe.text is not None:
-        identity["data"] = store.fingerprint  # its vocabulary is learned from the reports
+        identity["data"] = data_of(store)  # its vocabulary is learned from the reports
     if recipe.stages:
         budget = pretrain.model_dump(mode="json", exclude={"dataset", "recipe", "seeds"})
-        identity |= {"budget": budget, "data": store.fingerprint, "versions": WEIGHTS}
+        identity |= {"budget": budget, "data": data_of(store), "versions": WEIGHTS}
         identity |= digests_of_starts(recipe, catalogue)
         if num_ranks() > 1:
             identity["ranks"] = num_ranks()  # whose batch statistics are their own

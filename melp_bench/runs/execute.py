@@ -25,6 +25,7 @@ from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
 from melp_bench.runs.candidates import Candidate, OnMade, features_digest
+from melp_bench.runs.corpora import corpus_of
 from melp_bench.runs.kept import now
 from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
@@ -107,7 +108,7 @@ def _obtain_all(
     budget = plan.protocol.pretrain
     refuse_tested_corpus(rows, plan.protocol, plan.stores, tasks)
     for candidate in candidates:
-        corpus = plan.stores[budget.dataset] if budget else None
+        corpus = corpus_of(budget, plan.stores) if budget else None
         mine = budget.model_copy(update={"seed": candidate.seed}) if budget and candidate.seed is not None else budget
         made = is_checkpoint(candidate.folder)
         obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers, engine=engine)

@@ -34,7 +34,8 @@ def refuse_tested_corpus(rows: Sequence[Row], protocol: Protocol, stores: Mappin
     trained = [row for row in rows if row.candidate.recipe.stages and "budget" in row.candidate.identity]
     for name in sorted({row.planned.scored_task for row in trained}):
         task = tasks(name)
-        refuse_shared_patients(stores[protocol.pretrain.dataset], stores[task.alias], np.sort(task.positions[task.scored]))
+        for alias in protocol.pretrain.aliases:
+            refuse_shared_patients(stores[alias], stores[task.alias], np.sort(task.positions[task.scored]))
 
 
 @dataclass
@@ -58,16 +59,19 @@ class OverlapCheck:
         if data is None:
             reason = "declared corpora only" if manifest.corpora else "no pretraining data"
             return {"corpus": None, "checked": False, "reason": reason}
-        corpus = self._corpus(str(data))
-        if corpus is None:
+        found = [self._corpus(fingerprint) for fingerprint in ([data] if isinstance(data, str) else data)]
+        corpora = [corpus for corpus in found if corpus is not None]
+        if len(corpora) < len(found):
             return {"corpus": None, "checked": False, "reason": "the pretraining corpus is not prepared here"}
-        tested = np.sort(task.positions[task.scored])
-        refuse_shared_patients(corpus, test, tested)
-        seen = self._found(corpus, test)
-        if seen.positions is None:
-            return {"corpus": corpus.name, "checked": False, "reason": seen.how}
-        found = int(np.isin(tested, seen.positions).sum())
-        return {"corpus": corpus.name, "checked": True, "records": len(tested), "found": found, "by": seen.how}
+        tested, name = np.sort(task.positions[task.scored]), " + ".join(corpus.name for corpus in corpora)
+        for corpus in corpora:
+            refuse_shared_patients(corpus, test, tested)
+        seen = [self._found(corpus, test) for corpus in corpora]
+        positions = [one.positions for one in seen if one.positions is not None]
+        if len(positions) < len(seen):
+            return {"corpus": name, "checked": False, "reason": next(one.how for one in seen if one.positions is None)}
+        number, how = int(np.isin(tested, np.concatenate(positions)).sum()), " and ".join(dict.fromkeys(s.how for s in seen))
+        return {"corpus": name, "checked": True, "records": len(tested), "found": number, "by": how}
 
     def _corpus(self, fingerprint: str) -> Store | None:
         """Return the store with this fingerprint: of this run, or any that is prepared here."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 
 from melp_bench.checkpoint import is_checkpoint, save_checkpoint
@@ -23,23 +22,20 @@ from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.pretrain.loop import Trained, pretrain
 from melp_bench.pretrain.randomness import stage_seed
-from melp_bench.pretrain.reports import ReportSource
-from melp_bench.pretrain.source import PretrainSource
 from melp_bench.pretrain.state import FINISHED, load_state, save_state
 from melp_bench.pretrain.step import Step
-from melp_bench.pretrain.texts import read_reports, split_by_text
-from melp_bench.pretrain.validation import Budget, Source
+from melp_bench.pretrain.validation import Budget
 from melp_bench.progress import Listener, OnStep, StepValues, drawn_by
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import import_checkpoint
 from melp_bench.recipe import PREVIOUS, RANDOM, Stage, stage_steps
-from melp_bench.runs.building import build_model, build_step, num_classes, pretraining_labels
+from melp_bench.runs.building import build_model, build_step, num_classes
 from melp_bench.runs.candidates import Candidate
+from melp_bench.runs.corpora import data_of, parts_of, source_of, vocabulary_reports
 from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.ranks import num_ranks, num_ranks_here
 from melp_bench.runs.starts import corpora_of_starts, load_start, put
 from melp_bench.runs.watching import watchers
-from melp_bench.splits import holdout
 from melp_bench.store import Store
 
 if TYPE_CHECKING:
@@ -94,7 +90,8 @@ def make_fabric(device: str, precision: str, *, sharded: bool = False) -> Fabric
         raise UserError("sharded=true spreads the weights over ranks, and there is one; start several by torchrun or srun")
     chosen_device = choose_device(device)  # before the import, which takes seconds
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
     from melp_bench.pretrain.sharding import shard
 
@@ -130,6 +127,10 @@ class _Training:
     fabric: Fabric
     listener: Listener
     engine: Engine
+
+    def vocabulary(self) -> TextSource:
+        """Return what a text encoder learns its vocabulary from."""
+        return TextSource(reports=vocabulary_reports(self.candidate.recipe, self.store))
 
     def stage_folder(self, index: int) -> Path:
         """Return where the state of a stage lies while the candidate is trained."""
@@ -183,7 +184,7 @@ def _pretrain(
     if budget is None or store is None:
         raise UserError(f"{candidate.told!r} has no checkpoint, and the protocol says nothing of pretraining")
     recipe, training = candidate.recipe, _Training(candidate, catalogue, budget, store, fabric, listener, engine)
-    model = build_model(recipe, catalogue, TextSource(reports=_vocabulary_reports(training)), budget.seed).to(fabric.device)
+    model = build_model(recipe, catalogue, training.vocabulary(), budget.seed).to(fabric.device)
     made: dict[str, Any] = {"seed": budget.seed, "identity": candidate.identity}
     published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
     corpora = [] if published else list(model.encoder.corpora)  # published weights come by an import, never by a recipe
@@ -191,29 +192,16 @@ def _pretrain(
         with watchers(candidate, budget, loggers, fabric, listener) as watching:
             told = [*on_step, *watching]
             curves = [_train_stage(training, index, model, told) for index in range(len(recipe.stages))]
-        made |= budget.model_dump(mode="json", exclude={"recipe", "seeds"}) | {"data": store.fingerprint, "stages": curves}
+        made |= budget.model_dump(mode="json", exclude={"recipe", "seeds"}) | {"data": data_of(store), "stages": curves}
         made |= {key: curves[-1][key] for key in ("best_step", "validation_loss", "history", "signs")}
         made |= {"engine": engine.model_dump(mode="json", exclude_defaults=True)} if engine != PLAIN else {}
-        corpora += [*corpora_of_starts(recipe, catalogue), store.name]
+        corpora += [*corpora_of_starts(recipe, catalogue), *(part.name for part in parts_of(store))]
         listener.say(f"best   {candidate.told}  step {made['best_step']}, validation loss {made['validation_loss']:.3f}")
     if fabric.global_rank == 0:
         assets = model.text_encoder.assets() if model.text_encoder is not None else {}
         manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
         save_checkpoint(candidate.folder, model, manifest, assets)
         shutil.rmtree(candidate.folder / STATE, ignore_errors=True)
-
-
-def _vocabulary_reports(training: _Training) -> list[str]:
-    """Return the reports that a text encoder may learn its vocabulary from: all that some stage learns from."""
-    store, recipe = training.store, training.candidate.recipe
-    if recipe.text is None:
-        return []
-    reports = [store.reports[i] for i in holdout(store.folds)[0].train]
-    for stage in recipe.stages:
-        if stage.reports is not None:
-            own = read_reports(Path(stage.reports))
-            reports += [own[i] for i in split_by_text(own)[0]]
-    return reports
 
 
 def _train_stage(training: _Training, index: int, model: Model, on_step: Sequence[OnStep]) -> dict[str, Any]:
@@ -236,7 +224,7 @@ def _train_stage(training: _Training, index: int, model: Model, on_step: Sequenc
         trained = pretrain(
             step,
             {part.term: part.weight for part in stage.objectives},
-            _source(training, stage, step),
+            source_of(stage, step, training.budget, training.store),
             budget=Budget(steps, training.budget.batch_size, seed, training.budget.validate_every),
             optimiser=stage.optimiser,
             fabric=fabric,
@@ -262,10 +250,10 @@ def _start(training: _Training, index: int, model: Model) -> None:
         if source == PREVIOUS or (source == RANDOM and index == 0):
             continue
         if source == RANDOM:
-            reports = TextSource(reports=_vocabulary_reports(training))
-            fresh = build_model(recipe, training.catalogue, reports, stage_seed(training.budget.seed, index))
+            seed = stage_seed(training.budget.seed, index)
+            fresh = build_model(recipe, training.catalogue, training.vocabulary(), seed)
         elif source in names:
-            fresh = build_model(recipe, training.catalogue, TextSource(reports=_vocabulary_reports(training)), 0)
+            fresh = build_model(recipe, training.catalogue, training.vocabulary(), 0)
             folder = training.stage_folder(names.index(source))
             load_state(folder, FINISHED, stage=source, module=fresh, fabric=training.fabric)
         else:
@@ -273,20 +261,6 @@ def _start(training: _Training, index: int, model: Model) -> None:
             continue
         module = getattr(fresh, PARTS[part])
         put(model, part, {} if module is None else module.state_dict(), source)
-
-
-def _source(training: _Training, stage: Stage, step: Step) -> Source:
-    """Return what a stage learns from: records with what its objectives read beside them, or reports alone."""
-    store, text = training.store, step.model.text_encoder if step.reads_reports else None
-    if step.reads_signals or text is None:
-        labels = pretraining_labels(training.budget, store)
-        return PretrainSource(store, step.model.encoder.spec, text, labels, step.parts)
-    if stage.reports is not None:
-        reports = read_reports(Path(stage.reports))
-        return ReportSource(text, reports, *split_by_text(reports))
-    told = np.array([bool(report.strip()) for report in store.reports])
-    (part,) = holdout(store.folds)
-    return ReportSource(text, store.reports, part.train[told[part.train]], part.validation[told[part.validation]])
 
 
 def _export(step: Step) -> None:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from melp_bench.canonical import canonical_json
-from melp_bench.records import Dataset, RecordInfo
+from melp_bench.records import BadRecord, Dataset, RecordInfo
+from melp_bench.store.shard import check_inside
 
 SOURCE_FILE = "source.json"
 """The file of a finished store that says what it was read from; `store.json` holds nothing of the machine."""
@@ -42,7 +43,7 @@ def source_state(dataset: Dataset, source: Path, infos: Sequence[RecordInfo]) ->
     """
     sha, num_files, seen = hashlib.sha256(), 0, ""
     for info in infos:
-        for name in dataset.files(source, info):
+        for name in dataset.files(source, info) if _is_inside(info.path) else ():
             if name == seen:  # a file of many records
                 continue
             seen = name
@@ -53,6 +54,15 @@ def source_state(dataset: Dataset, source: Path, infos: Sequence[RecordInfo]) ->
             except (OSError, ValueError):  # not there, or no name of a file at all
                 sha.update(f"{name}\0-\n".encode(errors="surrogatepass"))
     return SourceState(str(source.resolve()), num_files, sha.hexdigest())
+
+
+def _is_inside(path: str | None) -> bool:
+    """Return True if a record's path stays in the source; one that does not is quarantined, and no file of it is looked at."""
+    try:
+        check_inside(path or "")
+    except BadRecord:
+        return False
+    return True
 
 
 def read_source(folder: Path) -> SourceState | None:

@@ -30,7 +30,7 @@ def list_records(dataset: Dataset, source: Path) -> tuple[list[RecordInfo], list
     infos = [_settled(info, decimal) for info in dataset.infos(source)]
     told = list(dataset.remarks)
     if decimal:
-        told.append(f"{len(decimal):,} patient ids are numbers with a decimal, {decimal[0]!r} for one; read without it")
+        told.append(f"patient ids with a decimal: {len(decimal):,}, {decimal[0]!r} for one; read without it")
     known = dataset.num_records
     if known and len(infos) != known and not dataset.generated:
         more = "" if len(infos) < known else ": more than there are"

@@ -17,6 +17,7 @@ import numpy as np
 from melp_bench.components import BadRecord, Dataset, RecordInfo, Signal
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.lead_identity import lead_identity, lead_slopes
+from melp_bench.lead_names import known_lead
 from melp_bench.signal import canonical_lead
 from melp_bench.splits import FOLDS
 from melp_bench.testing.verdict import Broken, demand
@@ -178,11 +179,21 @@ def _leads(subject: DatasetSubject) -> str:
             len(signal.leads) == len(signal.millivolts),
             f"{who} has {len(signal.leads)} names for {len(signal.millivolts)} leads",
         )
-        names = [canonical_lead(lead) for lead in signal.leads]
+        names = [_standard_lead(lead) for lead in signal.leads]
         demand(len(set(names)) == len(names), f"{who} names a lead twice: {list(signal.leads)}")
         demand(50 <= signal.rate_hz <= 5000, f"{who} has a rate of {signal.rate_hz!r} Hz")
         named |= set(names)
     return f"{len(named)} leads in {len(subject.signals)} records"
+
+
+def _standard_lead(name: str) -> str:
+    """Return the standard lead that a store takes a name for.
+
+    Raises:
+        UserError: none.
+    """
+    known = known_lead(name)
+    return canonical_lead(name) if known is None else known[0]
 
 
 def _millivolts(subject: DatasetSubject) -> str:
@@ -202,7 +213,10 @@ def _millivolts(subject: DatasetSubject) -> str:
 def _einthoven(subject: DatasetSubject) -> str:
     wrong = []
     for info, signal in subject.signals:
-        found = lead_identity(lead_slopes(np.nan_to_num(signal.millivolts.astype(np.float64)), signal.leads, signal.rate_hz))
+        signs = np.array([-1.0 if (known_lead(lead) or ("", 1))[1] < 0 else 1.0 for lead in signal.leads])
+        upright = np.nan_to_num(signal.millivolts.astype(np.float64)) * signs[:, None]
+        leads = tuple(_standard_lead(lead) for lead in signal.leads)
+        found = lead_identity(lead_slopes(upright, leads, signal.rate_hz))
         if found.code != "unchecked-leads":
             wrong.append("" if found.code == "ok" else f"record {info.record_id!r}: {found.detail or found.code}")
     if not wrong:

@@ -74,4 +74,5 @@ def told_columns(taken: Mapping[str, str], classes: Sequence[str], table: str) -
     lacking = ", ".join(role for role in ROLES if role not in taken)
     alone = "; every record is a patient of its own" if "patient" not in taken else ""
     shown = ", ".join(map(repr, classes[:12])) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
-    return f"{table}: {roles}{f'; no {lacking}' if lacking else ''}{alone}; {len(classes)} classes: {shown}"
+    number = "class" if len(classes) == 1 else f"{len(classes)} classes"
+    return f"{table}: {roles}{f'; no {lacking}' if lacking else ''}{alone}; {number} {shown}"

@@ -5,7 +5,7 @@ Format: https://physionet.org/physiotools/wag/signal-5.htm. Shapes: L leads, T s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,18 +34,24 @@ _INVALID = {"16": -(2**15), "24": -(2**23), "32": -(2**31), "61": -(2**15), "80"
 
 def native_files(source: Path, path: str) -> Iterator[str]:
     """Yield the names, below `source`, of the files of the record whose header is `source/path.hea`: it, and those it names."""
+    folder = PurePosixPath(path).parent
+    segments = yield from _named_files(source, path)
+    for name, _ in segments:
+        if _is_plain(name):
+            yield from _named_files(source, (folder / name).as_posix())
+
+
+def _named_files(source: Path, path: str) -> Generator[str, None, tuple[tuple[str, int], ...]]:
+    """Yield a header and the signal files that it names, and return the segments that it names."""
     yield f"{path}.hea"
     try:
         header = read_header(source / f"{path}.hea")
     except (BadRecord, OSError, ValueError):
-        return
-    folder = PurePosixPath(path).parent
+        return ()
     for name in dict.fromkeys(line.file for line in header.lines):
         if _is_plain(name):
-            yield (folder / name).as_posix()
-    for name, _ in header.segments:
-        if _is_plain(name):
-            yield from (name for name in native_files(source, (folder / name).as_posix()) if not header.lines)
+            yield (PurePosixPath(path).parent / name).as_posix()
+    return header.segments
 
 
 def read_wfdb(

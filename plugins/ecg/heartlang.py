@@ -37,7 +37,7 @@ class BeatEncoder(mb.ECGEncoder):
     """What HeartLang's models share: the spec, the corpus and the tokenizer."""
 
     spec = SPEC
-    corpora = CORPORA
+    corpora: tuple[str, ...] = CORPORA
     width = WIDTH
 
     def __init__(self, all_leads: bool) -> None:

@@ -153,7 +153,8 @@ class MerlVitBackbone(MerlBackbone):
 
     def local(self, signal: Tensor) -> Tensor:
         """Return the patches (B, N, L S) of `signal` (B, L, T)."""
-        return signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)
+        patches: Tensor = signal.unfold(-1, self.patch, self.patch).transpose(1, 2).flatten(2)
+        return patches
 
     def normed(self, local: Tensor) -> Tensor:
         """Return the patches as they are, which the published embedding reads so."""
@@ -176,7 +177,8 @@ class MerlVitBackbone(MerlBackbone):
             raise mb.UserError("MERL's vision transformer leaves out equally many patches of every record; these masks differ")
         places = masked.int().argsort(dim=1, stable=True)[:, :kept, None].expand(-1, -1, self.width)  # in time's order
         seen = vit.norm(vit.through((x + vit.pos_embedding).gather(1, places)))
-        return seen.new_zeros(x.shape).scatter(1, places, seen)
+        placed: Tensor = seen.new_zeros(x.shape).scatter(1, places, seen)
+        return placed
 
 
 class MerlHeads(nn.Module):

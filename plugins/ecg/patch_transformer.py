@@ -49,8 +49,9 @@ class PatchTransformer(mb.ECGEncoder):
     def local(self, signal: Tensor) -> Tensor:
         """Return the patches (B, N, S) of `signal` (B, L, T), row by row."""
         cut = signal.unfold(-1, self.patch, self.patch)  # (B, L, P, samples)
-        cut = cut.unflatten(1, (self.token_rows, -1)).transpose(2, 3)  # (B, R, P, L / R, samples)
-        return cut.flatten(3).flatten(1, 2)
+        rows = cut.reshape(len(cut), self.token_rows, -1, *cut.shape[2:])  # (B, R, L / R, P, samples)
+        patches: Tensor = rows.transpose(2, 3).flatten(3).flatten(1, 2)
+        return patches
 
     def normed(self, local: Tensor) -> Tensor:
         """Return the patches as they are: amplitudes tell voltages."""

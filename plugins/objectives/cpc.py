@@ -45,6 +45,7 @@ class CPC(mb.Objective):
     """
 
     scale: ClassVar[str] = "signal"
+    summarise: nn.GRU | None
 
     def __init__(self, *, steps: int, negatives: int, width: int) -> None:
         super().__init__()
@@ -65,9 +66,11 @@ class CPC(mb.Objective):
         encoder = model.encoder
         if (reason := self.fits(encoder)) is not None:
             raise mb.NotApplicable(reason)
-        itself = isinstance(encoder, mb.MaskedEncoding)
-        local, context = (encoder.local_width, encoder.context_width) if itself else (encoder.width, self.width)
-        self.summarise = None if itself else nn.GRU(encoder.width, self.width, batch_first=True)
+        if isinstance(encoder, mb.MaskedEncoding):
+            local, context, self.summarise = encoder.local_width, encoder.context_width, None
+        else:
+            local, context = encoder.width, self.width
+            self.summarise = nn.GRU(local, context, batch_first=True)
         self.latent = nn.Linear(local, self.width)
         self.predict = nn.ModuleList(nn.Linear(context, self.width, bias=False) for _ in range(self.steps))
 

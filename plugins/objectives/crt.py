@@ -23,7 +23,7 @@ import melp_bench as mb
 from melp_bench.masking import without_separators
 from melp_plugins.ecg.prenorm_block import PreNormBlock
 from melp_plugins.info_nce import at_least_float32
-from melp_plugins.objectives.row_decoder import NEEDS, row_length, smallest_stay, stretches
+from melp_plugins.objectives.row_decoder import NEEDS, row_length, smallest_stay, stretches, stretches_of_rows
 
 STEADY = 1e-6  # beside a record's standard deviation
 ROUNDING = 1e-6  # 0.7 x 10 is 7
@@ -120,9 +120,9 @@ class CRT(mb.Objective):
         """Return patches of the standardised record, of its magnitudes and of its phases: (B, N, S), twice (B, Q, S')."""
         spread, mean = torch.std_mean(signal, dim=(1, 2), keepdim=True)
         standard = (signal - mean) / (spread + STEADY)
-        time = stretches(standard, self.places).unflatten(1, (self.rows, -1))  # (B, R, L / R, P, samples)
+        time = stretches_of_rows(standard, self.places, self.rows).flatten(1, 2)  # (B, N, S)
         of_leads = [stretches(part, self.spectral).transpose(1, 2).flatten(2) for part in spectrum(standard)]
-        return time.transpose(2, 3).flatten(3).flatten(1, 2), of_leads[0], of_leads[1]
+        return time, of_leads[0], of_leads[1]
 
 
 def crt(

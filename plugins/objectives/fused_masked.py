@@ -20,6 +20,7 @@ import melp_bench as mb
 from melp_bench.masking import without_separators
 from melp_plugins.objectives.fusion import NEEDS_TOKENS, Fusion, build_fusion
 from melp_plugins.objectives.masked_words import hide
+from melp_plugins.objectives.row_decoder import NEEDS, row_length, smallest_stay, stretches
 
 SOURCE = "https://arxiv.org/abs/2410.02131"
 
@@ -92,10 +93,10 @@ class FusedMaskedRecord(mb.Objective):
     def fits(self, encoder: mb.ECGEncoder) -> str | None:
         """Return why tokens of this encoder cannot be left out and rebuilt, or None."""
         if not isinstance(encoder, mb.MaskedEncoding):
-            return "needs an encoder with masked encoding, such as 'conv-transformer'"
+            return NEEDS
         if encoder.token_rows not in (1, len(encoder.spec.leads)):
             return f"rebuilds rows of one lead or of all, and the encoder has {encoder.token_rows} rows of tokens"
-        if self.masked_of(patches_of_row(encoder) * encoder.token_rows) < 1:
+        if self.masked_of(row_length(encoder) * encoder.token_rows) < 1:
             return f"masks none of the encoder's tokens with mask_ratio {self.mask_ratio}"
         return None
 
@@ -107,11 +108,11 @@ class FusedMaskedRecord(mb.Objective):
         """
         encoder, width = model.encoder, self.norm.normalized_shape[0]
         if (reason := self.fits(encoder)) is not None or not isinstance(encoder, mb.MaskedEncoding):
-            raise mb.NotApplicable(reason or "needs an encoder with masked encoding")
-        self.rows, self.patches = encoder.token_rows, patches_of_row(encoder)
-        self.samples = -(-encoder.spec.samples // self.patches)  # of a lead; the last patch may be cut short
+            raise mb.NotApplicable(reason or NEEDS)
+        self.rows, self.patches = encoder.token_rows, row_length(encoder)
+        samples = -(-encoder.spec.samples // self.patches)  # of a lead
         self.place = nn.Parameter(0.02 * torch.randn(self.rows * self.patches, width))
-        self.patch = nn.Linear(width, self.samples * len(encoder.spec.leads) // self.rows)
+        self.patch = nn.Linear(width, samples * len(encoder.spec.leads) // self.rows)
 
     def masked_of(self, tokens: int) -> int:
         """Return how many of a record's tokens are masked; one is left at least."""
@@ -126,7 +127,7 @@ class FusedMaskedRecord(mb.Objective):
         if text.tokens is None:
             raise mb.UserError(f"'fused-masked-record' {NEEDS_TOKENS}")
         drawn = torch.rand(len(signal), self.rows * self.patches, device=signal.device)
-        mask = drawn.argsort(dim=1).argsort(dim=1) < self.masked_of(drawn.shape[1])  # (B, M)
+        mask = smallest_stay(drawn, drawn.shape[1] - self.masked_of(drawn.shape[1]))  # (B, M)
         normed = encoder.normed(encoder.local(self._leads_at_rest(signal)))
         context = without_separators(encoder.contextual(normed, mask, None), encoder)  # (B, M, C)
         return self.loss(signal, self.decode(context, mask, text), mask)
@@ -142,34 +143,16 @@ class FusedMaskedRecord(mb.Objective):
         return out
 
     def loss(self, signal: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
-        """Return the mean squared error over the masked patches; what a last patch holds beyond the record is not counted."""
-        missing = self.samples * self.patches - signal.shape[-1]
-        target, real = (F.pad(x, (0, missing)) for x in (signal, torch.ones_like(signal)))
-        target, real = (self._cut(x) for x in (target, real))  # (B, M, S)
-        real = real * mask[..., None]
-        loss: Tensor = ((predicted - target).square() * real).sum() / real.sum()
+        """Return the mean squared error of `predicted` (B, M, S) where `mask` (B, M) is True."""
+        target = stretches(signal, self.patches).unflatten(1, (self.rows, -1))  # type: ignore[no-untyped-call]  # (B, R, L / R, P, samples)
+        target = target.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, M, S)
+        error = (predicted - target).square().mean(dim=-1)  # (B, M)
+        loss: Tensor = (error * mask).sum() / mask.sum()
         return loss
-
-    def _cut(self, signal: Tensor) -> Tensor:
-        """Return the patches (B, M, S) of `signal` (B, L, T): of each row the stretches of its leads."""
-        rows = signal.reshape(len(signal), self.rows, -1, self.patches, self.samples)
-        return rows.transpose(2, 3).flatten(3).flatten(1, 2)
 
     def _leads_at_rest(self, signal: Tensor) -> Tensor:
         rest = torch.rand(*signal.shape[:2], 1, device=signal.device) < self.lead_mask  # (B, L, 1)
         return torch.where(rest, signal.median(dim=-1, keepdim=True).values, signal)
-
-
-def patches_of_row(encoder: mb.ECGEncoder) -> int:
-    """Return how many tokens an encoder with masked encoding cuts of a row, read off one silent record."""
-    if not isinstance(encoder, mb.MaskedEncoding):
-        return 0
-    spec, training, like = encoder.spec, encoder.training, next(encoder.parameters())
-    encoder.eval()
-    with torch.no_grad():
-        found = encoder.local(like.new_zeros(1, len(spec.leads), spec.samples)).shape[1]
-    encoder.train(training)
-    return found // encoder.token_rows
 
 
 def fused_masked_words(

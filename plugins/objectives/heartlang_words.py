@@ -78,11 +78,11 @@ class HeartLangSentences(mb.Objective):
 
     scale: ClassVar[str] = "signal"
 
-    def __init__(self, sizes: mb.Sizes, *, hidden: float = 0.5) -> None:
+    def __init__(self, sizes: mb.Sizes, *, share: float = 0.5) -> None:
         super().__init__()
-        if not 0 < hidden < 1:
-            raise mb.UserError(f"option 'hidden' is {hidden!r}; wanted more than 0 and less than 1")
-        self.hidden = hidden
+        if not 0 < share < 1:
+            raise mb.UserError(f"option 'share' is {share!r}; wanted more than 0 and less than 1")
+        self.share = share
 
     def fits(self, encoder: mb.ECGEncoder) -> str | None:
         """Return None for HeartLang's encoder with its vocabulary."""
@@ -101,7 +101,7 @@ class HeartLangSentences(mb.Objective):
         with torch.no_grad():
             codes = encoder.vqhbr.quantize.named(encoder.vqhbr.before_codes(sentence)).codes  # (B, W)
         words = codes.shape[1]
-        masked = smallest_stay(torch.rand(codes.shape, device=codes.device), words - int(self.hidden * words))
+        masked = smallest_stay(torch.rand(codes.shape, device=codes.device), words - int(self.share * words))
         logits = encoder.backbone.name_masked(sentence.words, sentence.leads, sentence.seconds, masked)
         asked = sentence.mask[masked].float()
         errors = F.cross_entropy(at_least_float32(logits), codes[masked], reduction="none")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import melp_bench as mb
 from melp_bench.masking import in_rows
-from melp_plugins.objectives.row_decoder import NEEDS, RowDecoder, row_length, smallest_stay, stretches
+from melp_plugins.objectives.row_decoder import NEEDS, RowDecoder, row_length, smallest_stay, stretches_of_rows
 
 VARIANCE_EPS = 1e-6  # beside the variance of a stretch
 
@@ -90,8 +90,7 @@ class MaskedAutoencoder(mb.Objective):
 
     def loss(self, signal: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
         """Return the mean squared error of `predicted` (B, R, P, S) where `mask` (B, R, P) is True."""
-        target = stretches(signal, self.patches).unflatten(1, (self.rows, -1))  # (B, R, L / R, P, samples)
-        target = target.transpose(2, 3).flatten(3)  # (B, R, P, S)
+        target = stretches_of_rows(signal, self.patches, self.rows)  # (B, R, P, S)
         if self.normalise_patches:
             variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
             target = (target - mean) / (variance + VARIANCE_EPS).sqrt()

@@ -20,7 +20,7 @@ def word_counts(ids: Tensor, text_of: Tensor, num_texts: int) -> Tensor:
     `ids` are words, and `text_of` the text that each is of, both of any shape; a word of no text has -1.
     """
     real = text_of >= 0
-    words, place = ids[real].unique(return_inverse=True)
+    words, place = ids[real].unique(return_inverse=True)  # type: ignore[no-untyped-call]
     counts = torch.zeros(num_texts, max(len(words), 1), device=ids.device)
     if len(words):
         counts.index_put_((text_of[real], place), torch.ones(len(place), device=ids.device), accumulate=True)

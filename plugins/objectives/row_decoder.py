@@ -65,6 +65,12 @@ def stretches(signal: Tensor, count: int) -> Tensor:
     return signal[..., places.to(signal.device)]
 
 
+def stretches_of_rows(signal: Tensor, count: int, rows: int) -> Tensor:
+    """Return the stretches of each row's leads together, (B, R, P, L / R x samples) of `signal` (B, L, T)."""
+    cut = stretches(signal, count)  # (B, L, P, samples)
+    return cut.reshape(len(cut), rows, -1, *cut.shape[2:]).transpose(2, 3).flatten(3)
+
+
 def smallest_stay(noise: Tensor, kept: int) -> Tensor:
     """Return which places are masked, of the shape of `noise` (..., P): all but the `kept` of the smallest noise."""
     return noise.argsort(dim=-1).argsort(dim=-1) >= kept

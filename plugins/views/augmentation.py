@@ -6,13 +6,16 @@ A recipe writes its own as `views = { view1 = [{ name = "gain", options = { most
 from __future__ import annotations
 
 import melp_bench as mb
-from melp_plugins.views.leads import MaskLeads
 from melp_plugins.views.noises import Gain, Jitter, MuscleNoise, Noise, Wander
 from melp_plugins.views.spectrum import BandPass
-from melp_plugins.views.timing import CropResize, Permutation
+from melp_plugins.views.timing import Permutation, TimeOut
 
-AUGMENTATION: tuple[mb.View, ...] = (CropResize(), Gain(), Noise(), Wander(), MaskLeads())
-"""What SimCLR (Chen et al. 2020, https://arxiv.org/abs/2002.05709) and its kin do to a record, in this order."""
+AUGMENTATION: tuple[mb.View, ...] = (Noise(), Wander(strength=0.1), TimeOut(longest=0.5))
+"""What SimCLR (Chen et al. 2020, https://arxiv.org/abs/2002.05709) and its kin do to a record, in this order.
+
+It takes away nothing that a diagnosis reads: amplitudes (a gain would), durations (a stretched crop would), which lead shows
+what (masked leads would).
+"""
 
 WEAK: tuple[mb.View, ...] = (Jitter(strength=0.05), Gain(most=0.1))
 """TS-TCC's weak view, jitter and scale (Eldele et al. 2021, https://arxiv.org/abs/2106.14112)."""

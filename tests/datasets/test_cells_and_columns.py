@@ -53,7 +53,7 @@ def test_a_decimal_behind_an_id_is_dropped_and_said(tmp_path: Path) -> None:
     """`12.0` and `12` were two patients, on both sides of a split."""
     infos, told = listed(tmp_path, "record,patient,AF\n1,12.0,1\n2,12,0\n3,12.5,0\n")
     assert [info.patient_id for info in infos] == ["12", "12", "12.5"]
-    assert "1 patient ids are numbers with a decimal, '12.0' for one; read without it" in told
+    assert "patient ids with a decimal: 1, '12.0' for one; read without it" in told
 
 
 def test_a_patient_of_most_records_is_told(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_near_name_is_asked_about_and_the_hint_answers(column: str, classes: t
     role = hint[1].partition("=")[0]
     assert {"patient": infos[0].patient_id, "age": infos[0].age, "fold": infos[0].fold, "report": infos[0].report}.get(role, 1)
     assert f"{role} from {column!r}" in told[0]
-    assert told[0].endswith("1 classes: 'AF'")
+    assert told[0].endswith("class 'AF'")
 
 
 def test_a_near_name_may_be_a_class_or_nothing(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_what_columns_were_taken_for_is_told_before_a_record_is_read(tmp_path: P
     source = table(tmp_path, "record,Patient ID,AF\n1,7,1\n")
     dataset = WFDBFolder(columns=("patient=Patient ID",), leads=("X=V1",))
     store = prepare(dataset, name="wfdb-folder", source=source, root=tmp_path / "s", tell=told.append)
-    assert told == ["labels.csv: record, patient from 'Patient ID'; no age, sex, report, fold; 1 classes: 'AF'"]
+    assert told == ["labels.csv: record, patient from 'Patient ID'; no age, sex, report, fold; class 'AF'"]
     assert store.leads == [("V1",)]

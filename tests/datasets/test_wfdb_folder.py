@@ -134,9 +134,14 @@ def test_segments_with_one_layout_are_one_record_and_others_say_so(tmp_path: Pat
     assert np.allclose(store.signal(2).millivolts, joined, atol=1e-4)
 
 
-def test_a_record_out_of_the_folder_is_quarantined_and_a_table_out_of_it_refused(tmp_path: Path) -> None:
+def test_a_record_out_of_the_folder_is_quarantined_and_a_table_out_of_it_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str | None] = []
     source = folder(tmp_path / "s", "record,AF\n2,1\n../x,0\n/etc/passwd,0\n")
+    monkeypatch.setattr(WFDBFolder, "files", lambda _, where, info: opened.append(info.path) or iter(()))
     store = prepare(WFDBFolder(), name="wfdb-folder", source=source, root=tmp_path / "store")
     assert store.manifest.quarantined == {"unsafe-path": 2}
+    assert set(opened) == {"2"}, "no file of the others is looked at"
     with pytest.raises(UserError, match="leaves the folder"):
         WFDBFolder(labels="../labels.csv")

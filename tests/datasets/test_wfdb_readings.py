@@ -15,10 +15,12 @@ from melp_bench.lead_names import known_lead
 from melp_bench.records import Signal
 from melp_bench.signal import LEADS
 from melp_bench.store.pack import pack
+from melp_bench.testing import check_component
 from melp_plugins.datasets.csn import CSN
 from melp_plugins.datasets.folders import files_below
+from melp_plugins.datasets.synthetic import Synthetic
 from melp_plugins.datasets.wfdb_files import native_files, read_wfdb
-from melp_plugins.datasets.wfdb_folder import WFDBFolder
+from melp_plugins.datasets.wfdb_folder import WFDBFolder, melp_datasets
 
 Digital = NDArray[np.int64]
 
@@ -128,6 +130,22 @@ def test_twelve_good_leads_need_no_other_channel(tmp_path: Path) -> None:
     assert list(native_files(tmp_path, "r")) == ["r.hea", "r.dat", "r.xyz"]
 
 
+def test_a_record_that_joins_itself_ends(tmp_path: Path) -> None:
+    (tmp_path / "r.hea").write_text("r/2 12 500 1200\nr 600\n../x 600\n")
+    assert list(native_files(tmp_path, "r")) == ["r.hea", "r.hea"]
+    with pytest.raises(BadRecord, match="the segment 'r' has segments itself"):
+        read_wfdb(tmp_path, "r")
+
+
+def test_a_record_knows_the_files_of_its_segments(tmp_path: Path) -> None:
+    written(tmp_path, digital())
+    (tmp_path / "both.hea").write_text("both/3 12 500 1260\nr 600\n~ 60\nr 600\n")
+    assert list(dict.fromkeys(native_files(tmp_path, "both"))) == ["both.hea", "r.hea", "r.dat"]
+    millivolts = read_wfdb(tmp_path, "both").millivolts.T
+    assert np.isnan(millivolts[600:660]).all()
+    assert np.allclose(millivolts[660:], digital() / 100)
+
+
 def test_fewer_than_twelve_leads_tell_which_channels_could_not_be_read(tmp_path: Path) -> None:
     header = written(tmp_path, digital()[:, :11], leads=LEADS[:11])
     lines = lines_of(header)
@@ -209,3 +227,16 @@ def test_linked_folders_are_searched_once_and_circles_end(tmp_path: Path) -> Non
     found = [path.relative_to(source).as_posix() for path in files_below(source, "*.hea")]
     assert found == ["a_link/deep/JS00002.hea", "deep/JS00001.hea"]
     assert [info.path for info in CSN().infos(source)] == ["a_link/deep/JS00002", "deep/JS00001"]
+
+
+def test_a_folder_with_a_devices_names_conforms(tmp_path: Path) -> None:
+    made = Synthetic(num_records=1)
+    (info,) = made.infos(tmp_path)
+    signal = made.signal(tmp_path, info)
+    signs = np.array([-1.0 if lead == "aVR" else 1.0 for lead in signal.leads])
+    names = ["-aVR" if lead == "aVR" else f"MDC_ECG_LEAD_{lead.upper()}" for lead in signal.leads]
+    wfdb.wrsamp("r", int(signal.rate_hz), ["mV"] * 12, names, signal.millivolts.T.astype(float) * signs, fmt=["16"] * 12,
+                write_dir=str(tmp_path))  # fmt: skip
+    (tmp_path / "labels.csv").write_text("record,AF\nr,1\n")
+    verdicts = check_component("dataset", melp_datasets()[0], source=tmp_path)
+    assert [verdict for verdict in verdicts if verdict.ok is False] == []

@@ -143,7 +143,7 @@ def test_another_encoder_is_told_which_one_is_needed() -> None:
         assert "'heartlang-in-training'" in str(objective.fits(SmallEncoder()))
         with pytest.raises(mb.NotApplicable, match="needs HeartLang's encoder"):
             attached(objective, SmallEncoder())
-    with pytest.raises(mb.UserError, match="option 'hidden'"):
-        HeartLangSentences(SIZES, hidden=1.0)
+    with pytest.raises(mb.UserError, match="option 'share'"):
+        HeartLangSentences(SIZES, share=1.0)
     with pytest.raises(mb.UserError, match="wanted two codes"):
         heartlang_in_training(codes=1)

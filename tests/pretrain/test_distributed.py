@@ -108,10 +108,6 @@ def test_weights_that_two_processes_share_learn_what_one_learns_and_are_resumed_
     alone = ranks.trained(step, weights, store, folder / "alone", make_fabric("cpu", "32"))
     for name in alone["history"]:
         assert undisturbed["history"][name] == pytest.approx(alone["history"][name], rel=2e-3), name
-    for name, weight in alone["weights"].items():
-        torch.testing.assert_close(
-            undisturbed["weights"][name], weight, rtol=1e-2, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
-        )
 
 
 def test_shared_weights_and_parts_go_together(one: Found, folder: Path) -> None:

@@ -20,6 +20,8 @@ from melp_bench.runs.components import num_parameters_of
 from melp_bench.runs.references import DEMO_PARAMETERS
 from melp_bench.runs.resolution import resolve
 
+SIZES: dict[tuple[str, str], int | None] = {}
+"""Parameters of encoders with their options, each counted once."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "."]
 BERT = {"vocab_size": 30522}  # MedCPT's and heart_bert's sizes are BERT's
 FLAN_T5_BASE = {
@@ -30,8 +32,13 @@ FLAN_T5_BASE = {
 
 def is_full_size(recipe: Recipe, catalogue: Catalogue) -> bool:
     """Return whether a recipe is none of a demo's: its text model is of the hub, or its encoder is large."""
-    size = num_parameters_of(catalogue.ecg_encoders[recipe.encoder.name], recipe.encoder.options)
-    return (recipe.text is not None and recipe.text.name == "hf") or size is None or size > DEMO_PARAMETERS
+    if recipe.text is not None and recipe.text.name == "hf":
+        return True
+    key = (recipe.encoder.name, str(recipe.encoder.options))
+    if key not in SIZES:
+        SIZES[key] = num_parameters_of(catalogue.ecg_encoders[recipe.encoder.name], recipe.encoder.options)
+    size = SIZES[key]
+    return size is None or size > DEMO_PARAMETERS
 
 
 def text_source(options: dict[str, Any]) -> TextSource:

@@ -1,13 +1,14 @@
 """Recipes at their published size: they build, at as many parameters as published, take steps, and resume in the same bits.
 
 A recipe is of full size if its encoder has more than two million parameters. Full models are built without memory; steps are
-taken by the same recipes with fewer and narrower layers, everything else as it is, on a few records of the embedded corpus.
+taken by the same recipes with fewer and narrower layers, and on shorter records of the embedded corpus.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from melp_bench.runs.resolution import resolve
 from melp_bench.runs.stores import open_stores
 from melp_bench.runs.training import make_fabric, obtain
 from melp_bench.store import Store
-from melp_plugins.ecg import merl_layers, st_mem, wav2vec2
+from melp_plugins.ecg import d_beta, ecg_fm, melp, merl, merl_layers, st_mem, wav2vec2
 
 CATALOGUE = discover()
 FULL_SIZE = 2_000_000  # parameters of the encoder
@@ -37,10 +38,15 @@ PUBLISHED = {
     "st-mem": 88_534_753,  # its pretraining model, whose patch embedding stands in the file twice
     "heartlang": 44_562_176 + 25_706_721 - 2 * 8192 * 128 - 2 * 8192 - 1,  # both models; codes are no parameters
 }
-SHALLOW = ("layers", "depth", "decoder_depth", "predictor_depth")
-NARROW = {
-    "heartlang": {"width": "32", "heads": "1", "hidden": "32", "hidden_of_codes": "32", "codes": "16"},
+SMALL = {
+    **dict.fromkeys(("layers", "depth", "decoder_depth", "decoder_layers", "predictor_depth"), "1"),
+    **dict.fromkeys(("hidden", "projected", "bottleneck", "prototypes"), "16"),
+    "past": "8",
+    "ahead": "2",
 }
+"""Options that make a component of a recipe shallow and narrow, by name."""
+HEARTLANG = {"width": "32", "heads": "1", "hidden": "32", "hidden_of_codes": "32", "codes": "16"}
+SECONDS = 3.0  # of a record: few tokens, and more than a span of masked ones
 STEPS = 3
 PROTOCOL = Protocol.model_validate(
     {
@@ -84,7 +90,7 @@ def test_a_recipe_has_as_many_parameters_as_its_paper_counts(name: str) -> None:
 
 
 def shrink(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the published sizes of an encoder be small ones."""
+    """Let the published sizes of an encoder be small ones, and its records short."""
     width = 768 if encoder == "d-beta" else 64  # whose pooler has no other
     for name in ("small", "base"):
         monkeypatch.setitem(wav2vec2.SIZES, name, wav2vec2.Size(1, width, width // 64, 64))
@@ -94,6 +100,9 @@ def shrink(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(merl_layers.VITS, name, (64, 1))
     for depth in merl_layers.RESNETS:
         monkeypatch.setitem(merl_layers.RESNETS, depth, (1, 1, 1, 1))
+    monkeypatch.setattr(merl, "SPEC", replace(merl.SPEC, seconds=SECONDS))
+    for kind in (d_beta.DBeta, ecg_fm.ECGFM, melp.MELPEncoder, merl.MerlBackbone, merl.MerlEncoder, st_mem.StMem):
+        monkeypatch.setattr(kind, "spec", replace(kind.spec, seconds=SECONDS))
 
 
 @pytest.fixture(scope="module")
@@ -127,28 +136,20 @@ def text_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def small(name: str, text_models: dict[str, Path]) -> dict[str, str]:
-    """Return settings that make a recipe shallow, narrow where its encoder has widths, and its text model a local one."""
+    """Return settings that make a recipe shallow and narrow, and its text model a local one."""
     recipe = load_recipe(name)
     parts = {"encoder": CATALOGUE.ecg_encoders[recipe.encoder.name]}
     parts |= {} if recipe.text is None else {"text": CATALOGUE.text_encoders[recipe.text.name]}
     parts |= {term.term: CATALOGUE.objectives[term.name] for term in recipe.terms()}
-    found = {f"{part}.{option}": "1" for part, entry in parts.items() for option in entry.options() if option in SHALLOW}
+    found = {f"{part}.{name}": SMALL[name] for part, entry in parts.items() for name in entry.options() if name in SMALL}
     if recipe.text is not None and recipe.text.name == "hf":
         found["text.model"] = str(text_models["t5" if "t5" in recipe.text.options["model"] else "bert"])
-    return found | {f"encoder.{option}": value for option, value in NARROW.get(name, {}).items()}
+    own = HEARTLANG if recipe.encoder.name == "heartlang-in-training" else {}
+    return found | {f"encoder.{option}": value for option, value in own.items()}
 
 
-def train(name: str, store: Store, folder: Path, settings: dict[str, str], *, die_after: int = 0) -> Candidate:
-    """Pretrain a recipe with `settings` by a few steps; with `die_after`, die once that step is done."""
-    assert PROTOCOL.pretrain is not None
-    found = candidate(
-        RecipeReference(name),
-        CATALOGUE,
-        settings=settings,
-        pretrain=PROTOCOL.pretrain,
-        stores={"s": store},
-        checkpoints=folder,
-    )
+def train(found: Candidate, store: Store, *, die_after: int = 0) -> Path:
+    """Pretrain by a few steps, and return the checkpoint; with `die_after`, die after that step."""
     steps_done = 0
 
     def die(values: StepValues) -> None:
@@ -158,7 +159,7 @@ def train(name: str, store: Store, folder: Path, settings: dict[str, str], *, di
             raise KeyboardInterrupt
 
     obtain(found, CATALOGUE, PROTOCOL.pretrain, store, make_fabric("cpu", "32"), Silence(), on_step=[die])
-    return found
+    return found.folder
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -166,14 +167,22 @@ def test_a_full_size_recipe_takes_three_steps_and_resumes_in_the_same_bits(
     name: str, store: Store, text_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink(load_recipe(name).encoder.name, monkeypatch)
-    settings = small(name, text_models)
-    whole = train(name, store, tmp_path / "whole", settings)
+    assert PROTOCOL.pretrain is not None
+    found = candidate(
+        RecipeReference(name),
+        CATALOGUE,
+        settings=small(name, text_models),
+        pretrain=PROTOCOL.pretrain,
+        stores={"s": store},
+        checkpoints=tmp_path,
+    )
+    killed = replace(found, folder=tmp_path / "killed")
+    whole = train(found, store)
     with pytest.raises(KeyboardInterrupt):
-        train(name, store, tmp_path / "killed", settings, die_after=2)
-    resumed = train(name, store, tmp_path / "killed", settings)
-    weights = [(found.folder / "model.safetensors").read_bytes() for found in (whole, resumed)]
-    assert weights[0] == weights[1]
-    told = [json.loads(line) for line in (whole.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        train(killed, store, die_after=2)
+    resumed = train(killed, store)
+    assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    told = [json.loads(line) for line in (whole / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     taken = [line for line in told if line["part"] == "train"]
     assert len(taken) == STEPS
     assert all(math.isfinite(value) for line in taken for value in line["terms"].values())

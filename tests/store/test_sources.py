@@ -128,6 +128,24 @@ def test_a_file_that_was_repaired_is_read_and_the_others_stay_what_they_are(a: P
     assert calls == []
 
 
+def test_an_interrupted_run_is_gone_on_with_where_nothing_changed_and_begun_anew_after_a_repair(
+    a: Path, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    for repaired in (False, True):
+        root, steps = tmp_path / f"s{repaired}", list[int]()
+        with pytest.raises(KeyboardInterrupt):
+            make(root, a, progress=interrupt)
+        if repaired:
+            (a / "r3.raw").write_bytes((a / "r4.raw").read_bytes())
+        make(root, a, progress=lambda done, total, steps=steps: steps.append(done))
+        assert steps[0] == (0 if repaired else 16)
+        assert content(root) == content(make(tmp_path / f"alone{repaired}", a).root)
+
+
 def test_an_attempt_that_failed_is_not_read_again_after_the_repair(a: Path, b: Path, tmp_path: Path) -> None:
     """What was refused on one folder was refused on every other, and after the repair."""
     root, kept = tmp_path / "s", {path: path.read_bytes() for path in a.iterdir()}
