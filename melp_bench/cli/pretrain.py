@@ -48,8 +48,9 @@ def pretrain(
         stores = {alias: open_one(catalogue.datasets[use.dataset], use, screen, cores) for alias, use in uses.items()}
     store, folder = corpus_of(budget, stores), home() / "checkpoints"
     reference = parse(recipe, catalogue, bare_recipe=budget.recipe)
-    asked = {"settings": settings, "pretrain": budget, "stores": stores, "checkpoints": folder, "engine": chosen}
-    found = candidate(reference, catalogue, **asked)
+    found = candidate(
+        reference, catalogue, settings=settings, pretrain=budget, stores=stores, checkpoints=folder, engine=chosen
+    )
     if not resume and fabric.global_rank == 0 and found.folder.is_relative_to(folder):
         with folder_lock(found.folder, f"beginning {found.label!r} again", screen.say):
             empty_folder(found.folder)

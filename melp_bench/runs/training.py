@@ -88,7 +88,8 @@ def make_fabric(device: str, precision: str, *, sharded: bool = False) -> Fabric
         raise UserError("sharded=true spreads the weights over ranks, and there is one; start several by torchrun or srun")
     chosen_device = choose_device(device)  # before the import, which takes seconds
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
     from melp_bench.pretrain.sharding import shard
 
