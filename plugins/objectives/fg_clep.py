@@ -55,11 +55,11 @@ class SoftSigmoid(mb.Objective):
 
     needs_global_batch: ClassVar[bool] = True
 
-    def __init__(self, *, threshold: float) -> None:
+    def __init__(self, *, threshold: float, first_scale: float, first_bias: float) -> None:
         super().__init__()
         self.threshold = threshold
-        self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
-        self.bias = nn.Parameter(torch.tensor(FIRST_BIAS))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
+        self.bias = nn.Parameter(torch.tensor(first_bias))
 
     def logits(self, cosine: Tensor) -> Tensor:
         """Return the logits of cosines."""
@@ -107,28 +107,35 @@ class SoftTags(SoftSigmoid):
         return loss.mean(), mask.sum().float()
 
 
-def _soft(kind: type[SoftSigmoid], threshold: float) -> SoftSigmoid:
-    if not 0 < threshold <= 1:
-        raise mb.UserError(f"threshold of a soft sigmoid loss is {threshold}; wanted more than 0, and at most 1")
-    return kind(threshold=threshold)
+def _soft(kind: type[SoftSigmoid], threshold: float, first_scale: float, first_bias: float) -> SoftSigmoid:
+    if not 0 < threshold <= 1 or not first_scale > 0:
+        raise mb.UserError(
+            f"threshold {threshold} and first_scale {first_scale} of a soft sigmoid loss; wanted a threshold above 0 and "
+            "at most 1, and a positive scale"
+        )
+    return kind(threshold=threshold, first_scale=first_scale, first_bias=first_bias)
 
 
-def soft_reports(sizes: mb.Sizes, *, threshold: float = 0.5) -> SoftSigmoid:
+def soft_reports(
+    sizes: mb.Sizes, *, threshold: float = 0.5, first_scale: float = FIRST_SCALE, first_bias: float = FIRST_BIAS
+) -> SoftSigmoid:
     """Return the form of whole reports; those that are less alike than the threshold, from 0 to 1, are plain negatives.
 
     Raises:
-        UserError: the threshold is out of its range.
+        UserError: the threshold is out of its range, or the scale is not positive.
     """
-    return _soft(SoftReports, threshold)
+    return _soft(SoftReports, threshold, first_scale, first_bias)
 
 
-def soft_tags(sizes: mb.Sizes, *, threshold: float = 0.5) -> SoftSigmoid:
+def soft_tags(
+    sizes: mb.Sizes, *, threshold: float = 0.5, first_scale: float = FIRST_SCALE, first_bias: float = FIRST_BIAS
+) -> SoftSigmoid:
     """Return the form of tags; those that are less alike than the threshold, from 0 to 1, are plain negatives.
 
     Raises:
-        UserError: the threshold is out of its range.
+        UserError: the threshold is out of its range, or the scale is not positive.
     """
-    return _soft(SoftTags, threshold)
+    return _soft(SoftTags, threshold, first_scale, first_bias)
 
 
 @mb.hookimpl

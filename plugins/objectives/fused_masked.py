@@ -144,7 +144,8 @@ class FusedMaskedRecord(mb.Objective):
 
     def loss(self, signal: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
         """Return the mean squared error of `predicted` (B, M, S) where `mask` (B, M) is True."""
-        target = stretches(signal, self.patches).unflatten(1, (self.rows, -1))  # type: ignore[no-untyped-call]  # (B, R, L / R, P, samples)
+        cut = stretches(signal, self.patches)  # (B, L, P, samples)
+        target = cut.reshape(len(cut), self.rows, -1, *cut.shape[2:])  # (B, R, L / R, P, samples)
         target = target.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, M, S)
         error = (predicted - target).square().mean(dim=-1)  # (B, M)
         loss: Tensor = (error * mask).sum() / mask.sum()
