@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, T5Config
 
 from melp_bench.components import TextSource
 from melp_bench.model import Model
@@ -67,26 +66,3 @@ def build_on_meta(recipe: Recipe, catalogue: Catalogue, classes: int = 5) -> tup
     for stage in recipe.stages:
         model.freeze(stage.untrained(recipe.present()))()
     return model, steps
-
-
-def small_text(recipe: Recipe, folder: Path) -> dict[str, str]:
-    """Return the setting that puts a small text model, saved in `folder`, in the place of the hub's; none for others."""
-    if recipe.text is None or recipe.text.name != "hf":
-        return {}
-    t5, words = "t5" in recipe.text.options["model"], [*SPECIAL, "</s>", "<extra_id_0>", "sinus", "rhythm", "normal", "ecg"]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    pair = [("</s>", words.index("</s>"))] if t5 else [("[CLS]", 2), ("[SEP]", 3)]
-    single = "$A </s>" if t5 else "[CLS] $A [SEP]"
-    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=pair)
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
-    more = {"eos_token": "</s>"} if t5 else {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **more).save_pretrained(folder)
-    if t5:
-        T5EncoderModel(T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(
-            folder
-        )
-    else:
-        sizes = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 32}
-        BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=256, **sizes)).save_pretrained(folder)
-    return {"text.model": str(folder)}

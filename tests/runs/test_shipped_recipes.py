@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from full_size import build_on_meta, is_full_size, resolved, small_text
+from full_size import build_on_meta, is_full_size, resolved
 
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
 from melp_bench.recipe import Part, load_recipe, recipe_names
 from melp_bench.runs.building import check_recipe
 from melp_bench.runs.resolution import resolve
-from melp_plugins.ecg import wav2vec2
 
 CATALOGUE = discover()
 BACKBONES = ("conv-transformer", "resnet1d-18")
@@ -84,13 +81,3 @@ def test_melps_three_full_sizes_differ_where_their_sources_do() -> None:
         assert {term.term: term.weight for term in stage.objectives} == {"rhythm": 1.0, "beat": 0.2, "token": 2.0}
         assert len(stage.freeze) == 6
     assert [term.options for term in last[0].objectives] == [term.options for term in last[2].objectives]
-
-
-@pytest.mark.parametrize("name", ["merl-2024", "d-beta"])
-def test_a_text_model_in_a_folder_takes_the_hubs_place(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(wav2vec2.SIZES, "small", wav2vec2.Size(1, 768, 12, 64))
-    recipe = load_recipe(name)
-    narrow = {"width": "32", "layers": "1", "heads": "2", "decoder_width": "32", "decoder_layers": "1", "decoder_heads": "2"}
-    known = {term.term: CATALOGUE.objectives[term.name].options() for term in recipe.terms()}
-    small = {f"{term}.{option}": narrow[option] for term, options in known.items() for option in options if option in narrow}
-    check_recipe(resolve(recipe, CATALOGUE, small | small_text(recipe, tmp_path)), CATALOGUE, classes=0)
