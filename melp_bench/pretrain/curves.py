@@ -39,9 +39,10 @@ def curves_figure(log: Sequence[Values], *, title: str) -> Figure:
     begins = _begins(log)
     trained = [values for values in log if values["part"] == "train"]
     validated = [values for values in log if values["part"] == "validation"]
-    figure = Figure(figsize=(11, 6.2), dpi=110, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 6.2), dpi=110, facecolor="white")
     figure.suptitle(title, fontsize=11, color=TEXT, parse_math=False)
     terms, validation, rate, gradient, speed, health = figure.subplots(2, 3).flat
+    figure.subplots_adjust(left=0.045, right=0.985, bottom=0.05, top=0.9, wspace=0.24, hspace=0.2)
     _draw(terms, "terms of the loss, each step", _by_name(trained, begins, "terms"), thin=True)
     _draw(validation, "terms of the loss, validation", _by_name(validated, begins, "terms"), marked=True)
     _draw(rate, "learning rate", {"": _points(trained, begins, "learning_rate")})

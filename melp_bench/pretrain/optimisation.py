@@ -40,11 +40,12 @@ def make_optimizer(module: nn.Module, settings: Optimiser) -> torch.optim.Optimi
 def parameter_groups(module: nn.Module, settings: Optimiser) -> list[dict[str, Any]]:
     """Return what is trained, by its weight decay and, with `layer_decay`, by its depth, which scales the rate."""
     if settings.layer_decay != 1.0 and isinstance(module, Step):
-        from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
+        from timm import optim
 
-        return param_groups_layer_decay(  # type: ignore[no-any-return]
+        scaled: list[dict[str, Any]] = optim.param_groups_layer_decay(  # type: ignore[attr-defined]
             _Layered(module), weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
         )
+        return scaled
     trainable = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},

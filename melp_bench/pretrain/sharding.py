@@ -55,8 +55,9 @@ def whole_state(module: nn.Module, optimizer: torch.optim.Optimizer | None) -> t
     """Return the weights and the optimiser's state, whole, on the first rank; on all ranks, where nothing is sharded."""
     if not is_sharded(module):
         return module.state_dict(), {} if optimizer is None else optimizer.state_dict()
+    weights = get_model_state_dict(module, options=WHOLE)  # first: it takes back what a validation has brought together
     moved = {} if optimizer is None else get_optimizer_state_dict(module, bare(optimizer), options=MOVED)
-    return get_model_state_dict(module, options=WHOLE), cast("dict[str, Any]", moved)
+    return weights, cast("dict[str, Any]", moved)
 
 
 def load_whole_state(
@@ -89,7 +90,8 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     if not spread:
         return torch.nn.utils.get_total_norm(gradients)
     copied = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
-    norm: Tensor = torch.stack([whole(torch.nn.utils.get_total_norm(part)) for part in (spread, copied) if part]).norm()
+    norms = [whole(torch.nn.utils.get_total_norm(part)) for part in (spread, copied) if part]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return norm
 
 
@@ -101,9 +103,10 @@ def cut_gradient(parameters: Sequence[nn.Parameter], longest: float, norm: Tenso
 
 def apart(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Return the parameters that are spread over ranks, and those that are copied: no operation takes both in one list."""
-    spread: list[nn.Parameter] = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
-    copied = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
-    return [part for part in (spread, copied) if part]
+    parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for parameter in parameters:
+        parts[not isinstance(parameter, DTensor)].append(parameter)
+    return [part for part in parts if part]
 
 
 def whole(tensor: Tensor) -> Tensor:

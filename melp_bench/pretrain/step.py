@@ -136,7 +136,8 @@ class Step(nn.Module):
                 objective.attach(model)
         self.objectives = nn.ModuleDict(objectives)
         if ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True).requires_grad_(False)  # type: ignore[no-untyped-call]
+            follows = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(model, multi_avg_fn=follows, use_buffers=True).requires_grad_(False)
 
     @property
     def used(self) -> Model:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.checkpoint import Manifest
+from melp_bench.checkpoint import Manifest, read_manifest
 from melp_bench.errors import NotApplicable
 from melp_bench.home import atomic_write
 from melp_bench.plugins import Catalogue
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CURVES, ATTENTION = "curves.png", "attention-{}.png"
 RECORDS = 3
 """Validation records whose attention is drawn."""
+STEPS = 50
+"""After so many steps of the last stage, at least: before that sentences look nowhere."""
 SENTENCES = 2
 """A record is chosen if its report has so many, at least."""
 STOP = re.compile(r"(?<!\d)\.|\.(?!\d)")
@@ -71,6 +73,9 @@ def _draw_attention(candidate: Candidate, store: Store, catalogue: Catalogue) ->
 
     if candidate.recipe.text is None or not candidate.recipe.stages:
         raise NotApplicable("needs reports")
+    manifest = read_manifest(candidate.folder)
+    if manifest.pretraining["best_step"] < STEPS:
+        raise NotApplicable(f"needs at least {STEPS} steps")
     model, manifest = load_model(candidate.folder, catalogue)
     step = build_step(candidate.recipe.stages[-1], catalogue, model, _classes(manifest, store))
     positions = _chosen(store)

@@ -13,7 +13,10 @@ from tiny_run import PROTOCOL, SMALL, call, stopped, write_protocol
 
 import melp_bench as mb
 from melp_bench.checkpoint import read_manifest
+from melp_bench.plugins import discover
 from melp_bench.results import read_results
+from melp_bench.runs import pictures
+from melp_bench.runs.candidates import Candidate
 from melp_bench.store import open_store
 
 INTERRUPTED = "melp-bench: interrupted; what was finished is kept, and the same command goes on from there\n"
@@ -66,11 +69,18 @@ def test_every_row_has_a_score_its_facts_and_its_place(made: tuple[Path, str]) -
     assert (made[0] / "leaderboard" / "index.html").is_file()
 
 
-def test_the_checkpoint_holds_its_curves_and_where_sentences_look(made: tuple[Path, str]) -> None:
+def test_the_checkpoint_holds_its_curves_and_after_more_steps_where_sentences_look(
+    made: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (checkpoint,) = (made[0] / "checkpoints").iterdir()
-    pictures = sorted(path.name for path in checkpoint.glob("*.png"))
-    assert pictures == ["attention-1.png", "attention-2.png", "attention-3.png", "curves.png"]
-    assert all((checkpoint / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    assert [path.name for path in checkpoint.glob("*.png")] == ["curves.png"], "of sixteen steps"
+    monkeypatch.setattr(pictures, "STEPS", 1)
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    method = Candidate("melp", read_manifest(folder).recipe, {}, folder)
+    (store,) = (made[0] / "stores").glob("*/store.json")
+    drawn = pictures.draw_pictures(method, open_store(store.parent), catalogue=discover())
+    assert [path.name for path in drawn] == ["curves.png", "attention-1.png", "attention-2.png", "attention-3.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
 @pytest.mark.parametrize("command", ["run", "pretrain"])

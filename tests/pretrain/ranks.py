@@ -26,15 +26,18 @@ from melp_bench.pretrain.distributed import gather_over, total_loss
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.pretrain.gradient_cache import Parts, cached_loss
 from melp_bench.pretrain.loop import pretrain
+from melp_bench.pretrain.optimisation import make_optimizer
 from melp_bench.pretrain.randomness import seed_step
+from melp_bench.pretrain.state import save_state
 from melp_bench.pretrain.step import Step
-from melp_bench.pretrain.validation import Budget
+from melp_bench.pretrain.validation import Budget, validation_loss
 from melp_bench.progress import StepValues
 from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store, open_store
 
 GROUPS = (2, 3)
 SHARDED = Engine(sharded=True)
+BUDGET = Budget(steps=4, batch_size=BATCH, seed=3, validate_every=2)
 MELP = {"rhythm": 1.0, "beat": 0.2, "token": 2.0}
 
 
@@ -101,7 +104,7 @@ def trained(
         step,
         weights,
         make_source(store, step),
-        budget=Budget(steps=4, batch_size=BATCH, seed=3, validate_every=2),
+        budget=BUDGET,
         optimiser=OPTIMISER,
         fabric=fabric,
         folder=folder,
@@ -123,6 +126,15 @@ def everything(store: Store, folder: Path, fabric: Fabric) -> dict[str, Any]:
     }
 
 
+def kept_after_a_validation(store: Store, folder: Path, fabric: Fabric) -> None:
+    """Write the state of a step that has only been validated, which brings weights together and takes none back."""
+    step = step_of("rhythm")
+    fabric.setup_module(step)
+    optimizer = fabric.setup_optimizers(make_optimizer(step, OPTIMISER))
+    validation_loss(step, {"rhythm": 1.0}, make_source(store, step), budget=BUDGET, fabric=fabric)
+    save_state(folder, "last", stage="kept", step=1, module=step, fabric=fabric, optimizer=optimizer)
+
+
 def sharded(store: Store, folder: Path, fabric: Fabric) -> dict[str, Any]:
     """Return what two processes leave that share the weights (FSDP2): undisturbed, stopped on the way, and in parts."""
     found = {"undisturbed": trained(step_of("byol", "rhythm", ema=0.5), BYOL, store, folder / "one", fabric, SHARDED)}
@@ -130,6 +142,7 @@ def sharded(store: Store, folder: Path, fabric: Fabric) -> dict[str, Any]:
         trained(step_of("byol", "rhythm", ema=0.5), BYOL, store, folder / "two", fabric, SHARDED, die_after=3)
     except Killed:
         found["resumed"] = trained(step_of("byol", "rhythm", ema=0.5), BYOL, store, folder / "two", fabric, SHARDED)
+    kept_after_a_validation(store, folder / "kept", fabric)
     engine = Engine(sharded=True, micro_batch=2)
     found["parts"] = trained(make_step(dropout=0.0), MELP, store, folder / "parts", fabric, engine)
     return found

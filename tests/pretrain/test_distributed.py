@@ -110,6 +110,14 @@ def test_weights_that_two_processes_share_learn_what_one_learns_and_are_resumed_
         assert undisturbed["history"][name] == pytest.approx(alone["history"][name], rel=2e-3), name
 
 
+def test_shared_weights_are_written_whole_after_a_validation_too(folder: Path) -> None:
+    state = torch.load(folder / "sharded.state" / "kept" / "last.pt", weights_only=True)
+    wanted = step_of("rhythm").state_dict()
+    assert set(state["weights"]) == set(wanted)
+    assert all(torch.equal(state["weights"][name], weight) for name, weight in wanted.items())
+    assert set(state["optimizer"]["state"]) == {name for name, _ in step_of("rhythm").named_parameters()}
+
+
 def test_shared_weights_and_parts_go_together(one: Found, folder: Path) -> None:
     mine, wanted = torch.load(folder / "sharded.pt", weights_only=True)["parts"]["history"], one["melp"]["history"]
     for name in wanted:

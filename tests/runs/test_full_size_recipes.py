@@ -43,9 +43,16 @@ SMALL = {
     **dict.fromkeys(("hidden", "projected", "bottleneck", "prototypes"), "16"),
     "past": "8",
     "ahead": "2",
+    "width": "48",
 }
 """Options that make a component of a recipe shallow and narrow, by name."""
-HEARTLANG = {"width": "32", "heads": "1", "hidden": "32", "hidden_of_codes": "32", "codes": "16"}
+OF_ENCODER = {
+    "heartlang-in-training": {
+        f"encoder.{option}": value
+        for option, value in {"width": 32, "heads": 1, "hidden": 32, "hidden_of_codes": 32, "codes": 16}.items()
+    },
+    "d-beta": {"heads.width": 64},
+}
 SECONDS = 3.0  # of a record: few tokens, and more than a span of masked ones
 STEPS = 3
 PROTOCOL = Protocol.model_validate(
@@ -89,11 +96,13 @@ def test_a_recipe_has_as_many_parameters_as_its_paper_counts(name: str) -> None:
     assert sum(p.numel() for module in (model, *heads) for p in module.parameters()) == PUBLISHED[name]
 
 
-def shrink(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the published sizes of an encoder be small ones, and its records short."""
-    width = 768 if encoder == "d-beta" else 64  # whose pooler has no other
+@pytest.fixture
+def shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the published sizes of encoders be small ones, and their records short."""
+    monkeypatch.setattr(d_beta, "WIDTH", 64)
+    monkeypatch.setattr(d_beta.DBeta, "width", 64)
     for name in ("small", "base"):
-        monkeypatch.setitem(wav2vec2.SIZES, name, wav2vec2.Size(1, width, width // 64, 64))
+        monkeypatch.setitem(wav2vec2.SIZES, name, wav2vec2.Size(1, 64, 1, 64))
         monkeypatch.setitem(st_mem.SIZES, name, (64, 1))
     monkeypatch.setattr(st_mem.StMem, "depth", 1)
     for name in merl_layers.VITS:
@@ -144,8 +153,7 @@ def small(name: str, text_models: dict[str, Path]) -> dict[str, str]:
     found = {f"{part}.{name}": SMALL[name] for part, entry in parts.items() for name in entry.options() if name in SMALL}
     if recipe.text is not None and recipe.text.name == "hf":
         found["text.model"] = str(text_models["t5" if "t5" in recipe.text.options["model"] else "bert"])
-    own = HEARTLANG if recipe.encoder.name == "heartlang-in-training" else {}
-    return found | {f"encoder.{option}": value for option, value in own.items()}
+    return found | {path: str(value) for path, value in OF_ENCODER.get(recipe.encoder.name, {}).items()}
 
 
 def train(found: Candidate, store: Store, *, die_after: int = 0) -> Path:
@@ -163,10 +171,10 @@ def train(found: Candidate, store: Store, *, die_after: int = 0) -> Path:
 
 
 @pytest.mark.parametrize("name", FULL)
+@pytest.mark.usefixtures("shrunk")
 def test_a_full_size_recipe_takes_three_steps_and_resumes_in_the_same_bits(
-    name: str, store: Store, text_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, store: Store, text_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    shrink(load_recipe(name).encoder.name, monkeypatch)
     assert PROTOCOL.pretrain is not None
     found = candidate(
         RecipeReference(name),
