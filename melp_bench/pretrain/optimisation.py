@@ -42,8 +42,9 @@ def parameter_groups(module: nn.Module, settings: Optimiser) -> list[dict[str, A
     if settings.layer_decay != 1.0 and isinstance(module, Step):
         from timm import optim
 
-        settled = {"weight_decay": settings.weight_decay, "layer_decay": settings.layer_decay}
-        scaled: list[dict[str, Any]] = optim.param_groups_layer_decay(_Layered(module), **settled)  # type: ignore[attr-defined]
+        scaled: list[dict[str, Any]] = optim.param_groups_layer_decay(  # type: ignore[attr-defined]
+            _Layered(module), weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
+        )
         return scaled
     trainable = [p for p in module.parameters() if p.requires_grad]
     groups = [

@@ -91,7 +91,8 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
         return torch.nn.utils.get_total_norm(gradients)
     copied = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     norms = [whole(torch.nn.utils.get_total_norm(part)) for part in (spread, copied) if part]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    together: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return together
 
 
 def cut_gradient(parameters: Sequence[nn.Parameter], longest: float, norm: Tensor) -> None:
