@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from melp_plugins.datasets.synthetic.sketch import Part, Sketch, frontal, vector
+from melp_plugins.datasets.synthetic.drawn_heart import DrawnHeart, Part, frontal, vector
 
 
-def hypertrophy(sketch: Sketch, diagnoses: frozenset[str], rng: np.random.Generator) -> None:
+def hypertrophy(sketch: DrawnHeart, diagnoses: frozenset[str], rng: np.random.Generator) -> None:
     """Enlarge what is enlarged."""
     if "LVH" in diagnoses:
         sketch.f = sketch.f * rng.uniform(1.3, 1.9) + np.array([0.15, 0, 0.25]) * sketch.size
@@ -27,7 +27,7 @@ def hypertrophy(sketch: Sketch, diagnoses: frozenset[str], rng: np.random.Genera
         sketch.st = np.array([0.0, 0.0, rng.uniform(0.0, 0.08)])
 
 
-def conduction(sketch: Sketch, diagnoses: frozenset[str], rng: np.random.Generator) -> None:
+def conduction(sketch: DrawnHeart, diagnoses: frozenset[str], rng: np.random.Generator) -> None:
     """Lead the excitation along another way."""
     if diagnoses & {"CLBBB", "ILBBB"}:
         _left_branch(sketch, "CLBBB" in diagnoses, rng)
@@ -43,7 +43,7 @@ def conduction(sketch: Sketch, diagnoses: frozenset[str], rng: np.random.Generat
         sketch.extra += [(rng.uniform(0.35, 0.7), 0.06, notch[0]), (0.88, 0.05, notch[1])]
 
 
-def fascicles(sketch: Sketch, diagnoses: frozenset[str], rng: np.random.Generator) -> None:
+def fascicles(sketch: DrawnHeart, diagnoses: frozenset[str], rng: np.random.Generator) -> None:
     """Block a fascicle of the left branch: the axis turns away from what it fed."""
     size = sketch.size
     if "LAFB" in diagnoses:
@@ -60,7 +60,7 @@ def fascicles(sketch: Sketch, diagnoses: frozenset[str], rng: np.random.Generato
         sketch.s = size * rng.uniform(0.2, 0.5) * vector(rng, -0.6, 0.4, 0.4, 0.15)
 
 
-def _left_branch(sketch: Sketch, complete: bool, rng: np.random.Generator) -> None:
+def _left_branch(sketch: DrawnHeart, complete: bool, rng: np.random.Generator) -> None:
     size, share = sketch.size, 1.0 if complete else 0.6
     sketch.wide = [
         (0.14, 0.08, size * vector(rng, 0.25, 0.1, rng.uniform(-0.2, 0.15), 0.06)),
@@ -72,7 +72,7 @@ def _left_branch(sketch: Sketch, complete: bool, rng: np.random.Generator) -> No
     sketch.t, sketch.st = share * against + (1 - share) * sketch.t, 0.35 * share * against
 
 
-def _right_branch(sketch: Sketch, complete: bool, rng: np.random.Generator) -> None:
+def _right_branch(sketch: DrawnHeart, complete: bool, rng: np.random.Generator) -> None:
     late = sketch.size * rng.uniform(0.35, 0.8) * vector(rng, -0.6, -0.05, -0.75, 0.12)
     first, spread = (0.66, 0.10) if complete else (0.84, 0.06)
     share = 0.62 if complete else 0.92
@@ -87,7 +87,7 @@ def _right_branch(sketch: Sketch, complete: bool, rng: np.random.Generator) -> N
         sketch.t = sketch.t - late / np.linalg.norm(late) * rng.uniform(0.1, 0.3)
 
 
-def _second_pathway(sketch: Sketch, rng: np.random.Generator) -> None:
+def _second_pathway(sketch: DrawnHeart, rng: np.random.Generator) -> None:
     delta = sketch.size * rng.uniform(0.3, 0.5) * vector(rng, 0.6, rng.choice([-0.6, 0.5]), rng.choice([-0.8, 0.6]), 0.15)
     sketch.wide = [
         (0.20, 0.095, delta),
@@ -98,7 +98,7 @@ def _second_pathway(sketch: Sketch, rng: np.random.Generator) -> None:
     sketch.t = sketch.t - delta * rng.uniform(0.2, 0.7)
 
 
-def _paced(sketch: Sketch, rng: np.random.Generator) -> None:
+def _paced(sketch: DrawnHeart, rng: np.random.Generator) -> None:
     size = sketch.size
     main = vector(rng, rng.uniform(-0.2, 0.4), -rng.uniform(0.3, 0.8), rng.uniform(0.5, 1.0), 0.12)
     parts: list[Part] = [

@@ -1,6 +1,6 @@
 """Diagnoses to waves: which Gaussians a heart has in health, hypertrophy, block, infarction, ischaemia and pacing.
 
-A heart is drawn by starting from healthy vectors with wide variation (`sketch`) and letting each diagnosis change what it
+A heart is drawn by starting from healthy vectors with wide variation (`drawn_heart`) and letting each diagnosis change what it
 changes in people (`conduction`, `regions`). Voltage criteria are enforced on the leads that the electrodes see, so that
 statements about voltage are true of the record.
 """
@@ -11,11 +11,11 @@ import numpy as np
 
 from melp_plugins.datasets.synthetic.conduction import conduction, fascicles, hypertrophy
 from melp_plugins.datasets.synthetic.diagnoses import INFARCTS
+from melp_plugins.datasets.synthetic.drawn_heart import DrawnHeart, Part, healthy, vector
 from melp_plugins.datasets.synthetic.electrodes import LEADS_FROM_ELECTRODES
 from melp_plugins.datasets.synthetic.heart import Heart, Waves, joined, qrs_waves, repolarisation
 from melp_plugins.datasets.synthetic.regions import infarct, questionable_q, st_and_t
 from melp_plugins.datasets.synthetic.rhythm import Array
-from melp_plugins.datasets.synthetic.sketch import Part, Sketch, healthy, vector
 
 
 def _ectopic(rng: np.random.Generator, size: float) -> Waves:
@@ -80,7 +80,7 @@ def draw_heart(
 
 def _drawn(
     diagnoses: frozenset[str], stage: str, *, axis_deg: float, size: float, sex: str, rng: np.random.Generator
-) -> Sketch:
+) -> DrawnHeart:
     """Return the vectors of a heart with `diagnoses`."""
     sketch = healthy(rng, axis_deg, size, sex)
     hypertrophy(sketch, diagnoses, rng)

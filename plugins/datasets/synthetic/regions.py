@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from melp_plugins.datasets.synthetic.diagnoses import ISCHAEMIAS
+from melp_plugins.datasets.synthetic.drawn_heart import DrawnHeart, vector
 from melp_plugins.datasets.synthetic.rhythm import Array
-from melp_plugins.datasets.synthetic.sketch import Sketch, vector
 
 INFARCT: dict[str, Array] = {
     "AMI": np.array([0.25, 0.0, -1.0]),
@@ -51,7 +51,7 @@ def unit(direction: Array) -> Array:
     return np.asarray(direction / np.linalg.norm(direction), dtype=np.float64)
 
 
-def infarct(sketch: Sketch, code: str, stage: str, rng: np.random.Generator) -> None:
+def infarct(sketch: DrawnHeart, code: str, stage: str, rng: np.random.Generator) -> None:
     """Turn the first forces away from the scar; then ST, T by `stage`: acute, recent or old."""
     scar = unit(INFARCT[code] + rng.normal(0, 0.12, 3))
     extent = rng.uniform(0.6 if code == "PMI" else 0.2, 1.0)  # less of a posterior scar is not seen from the front
@@ -76,7 +76,7 @@ def infarct(sketch: Sketch, code: str, stage: str, rng: np.random.Generator) -> 
         sketch.t = away + scar * rng.uniform(-0.12, 0.15)
 
 
-def st_and_t(sketch: Sketch, diagnoses: frozenset[str], stage: str, rng: np.random.Generator) -> None:
+def st_and_t(sketch: DrawnHeart, diagnoses: frozenset[str], stage: str, rng: np.random.Generator) -> None:
     """Change ST and T as the diagnoses and findings say."""
     where = _place(diagnoses, rng)
     if "ANEUR" in diagnoses:
@@ -117,7 +117,7 @@ def _place(diagnoses: frozenset[str], rng: np.random.Generator) -> Array:
     return unit((strain if diagnoses & {"LVH", "SEHYP"} else _LATERAL) + rng.normal(0, 0.2, 3))
 
 
-def _electrolytes(sketch: Sketch, rng: np.random.Generator) -> None:
+def _electrolytes(sketch: DrawnHeart, rng: np.random.Generator) -> None:
     """Draw too little potassium (low T, a U wave, sagging ST) or too much (tall narrow T)."""
     if rng.random() < 0.6:
         sketch.u = unit(sketch.t) * rng.uniform(0.06, 0.2)
@@ -126,7 +126,7 @@ def _electrolytes(sketch: Sketch, rng: np.random.Generator) -> None:
         sketch.t, sketch.t_width = unit(sketch.t) * rng.uniform(0.55, 1.0), rng.uniform(0.5, 0.7)
 
 
-def questionable_q(sketch: Sketch, rng: np.random.Generator) -> None:
+def questionable_q(sketch: DrawnHeart, rng: np.random.Generator) -> None:
     """Turn the first forces as a small scar would, with T as it was: Q waves or a QRS that nobody calls an infarct."""
     scar = unit(INFARCT[str(rng.choice(["IMI", "ASMI", "ALMI", "LMI"]))] + rng.normal(0, 0.2, 3))
     sketch.q = -scar * sketch.size * rng.uniform(0.15, 0.4)

@@ -17,7 +17,7 @@ Part = tuple[float, float, Array]
 
 
 @dataclass
-class Sketch:
+class DrawnHeart:
     """A heart that is being drawn."""
 
     axis_deg: float
@@ -51,14 +51,14 @@ def frontal(axis_deg: float, z: float) -> Array:
     return np.array([x / length, y / length, z])
 
 
-def healthy(rng: np.random.Generator, axis_deg: float, size: float, sex: str) -> Sketch:
+def healthy(rng: np.random.Generator, axis_deg: float, size: float, sex: str) -> DrawnHeart:
     """Return a healthy heart, its vectors widely varied."""
     depth = rng.uniform(0.45, 1.3)
     main = frontal(axis_deg, depth)
     turn = frontal(axis_deg + rng.normal(0, 15), -rng.uniform(0.1, 0.65))
     t_size = float(np.clip(np.exp(rng.normal(-1.33 if sex == "M" else -1.48, 0.35)), 0.13, 0.6)) * size**0.4
     t_axis = np.clip(0.45 * axis_deg + rng.normal(18, 13), -5, 65)
-    return Sketch(
+    return DrawnHeart(
         axis_deg=axis_deg,
         size=size,
         q=rng.uniform(0.08, 0.27) * size * vector(rng, -0.42, -0.15 - 0.4 * np.sin(np.radians(axis_deg)), -0.8, 0.2),
