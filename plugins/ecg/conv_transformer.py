@@ -4,7 +4,8 @@ Papers: From Token to Rhythm (MELP), Wang et al. 2025, https://arxiv.org/abs/250
     Lead-agnostic self-supervised learning for ECG (wav2vec2-CMSC), Oh et al. 2022.
 Written from the papers; differs by default in its sizes, in wider kernels, in pre-norm layers, and in batch normalisation:
 on a few thousand records it learns several times faster than the published normalisation over time of the first convolution
-(`extractor_norm="group"`), and unlike that it keeps the amplitude that voltage criteria read.
+(`extractor_norm="group"`), and unlike that it keeps the amplitude that voltage criteria read. It reads each lead twice, as it
+is and companded, and has a token every 0.16 s: so P waves and PR intervals are learned, too (docs/synthetic-corpus.md).
 What probes read is the mean of the layer-normed beat queries, before any contrast projection.
 Shapes: B records, L leads, T samples, N tokens, D channels of a token, Q queries, P channels of a query.
 """
@@ -23,13 +24,25 @@ from melp_plugins.layers import QueryPool
 
 
 class Extractor(nn.Module):
-    """Strided convolutions with GELU. `norm` is "batch" (each), "group" (the first, over time, as published) or "none"."""
+    """Strided convolutions with GELU. `norm` is "batch" (each), "group" (the first, over time, as published) or "none".
+
+    With `companding_mv` each lead is read twice, as it is and as asinh(x / companding_mv): a P wave a tenth as high as the QRS
+    is then a third as high, and convolutions find it sooner.
+    """
 
     def __init__(
-        self, *, leads: int, channels: Sequence[int], kernels: Sequence[int], strides: Sequence[int], norm: str
+        self,
+        *,
+        leads: int,
+        channels: Sequence[int],
+        kernels: Sequence[int],
+        strides: Sequence[int],
+        norm: str,
+        companding_mv: float = 0.0,
     ) -> None:
         super().__init__()
-        inputs = (leads, *channels[:-1])
+        self.companding_mv = companding_mv
+        inputs = (2 * leads if companding_mv else leads, *channels[:-1])
         first = "batch" if norm == "batch" else norm
         later = "batch" if norm == "batch" else "none"
         norms = [first] + [later] * (len(channels) - 1)
@@ -44,7 +57,7 @@ class Extractor(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return (B, C, N) for `signal` (B, L, T)."""
-        x = signal
+        x = torch.cat([signal, torch.asinh(signal / self.companding_mv)], dim=1) if self.companding_mv else signal
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.gelu(norm(convolution(x)))
         return x
@@ -156,18 +169,19 @@ def conv_transformer(
     queries: int = 12,
     pool_width: int = 256,
     pool_heads: int = 4,
-    channels: tuple[int, ...] = (32, 32, 64, 64, 128),
-    kernels: tuple[int, ...] = (7, 5, 5, 5, 5),
-    strides: tuple[int, ...] = (2, 2, 2, 2, 2),
+    channels: tuple[int, ...] = (32, 64, 64, 128),
+    kernels: tuple[int, ...] = (9, 7, 5, 5),
+    strides: tuple[int, ...] = (2, 2, 2, 2),
     position_kernel: int = 16,
     position_groups: int = 16,
     extractor_norm: str = "batch",
+    companding_mv: float = 0.1,
     norm_first: bool = True,
     dropout: float = 0.0,
     rate_hz: float = 100.0,
     seconds: float = 10.0,
 ) -> ConvTransformer:
-    """Return a convolutional transformer of the given sizes.
+    """Return a convolutional transformer of the given sizes; `companding_mv` goes with normalisation by batch alone.
 
     Raises:
         UserError: sizes that do not divide, convolutions not fully described, or an unknown normalisation.
@@ -181,12 +195,21 @@ def conv_transformer(
         raise mb.UserError(
             f"channels {channels}, kernels {kernels} and strides {strides}: wanted one of each per convolution, all positive"
         )
+    if not companding_mv >= 0:
+        raise mb.UserError(f"companding_mv is {companding_mv}; wanted 0 (none) or more")
     if extractor_norm not in ("batch", "group", "none"):
         raise mb.UserError(f"extractor_norm is {extractor_norm!r}; wanted 'batch', 'group' or 'none'")
     spec = mb.SignalSpec(rate_hz=rate_hz, seconds=seconds)
     return ConvTransformer(
         spec,
-        Extractor(leads=len(spec.leads), channels=channels, kernels=kernels, strides=strides, norm=extractor_norm),
+        Extractor(
+            leads=len(spec.leads),
+            channels=channels,
+            kernels=kernels,
+            strides=strides,
+            norm=extractor_norm,
+            companding_mv=companding_mv if extractor_norm == "batch" else 0.0,
+        ),
         ConvolutionalPositions(width=width, kernel=position_kernel, groups=position_groups),
         nn.ModuleList(
             nn.TransformerEncoderLayer(

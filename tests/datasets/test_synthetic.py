@@ -13,7 +13,8 @@ import pytest
 import melp_bench as mb
 from melp_plugins.datasets import scp
 from melp_plugins.datasets.synthetic import Synthetic, draw
-from melp_plugins.datasets.synthetic.case import DIAGNOSIS_SHARES, RHYTHM_SHARES, patient_of
+from melp_plugins.datasets.synthetic.case import RHYTHM_SHARES, patient_of
+from melp_plugins.datasets.synthetic.diagnoses import DIAGNOSIS_SHARES
 from melp_plugins.datasets.synthetic.electrodes import DOWER, LEADS_FROM_ELECTRODES, TORSO
 from melp_plugins.datasets.synthetic.report import IMPLIED, TERSE, phrases
 

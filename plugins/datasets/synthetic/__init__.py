@@ -35,7 +35,7 @@ def simulate(case: CaseParameters, *, rate_hz: float, seconds: float) -> mb.Sign
 class Synthetic(mb.Dataset):
     """A physiological ECG-report generator with PTB-XL's statements."""
 
-    version = "6"
+    version = "7"
     licence = "MIT"
     citation = "McSharry et al. 2003; Sameni et al. 2007; Dower et al. 1980"
     homepage = ""

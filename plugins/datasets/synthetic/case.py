@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from melp_plugins.datasets.synthetic.diagnoses import DIAGNOSIS_SHARES, INFARCTS, UNSEEN, findings, together
 from melp_plugins.datasets.synthetic.electrodes import Recording, body, recording
 from melp_plugins.datasets.synthetic.heart import Heart
-from melp_plugins.datasets.synthetic.morphology import INFARCT, ISCHAEMIA, draw_heart
+from melp_plugins.datasets.synthetic.morphology import draw_heart
 from melp_plugins.datasets.synthetic.rhythm import RATES_BPM, SINUS, Array, Schedule, Timing, schedule
 
 _HOUSEHOLD = (1, 1, 1, 2, 2, 3, 4, 6)  # records of eight patients, 20 in all: 2.5 a patient
@@ -21,40 +22,11 @@ RHYTHM_SHARES: dict[str, float] = {
     "SR": 0.41, "AFIB": 0.10, "SBRAD": 0.08, "STACH": 0.07, "SARRH": 0.05, "AFLT": 0.05, "PACE": 0.04, "BIGU": 0.04,
     "SVTAC": 0.035, "TRIGU": 0.035, "PSVT": 0.03, "SVARR": 0.03,
 }  # fmt: skip
-DIAGNOSIS_SHARES: dict[str, float] = {
-    "": 0.34, "LVH": 0.1, "RVH": 0.02, "LAO/LAE": 0.012, "RAO/RAE": 0.006, "CLBBB": 0.045, "CRBBB": 0.045, "IRBBB": 0.02,
-    "LAFB": 0.045, "1AVB": 0.04, "WPW": 0.02, "IVCD": 0.01, "AMI": 0.025, "ASMI": 0.03, "ALMI": 0.015, "IMI": 0.045,
-    "ILMI": 0.015, "ISC_": 0.03, "ISCAL": 0.015, "ISCIN": 0.015, "ISCLA": 0.01, "ISCAS": 0.01, "NDT": 0.025, "NST_": 0.03,
-    "LNGQT": 0.03, "LVOLT": 0.03,
-}  # fmt: skip
-
-_MI, _ISC = frozenset(INFARCT), frozenset(ISCHAEMIA)
-_REPOLARISATION = _ISC | {"NDT", "NST_", "LNGQT"}
-_APART: tuple[frozenset[str], ...] = (
-    frozenset({"CLBBB", "CRBBB", "IRBBB", "WPW", "RVH", "IVCD", "LNGQT"}),
-    frozenset({"LAFB", "CLBBB", "RVH", "WPW", "IMI", "ILMI", "LVOLT"}),
-    frozenset({"LVH", "RVH", "CLBBB", "WPW", "LVOLT", "CRBBB"}),
-    _MI | {"CLBBB", "WPW", "RVH", "IVCD"},
-    _REPOLARISATION | _MI | {"CLBBB", "CRBBB", "WPW", "RVH", "LVH", "IVCD"},
-    frozenset({"1AVB", "WPW"}),
-    frozenset({"LAO/LAE", "RAO/RAE"}),
-)
-"""Of each set a heart has at most one: together they would not be seen, or not be true, in one record."""
-
-_UNSEEN: dict[str, frozenset[str]] = {
-    "AFIB": frozenset({"1AVB", "WPW", "LAO/LAE", "RAO/RAE", "LNGQT"}),
-    "AFLT": frozenset({"1AVB", "WPW", "LAO/LAE", "RAO/RAE", "LNGQT", "NDT", "NST_"}) | _ISC,
-    "SVTAC": frozenset({"1AVB", "WPW", "LAO/LAE", "RAO/RAE", "LVOLT"}) | _REPOLARISATION,
-    "PSVT": frozenset({"1AVB", "WPW", "LAO/LAE", "RAO/RAE", "LVOLT"}) | _REPOLARISATION,
-    "SVARR": frozenset({"1AVB", "WPW", "LAO/LAE", "RAO/RAE", "LNGQT"}),
-    "STACH": frozenset({"1AVB", "LNGQT"}),
-}
-"""Diagnoses that a rhythm hides."""
-
 QRS_S: dict[str, tuple[float, float]] = {
-    "CLBBB": (0.126, 0.175), "CRBBB": (0.124, 0.165), "IRBBB": (0.102, 0.116), "WPW": (0.115, 0.155), "PACE": (0.145, 0.19),
-    "IVCD": (0.112, 0.140), "LVH": (0.086, 0.110), "RVH": (0.086, 0.112),
+    "LVH": (0.086, 0.110), "RVH": (0.086, 0.112), "IRBBB": (0.096, 0.114), "ILBBB": (0.104, 0.118), "IVCD": (0.112, 0.140),
+    "WPW": (0.115, 0.155), "CLBBB": (0.126, 0.175), "CRBBB": (0.124, 0.165), "PACE": (0.145, 0.19),
 }  # fmt: skip
+"""How long the QRS lasts; of several diagnoses the last one here says it."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +81,16 @@ def _pick(shares: dict[str, float], rng: np.random.Generator) -> str:
     return names[min(int(np.searchsorted(edges, rng.random() * edges[-1], side="right")), len(names) - 1)]
 
 
-def _together(one: str, other: str) -> bool:
-    return one != other and not any({one, other} <= group for group in _APART)
-
-
 def draw_patient(seed: int, number: int) -> Patient:
     """Return patient `number`."""
     rng = np.random.default_rng([seed, 2, number])
     sex = "F" if rng.random() < 0.48 else "M"
     first = _pick(DIAGNOSIS_SHARES, rng)
     diagnoses = {first} - {""}
-    if first and rng.random() < 0.5:
-        second = _pick(DIAGNOSIS_SHARES, rng)
-        if second and _together(first, second):
-            diagnoses.add(second)
+    for chance in (0.5, 0.3):  # most hearts that have one thing have another
+        other = _pick(DIAGNOSIS_SHARES, rng) if first and rng.random() < chance else ""
+        if other and all(together(one, other) for one in diagnoses):
+            diagnoses.add(other)
     young = not diagnoses or diagnoses & {"WPW", "IRBBB"}
     age = float(np.clip(np.round(rng.normal(50 if young else 66, 17 if young else 12)), 18, 95))
     habit = _pick(RHYTHM_SHARES, rng)
@@ -134,33 +102,13 @@ def draw_patient(seed: int, number: int) -> Patient:
         sex=sex,
         diagnoses=frozenset(diagnoses),
         habit=habit,
-        axis_deg=float(np.clip(rng.normal(62 - 0.5 * (age - 30), 22), -18, 86)),
-        size_mv=float(np.clip(np.exp(rng.normal(0.0 if sex == "M" else -0.12, 0.28)), 0.45, 2.2)),
+        axis_deg=float(np.clip(rng.normal(50 - 0.55 * (age - 30), 24), -25, 86)),
+        size_mv=float(np.clip(np.exp(rng.normal(0.22 if sex == "M" else 0.12, 0.26)), 0.45, 2.2)),
         pr_s=float(np.clip(rng.normal(0.152 + 0.0003 * (age - 50), 0.017), 0.122, 0.192)),
         qrs_s=float(np.clip(rng.normal(0.092 if sex == "M" else 0.086, 0.007), 0.072, 0.106)),
         qtc_s=float(np.clip(rng.normal(0.408 if sex == "M" else 0.418, 0.016), 0.365, 0.445)),
         torso=body(rng),
     )
-
-
-def _findings(diagnoses: frozenset[str], stage: str, rng: np.random.Generator) -> frozenset[str]:
-    """Return what is seen with the diagnoses: statements of form."""
-    seen: set[str] = set()
-    if "1AVB" in diagnoses:
-        seen.add("LPR")
-    if "LVH" in diagnoses:
-        seen |= {"VCLVH", "STD_", "INVT"} if rng.random() < 0.45 else {"VCLVH"}
-    if diagnoses & {"CLBBB", "CRBBB", "IVCD"}:
-        seen.add("ABQRS")
-    if "NDT" in diagnoses:
-        seen.add("LOWT")
-    if "NST_" in diagnoses:
-        seen.add("STE_" if rng.random() < 0.45 else "STD_")
-    if diagnoses & _ISC:
-        seen |= ({"INVT"}, {"STD_"}, {"INVT", "STD_"})[int(rng.integers(3))]
-    if diagnoses & _MI:
-        seen |= {"QWAVE", *{"acute": ("STE_",), "recent": ("INVT",), "old": ()}[stage]}
-    return frozenset(seen)
 
 
 def _intervals(patient: Patient, diagnoses: frozenset[str], rng: np.random.Generator) -> tuple[float, float, float]:
@@ -176,15 +124,18 @@ def _intervals(patient: Patient, diagnoses: frozenset[str], rng: np.random.Gener
             qrs = rng.uniform(low, high)
     if "LNGQT" in diagnoses:
         qtc = rng.uniform(0.495, 0.575)
+    elif "DIG" in diagnoses:
+        qtc = rng.uniform(0.35, 0.39)
     elif diagnoses & {"CLBBB", "CRBBB", "PACE"}:
-        qtc += 0.5 * (qrs - patient.qrs_s)
+        qtc = qtc + 0.5 * (qrs - patient.qrs_s)
+        qtc = qtc if "PACE" in diagnoses else min(qtc, 0.475)  # wide, and not long by that
     return float(pr), float(qrs), float(qtc)
 
 
 def _rhythm(patient: Patient, rng: np.random.Generator) -> str:
     """Return the patient's habitual rhythm or another; a heart with nothing else wrong is in sinus rhythm more often."""
     rhythm = patient.habit if rng.random() < 0.5 else _pick(RHYTHM_SHARES, rng)
-    if not patient.diagnoses and rhythm not in SINUS and rng.random() < 0.35:
+    if not patient.diagnoses and rhythm not in SINUS and rng.random() < 0.5:
         return "SR"
     return rhythm
 
@@ -203,9 +154,9 @@ def draw(seed: int, index: int, seconds: float) -> CaseParameters:
     patient = draw_patient(seed, patient_of(seed, index))
     rng = np.random.default_rng([seed, 3, index])
     rhythm = _rhythm(patient, rng)
-    diagnoses = frozenset({"PACE"}) if rhythm == "PACE" else patient.diagnoses - _UNSEEN.get(rhythm, frozenset())
-    stage = ("acute", "recent", "old")[int(rng.integers(3))] if diagnoses & _MI else ""
-    diagnoses |= _findings(diagnoses, stage, rng)
+    diagnoses = frozenset({"PACE"}) if rhythm == "PACE" else patient.diagnoses - UNSEEN.get(rhythm, frozenset())
+    stage = str(rng.choice(("acute", "recent", "old"), p=(0.25, 0.25, 0.5))) if diagnoses & INFARCTS else ""
+    diagnoses |= findings(diagnoses, rhythm, stage, rng)
     pr, qrs, qtc = _intervals(patient, diagnoses, rng)
     ectopy = _ectopy(rhythm, rng)
     low, high = RATES_BPM[rhythm]
@@ -224,6 +175,8 @@ def draw(seed: int, index: int, seconds: float) -> CaseParameters:
         torso=taken.torso, rng=rng,
     )  # fmt: skip
     statements = diagnoses | {rhythm} | ({ectopy} if ectopy else set())
+    if ectopy and rng.random() < 0.12:
+        statements |= {"PRC(S)"}
     if rhythm in ("BIGU", "TRIGU"):
         statements |= {"SR"}  # the rhythm beneath the pattern
     if events.atria.kind == "fibrillation":

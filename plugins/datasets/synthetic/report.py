@@ -11,11 +11,14 @@ import numpy as np
 
 from melp_plugins.datasets.synthetic.case import RHYTHM_SHARES, CaseParameters
 
-IMPLIED = {"LPR": 0.5, "ABQRS": 0.4, "VCLVH": 0.6, "QWAVE": 0.6, "LOWT": 0.7, "INVT": 0.85, "STD_": 0.85, "STE_": 0.85}
-"""Findings that another statement already says; each is spelt out with this probability."""
+IMPLIED = {
+    "LPR": 0.5, "ABQRS": 0.6, "VCLVH": 0.6, "QWAVE": 0.6, "LOWT": 0.8, "INVT": 0.85, "STD_": 0.85, "STE_": 0.85, "ISC_": 0.8,
+    "NDT": 0.8, "NT_": 0.8, "NST_": 0.8, "TAB_": 0.8, "PRC(S)": 0.5,
+}  # fmt: skip
+"""What may be seen with a diagnosis; where it is, it is spelt out with this probability, and always where it stands alone."""
 
 TERSE = 0.5
-"""The share of reports that say only some of what there is to say, as many do in practice."""
+"""The share of reports that say only some of what there is to say, as many do in practice, and often a single thing."""
 
 NO_PR = frozenset({"AFIB", "AFLT", "SVTAC", "PSVT", "SVARR", "PACE"})
 """Rhythms in which a PR interval is not reported."""
@@ -55,7 +58,8 @@ def write_report(case: CaseParameters) -> str:
     if case.rhythm == "PACE" and "AFIB" in case.statements:
         sentences.append(_choose(book["beneath"]["AFIB"], rng))
     findings = sorted(case.statements - set(RHYTHM_SHARES) - {"NORM"})
-    findings = [f for f in findings if f not in IMPLIED or len(findings) == 1 or rng.random() < IMPLIED[f]]
+    own = case.patient.diagnoses
+    findings = [f for f in findings if f in own or len(findings) == 1 or rng.random() < IMPLIED.get(f, 1.0)]
     sentences += [_choose(book["finding"][findings[k]], rng) for k in rng.permutation(len(findings))]
     if "NORM" in case.statements:
         sentences.append(_choose(book["closing"]["NORM"], rng))
@@ -64,7 +68,8 @@ def write_report(case: CaseParameters) -> str:
     if rng.random() < 0.15:  # some readers put the rhythm last
         sentences = [*sentences[1:], sentences[0]]
     if rng.random() < TERSE:
-        kept = np.sort(rng.permutation(len(sentences))[: rng.integers(1, len(sentences) + 1)])
+        most = 1 if rng.random() < 0.4 else int(rng.integers(1, len(sentences) + 1))
+        kept = np.sort(rng.permutation(len(sentences))[:most])
         sentences = [sentences[k] for k in kept]
     filled = [s.format(hedge=_choose(book["words"]["hedge"], rng) if rng.random() < 0.7 else "", **values) for s in sentences]
     if rng.random() < 0.4:  # machine style

@@ -22,7 +22,7 @@ SINUS = frozenset({"SR", "SBRAD", "STACH", "SARRH", "BIGU", "TRIGU"})
 """Rhythms whose dominant beats start in the sinus node."""
 
 RATES_BPM: dict[str, tuple[float, float]] = {
-    "SR": (62, 97), "SBRAD": (38, 57.5), "STACH": (103, 150), "SARRH": (62, 95), "BIGU": (62, 95), "TRIGU": (62, 98),
+    "SR": (62, 97), "SBRAD": (44, 57.5), "STACH": (103, 150), "SARRH": (62, 95), "BIGU": (62, 95), "TRIGU": (62, 98),
     "AFIB": (52, 150), "AFLT": (60, 165), "SVTAC": (150, 215), "PSVT": (150, 210), "SVARR": (70, 125), "PACE": (58, 85),
 }  # fmt: skip
 """The range a record's ventricular rate is drawn from."""
@@ -149,7 +149,7 @@ def _premature(timing: Timing, times: Array, rng: np.random.Generator) -> NDArra
 def _sinus(timing: Timing, rng: np.random.Generator) -> Schedule:
     mean = 60.0 / timing.rate_bpm
     n = _span(timing, mean)
-    depth = rng.uniform(0.14, 0.26) if timing.rhythm == "SARRH" else rng.uniform(0.0, 0.04)
+    depth = rng.uniform(0.12, 0.28) if timing.rhythm == "SARRH" else rng.uniform(0.0, 0.07)
     drift = np.cumsum(rng.normal(0, 0.004, n))
     breath = np.sin(2 * np.pi * timing.respiration_hz * mean * np.arange(n) + rng.uniform(0, 2 * np.pi))
     rr = mean * (1 + depth * breath + 0.5 * (drift - drift.mean()) + rng.normal(0, 0.008, n))
@@ -224,7 +224,7 @@ def _paced(timing: Timing, rng: np.random.Generator) -> Schedule:
     mean = 60.0 / timing.rate_bpm
     n = _span(timing, mean)
     times = _start(rng, mean) + mean * np.arange(1, n + 1) + rng.normal(0, 0.0008, n)
-    mode = rng.choice(3, p=[0.4, 0.25, 0.35])
+    mode = rng.choice(3, p=[0.5, 0.12, 0.38])
     delay = rng.uniform(0.13, 0.2)
     lead = np.full(n, np.nan if mode == 2 else delay)
     spikes = times - 0.004
