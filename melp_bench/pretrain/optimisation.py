@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def make_optimizer(module: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
     """Return the optimiser of what is trained in `module`; vectors and scalars (biases, norms, a scale) are not decayed.
 
-    LARS (You et al. 2017, arXiv 1708.03888) adapts the rate of what is decayed, as SimCLR and BYOL use it.
+    LARS (You et al. 2017, arXiv 1708.03888) adapts the rate of what is decayed, as methods with large batches use it.
 
     Raises:
         UserError: `layer_decay` is asked for, and the layers of the encoder cannot be told.

@@ -31,6 +31,7 @@ from melp_bench.store import Store
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+NamedReference = tuple[str, Reference]
 OnPlan = Callable[[Plan, Mapping[str, int]], None]
 """Called with the plan before any work, and how many rows of each model are made anew because code changed."""
 
@@ -160,7 +161,7 @@ def carry_out(
     listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
     references = _references(spec, catalogue)
     if unprepared(spec.protocol, catalogue):
-        check_references(references, catalogue, spec.settings)
+        check_references([reference for _, reference in references], catalogue, spec.settings)
     several = num_ranks() > 1 or spec.engine.sharded
     made = partial(make_fabric, spec.device, _precision(spec.protocol), sharded=spec.engine.sharded)
     fabric: Fabric | None = made() if several else None
@@ -206,13 +207,13 @@ def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, 
     """Return the plan of a run with the rows that changed code makes anew, or what is to be had first; nothing is touched."""
     files, references = open_label_files(spec.protocol, spec.published_splits), _references(spec, catalogue)
     absent = {f"corpus {alias}": what for alias, what in unprepared(spec.protocol, catalogue).items()}
-    for reference in references:
+    for _, reference in references:
         if isinstance(reference, PublishedReference) and not is_here(reference.file):
             absent[reference.file] = "it is to be fetched, which the run does"
     if absent:
-        check_references(references, catalogue, spec.settings)
+        check_references([reference for _, reference in references], catalogue, spec.settings)
         planned = measurements(spec.protocol, catalogue)
-        labels = [_label(reference, spec, catalogue) for reference in references]
+        labels = [_label(reference, spec, catalogue) for _, reference in references]
         return Sketch(absent, tuple((label, str(row)) for label in labels for row in planned))
     stores = open_stores(spec.protocol, catalogue, Silence(), spec.workers)
     plan = _plan(spec, references, catalogue, stores, files)
@@ -220,7 +221,11 @@ def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, 
 
 
 def _plan(
-    spec: RunSpec, references: Sequence[Reference], catalogue: Catalogue, stores: Mapping[str, Store], files: PublishedFiles
+    spec: RunSpec,
+    references: Sequence[NamedReference],
+    catalogue: Catalogue,
+    stores: Mapping[str, Store],
+    files: PublishedFiles,
 ) -> Plan:
     """Return the plan of what is asked, given its data."""
     from melp_bench.runs.training import as_resolved
@@ -236,7 +241,7 @@ def _plan(
             checkpoints=home() / "checkpoints",
             engine=spec.engine,
         )
-        for name, reference in zip(spec.models, references, strict=True)
+        for name, reference in references
         for budget in _budgets(pretrain, name, reference)
     ]
     return make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", files)
@@ -250,10 +255,11 @@ def _budgets(pretrain: Pretrain | None, name: str, reference: Reference) -> list
     return [pretrain.model_copy(update={"seed": seed}) for seed in seeds]
 
 
-def _references(spec: RunSpec, catalogue: Catalogue) -> list[Reference]:
+def _references(spec: RunSpec, catalogue: Catalogue) -> list[NamedReference]:
+    """Return what every model that is asked for stands for, each under the name it was given."""
     bare_recipe = spec.protocol.pretrain.recipe if spec.protocol.pretrain else None
-    names = dict.fromkeys(name for model in spec.models for name in spread(model, catalogue))
-    return [parse(name, catalogue, bare_recipe=bare_recipe) for name in names]
+    names = [name for model in spec.models for name in spread(model, catalogue)]
+    return [(name, parse(name, catalogue, bare_recipe=bare_recipe)) for name in names]
 
 
 def _label(reference: Reference, spec: RunSpec, catalogue: Catalogue) -> str:

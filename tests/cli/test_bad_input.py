@@ -277,9 +277,15 @@ def test_another_source_in_place_of_the_one_before_is_told(
             name, 500, ["mV"] * 12, list(LEADS), samples.T, fmt=["16"] * 12, write_dir=str(make_folder(tmp_path / name))
         )
         (tmp_path / name / "labels.csv").write_text(f"record,AF\n{name},1\n")
-    for name, others in (("a", False), ("a", False), ("b", True)):
+    """Another folder replaced the store with a line; now it must be asked for by name."""
+    for name in ("a", "a"):
         assert call("data", "prepare", "wfdb-folder", "--from", tmp_path / name, "--workers", "1") == 0
-        assert ("in place of another store of 1 records" in capsys.readouterr().out) == others
+        assert "in place of" not in capsys.readouterr().out
+    command = ["data", "prepare", "wfdb-folder", "--from", tmp_path / "b", "--workers", "1"]
+    told = refused(capsys, *command)
+    assert str(tmp_path / "a") in told
+    assert "--replace" in told
+    assert call(*command, "--replace") == 0
 
 
 def test_a_damaged_state_says_what_to_do(home: Path, protocol: str, capsys: pytest.CaptureFixture[str]) -> None:

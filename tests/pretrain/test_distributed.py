@@ -59,10 +59,11 @@ def test_every_objective_has_the_loss_and_gradients_of_one_process(
 
 
 def assert_near(mine: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], what: str) -> None:
-    """Check that gradients are the same but for the order of sums."""
+    """Check that gradients are the same but for the order of sums, in which terms as large as the largest may cancel out."""
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
     for parameter, gradient in wanted.items():
         torch.testing.assert_close(
-            mine[parameter], gradient, rtol=1e-3, atol=3e-6, msg=lambda m, p=parameter: f"{what} {p}: {m}"
+            mine[parameter], gradient, rtol=1e-3, atol=3e-6 * max(largest, 1.0), msg=lambda m, p=parameter: f"{what} {p}: {m}"
         )
 
 

@@ -48,7 +48,7 @@ def published(name: str) -> dict[str, Tensor]:
     keys = publish(ours, {}, family, KeyLayout(family.prefixes[0]))
     made: dict[int, Tensor] = {}
     for key, tensor in keys.items():  # tied keys repeat a tensor
-        made.setdefault(id(tensor), torch.full((), 0.5, dtype=keys[key].dtype).expand(tensor.shape))
+        made.setdefault(id(tensor), torch.full((), 0.5, dtype=keys[key].dtype, device="cpu").expand(tensor.shape))
     return {key: made[id(tensor)] for key, tensor in keys.items()}
 
 

@@ -299,3 +299,15 @@ def test_a_task_that_changed_moves_the_keys_of_its_rows(planned: Callable[..., P
     finally:
         stores["s"].tasks["super"] = task
     assert {name for name in before if after[name] == before[name]} == {"knn s/rhythm"}
+
+
+def test_a_recipe_for_every_small_encoder_is_planned_for_each(
+    stores: dict[str, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and what they stand for were told apart by their places, and one name may stand for several models."""
+    monkeypatch.setenv("MELP_BENCH_HOME", str(stores["s"].root.parent.parent))
+    found = look_ahead(make_spec(rule(), ["simclr", "random-init+*"], out=tmp_path), CATALOGUE)
+    assert not isinstance(found, Sketch)
+    labels = list(dict.fromkeys(row.candidate.told for row in found[0].rows))
+    assert labels[0] == "simclr"
+    assert {"random-init+conv-transformer", "random-init+resnet1d-18"} <= set(labels[1:])
