@@ -136,6 +136,13 @@ class Protocol(Frozen):
             raise ValueError(f"seeds of models are {few}; wanted at least 1 each")
         return pretrain
 
+    @model_validator(mode="after")
+    def _seeds_are_of_models(self) -> Protocol:
+        unknown = sorted(set(self.pretrain.seeds) - set(self.models)) if self.pretrain and self.models else []
+        if unknown:
+            raise ValueError(f"[pretrain] seeds names {unknown}; models are {', '.join(self.models)}")
+        return self
+
     @property
     def hash(self) -> str:
         """The digest of all that can move a score; the default models and the summary cannot."""

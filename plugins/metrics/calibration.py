@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import melp_bench as mb
+from melp_plugins.metrics.means import mean_of_drawn
 
 Floats = NDArray[np.float64]
 Scores = NDArray[np.floating[Any]]
@@ -41,7 +42,7 @@ def ece_metric(*, bins: int = 15) -> mb.Metric:
 
 def weighted_brier(probabilities: Scores, labels: NDArray[Any], weights: Floats) -> Floats:
     """Return the Brier score of each class, shape (C, R)."""
-    return _mean(((probabilities - labels) ** 2).T @ weights, weights)
+    return mean_of_drawn(((probabilities - labels) ** 2).T @ weights, weights)
 
 
 def weighted_ece(bins: int) -> Callable[[Scores, NDArray[Any], Floats], Floats]:
@@ -51,7 +52,7 @@ def weighted_ece(bins: int) -> Callable[[Scores, NDArray[Any], Floats], Floats]:
         gaps = (probabilities - labels).astype(np.float64)  # (N, C)
         places = np.minimum((probabilities * bins).astype(np.int64), bins - 1)  # (N, C)
         sums = [np.abs(_by_bin(places[:, c], gaps[:, c], bins) @ weights).sum(axis=0) for c in range(gaps.shape[1])]
-        return _mean(np.array(sums), weights)
+        return mean_of_drawn(np.array(sums), weights)
 
     return ece
 
@@ -61,13 +62,6 @@ def _by_bin(places: NDArray[np.int64], gaps: Floats, bins: int) -> Any:
     from scipy.sparse import csr_array
 
     return csr_array((gaps, (places, np.arange(len(gaps)))), shape=(bins, len(gaps)))
-
-
-def _mean(sums: Floats, weights: Floats) -> Floats:
-    """Return the sums (C, R) by the records drawn; NaN where none was."""
-    drawn = np.broadcast_to(weights.sum(axis=0), sums.shape)
-    mean: Floats = np.divide(sums, drawn, out=np.full(sums.shape, np.nan), where=drawn > 0)
-    return mean
 
 
 @mb.hookimpl

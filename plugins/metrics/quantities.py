@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import melp_bench as mb
+from melp_plugins.metrics.means import mean_of_drawn
 
 Floats = NDArray[np.float64]
 Estimates = NDArray[np.floating[Any]]
@@ -28,23 +29,18 @@ def r2_metric() -> mb.Metric:
 
 def weighted_mae(estimates: Estimates, truth: NDArray[Any], weights: Floats) -> Floats:
     """Return the mean absolute error of each quantity, (C, R); NaN where nothing was drawn."""
-    return _mean(np.abs(estimates - truth).T @ weights, weights.sum(axis=0))
+    return mean_of_drawn(np.abs(estimates - truth).T @ weights, weights)
 
 
 def weighted_r2(estimates: Estimates, truth: NDArray[Any], weights: Floats) -> Floats:
     """Return the coefficient of determination of each quantity, (C, R); NaN where what was drawn does not vary."""
     drawn = weights.sum(axis=0)
-    mean = _mean(truth.T.astype(np.float64) @ weights, drawn)  # (C, R)
+    mean = mean_of_drawn(truth.T.astype(np.float64) @ weights, weights)  # (C, R)
     total = (truth.T.astype(np.float64) ** 2) @ weights - mean**2 * drawn
     left = ((estimates - truth) ** 2).T @ weights
     rounding = 1e-12 * np.maximum(mean**2 * drawn, 1e-300)
     share: Floats = np.divide(left, total, out=np.full(total.shape, np.nan), where=total > rounding)
     return 1 - share
-
-
-def _mean(sums: Floats, drawn: Floats) -> Floats:
-    mean: Floats = np.divide(sums, drawn, out=np.full(sums.shape, np.nan), where=drawn > 0)
-    return mean
 
 
 @mb.hookimpl

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import melp_bench as mb
+from melp_plugins.metrics.means import mean_of_drawn
 
 Floats = NDArray[np.float64]
 Ranks = NDArray[np.floating[Any]]
@@ -35,10 +36,7 @@ def weighted_recall(k: int) -> Callable[[Ranks, NDArray[Any], Floats], Floats]:
     """Return the share of queries whose rank is at most `k`, of each direction, (C, R), as a function."""
 
     def recall(ranks: Ranks, labels: NDArray[Any], weights: Floats) -> Floats:
-        drawn = weights.sum(axis=0)
-        hits = (ranks - labels < k).astype(np.float64).T @ weights  # (C, R)
-        share: Floats = np.divide(hits, drawn, out=np.full(hits.shape, np.nan), where=drawn > 0)
-        return share
+        return mean_of_drawn((ranks - labels < k).astype(np.float64).T @ weights, weights)
 
     return recall
 

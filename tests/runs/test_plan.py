@@ -112,6 +112,12 @@ def test_a_run_plans_every_seed_that_the_protocol_gives_a_model(
     assert list(labels) == ["random-init", "random-init (seed 1)", "simclr"]
 
 
+def test_seeds_of_a_model_that_is_not_run_are_refused() -> None:
+    """A name that was misspelt would be pretrained by one seed, and nobody told."""
+    with pytest.raises(ValidationError, match=r"seeds names \['mepl'\]; models are melp"):
+        rule(models=["melp"], pretrain={**CONTENT["pretrain"], "seeds": {"mepl": 3}})
+
+
 def test_no_model_has_less_than_one_seed() -> None:
     with pytest.raises(ValidationError, match="wanted at least 1 each"):
         rule(pretrain={**CONTENT["pretrain"], "seeds": {"melp": 0}})
