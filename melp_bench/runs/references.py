@@ -81,7 +81,7 @@ def parse(text: str, catalogue: Catalogue, *, bare_recipe: str | None = None) ->
         raise UserError(f"{text!r} is a folder without a checkpoint in it; `melp-bench pretrain` makes one")
     known = [*recipe_names(), *(entry.name for entry in catalogue.ecg_encoders)]
     raise UnknownName(
-        f"no recipe, ECG encoder or checkpoint folder named {text!r}{nearest(text, known)} Known: {', '.join(known)}"
+        f"no recipe, ECG encoder or checkpoint folder named {text!r}{nearest(text, known)} `melp-bench list` shows all"
     )
 
 
