@@ -153,6 +153,8 @@ def test_scaling_is_that_of_a_slow_loop_over_the_real_samples(scaling: Scaling) 
                 values = (values - part.mean()) / part.std()
             elif scaling.value.startswith("minmax"):
                 values = (values - part.min()) / (part.max() - part.min())
+            elif scaling.value.startswith("symmetric"):
+                values = 2 * (values - part.min()) / (part.max() - part.min()) - 1
             expected[lead, : len(values)] = values
         assert np.abs(found[row] - expected).max() < 2e-5
 
