@@ -29,6 +29,7 @@ __all__ = [
     "Objective",
     "PretrainingModel",
     "RecordInfo",
+    "ScoresClasses",
     "Signal",
     "Sizes",
     "Task",
@@ -182,6 +183,17 @@ class Heads(nn.Module, ABC):
     @abstractmethod
     def text(self, features: Features) -> Features:
         """Return the features of reports with `record`, and `segments` if any, in the shared space."""
+
+
+@runtime_checkable
+class ScoresClasses(Protocol):
+    """What heads offer beside the rest if the model has a way of its own to ask a record for classes, and not the cosine."""
+
+    def class_scores(self, ecg: Features, names: Tensor) -> Tensor:
+        """Return the log-odds (B, C) of classes in records, whose features `ecg` are in the shared space.
+
+        `names` (C, D) are the classes' names in the shared space: `Features.record` of a prompt, or the mean over several.
+        """
 
 
 class View(ABC):
