@@ -52,15 +52,15 @@ class Published:
     tensors: dict[str, Tensor]
 
 
-def read_published(where: str) -> Published:
-    """Return the tensors of a file, or of `hf:owner/name[/file]`.
+def read_published(where: str, parts: tuple[str, ...] = ()) -> Published:
+    """Return the tensors of a file, or of `hf:owner/name[/file]`; `parts` are the state dicts it may nest (`Family.parts`).
 
     Raises:
         UserError: there is no such file, it is no checkpoint, it is damaged, or it needs unpickling of classes.
     """
     path = locate(where)
     payload = _read(path, where)
-    container, tensors = _tensors(payload)
+    container, tensors = _tensors(payload, parts)
     if not tensors:
         raise UserError(f"{where!r} holds no tensors by name (its top level: {_summary(payload)}); wanted a state dict")
     if strange := [key for key, tensor in tensors.items() if _is_strange(tensor)]:
@@ -132,10 +132,13 @@ def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors" and not (pickled or head.startswith(b"PK"))
 
 
-def _tensors(payload: Any) -> tuple[str, dict[str, Tensor]]:
-    """Return the container's name and the tensors by key."""
+def _tensors(payload: Any, parts: tuple[str, ...]) -> tuple[str, dict[str, Tensor]]:
+    """Return the container's name, or those of several, and the tensors by key."""
     if not isinstance(payload, Mapping):
         return "", {}
+    nested = {name: _only_tensors(payload[name]) for name in parts if isinstance(payload.get(name), Mapping)}
+    if any(nested.values()):
+        return ", ".join(nested), {f"{name}.{key}": t for name, inner in nested.items() for key, t in inner.items()}
     for name in CONTAINERS:
         inner = payload.get(name)
         if isinstance(inner, Mapping) and (found := _only_tensors(inner)):
