@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class Filter:
         notch_hz: the mains, taken out by a second-order notch of quality `notch_q`, as `scipy.signal.iirnotch`.
         band: low and high edge in hertz of a Butterworth filter of `order`, as `scipy.signal.butter` counts it; None: no edge.
         baseline_seconds: the length of a running median, which is subtracted; None: it is not.
+        baseline_ends: what it reads beyond the ends: the record's mirror image, as `scipy.ndimage` has it, or zeros, as
+            `scipy.signal.medfilt`.
         causal: once forwards, as a recorder filters; otherwise forwards and backwards, which moves no wave and counts twice.
 
     What a record's rate cannot hold need not be taken out: a notch or a high edge at or above half the rate is left out. Both
@@ -50,6 +52,7 @@ class Filter:
     band: tuple[float | None, float | None] = (None, None)
     order: int = 4
     baseline_seconds: float | None = None
+    baseline_ends: Literal["mirror", "zero"] = "mirror"
     causal: bool = False
 
     def __str__(self) -> str:
@@ -68,6 +71,8 @@ class Filter:
         edges = low is None or high is None or low < high
         if not (all(math.isfinite(value) and value > 0 for value in given) and edges and self.order >= 1 and self.notch_q > 0):
             raise UserError(f"{self!r} is no filter; wanted positive numbers, and a band whose low edge is below its high edge")
+        if self.baseline_ends not in ("mirror", "zero"):
+            raise UserError(f"baseline_ends is {self.baseline_ends!r}; wanted 'mirror' or 'zero'")
         if not given:
             raise UserError("a Filter says nothing; give it a band, notch_hz or baseline_seconds, or leave it out")
 
@@ -79,7 +84,7 @@ def filtered(signals: Tensor, wanted: Filter, rate_hz: float) -> Tensor:
         x = _passed(x, sections) if wanted.causal else _both_ways(x, sections)
     if wanted.baseline_seconds is not None:
         width = 2 * (round(wanted.baseline_seconds * rate_hz) // 2) + 1
-        x = x - running_median(x, width) if width > 1 else x
+        x = x - running_median(x, width, wanted.baseline_ends) if width > 1 else x
     return x
 
 
@@ -164,18 +169,22 @@ def _both_ways(x: Tensor, sections: Sections) -> Tensor:
     return _passed(y, sections).flip(-1)[..., reach:-reach]
 
 
-def running_median(x: Tensor, width: int) -> Tensor:
-    """Return the median of the `width` (odd) samples around each of `x` (..., T); ends are mirrored, as in scipy.ndimage."""
+def running_median(x: Tensor, width: int, ends: Literal["mirror", "zero"] = "mirror") -> Tensor:
+    """Return the median of the `width` (odd) samples around each of `x` (..., T); beyond the ends lies its mirror image, or 0."""
     if x.device.type == "cpu" and not x.requires_grad:
         from scipy.ndimage import median_filter
 
         found = np.empty(x.shape, dtype=x.numpy().dtype).reshape(-1, x.shape[-1])
         for row, lead in zip(found, x.reshape(-1, x.shape[-1]).numpy(), strict=True):  # one by one is 25 times faster
-            row[:] = median_filter(lead, size=width, mode="reflect")
+            row[:] = median_filter(lead, size=width, mode="reflect" if ends == "mirror" else "constant", cval=0.0)
         return torch.from_numpy(found).reshape(x.shape)
     flat, half = x.reshape(-1, x.shape[-1]), width // 2
     index = torch.arange(-half, x.shape[-1] + half, device=x.device) % (2 * x.shape[-1])
     index = torch.minimum(index, 2 * x.shape[-1] - 1 - index)
     rows = max(1, MEDIAN_BYTES // (4 * width * x.shape[-1]))
-    medians = [part[:, index].unfold(-1, width, 1).median(dim=-1).values for part in torch.split(flat, rows)]
+
+    def longer(part: Tensor) -> Tensor:
+        return part[:, index] if ends == "mirror" else F.pad(part, (half, half))
+
+    medians = [longer(part).unfold(-1, width, 1).median(dim=-1).values for part in torch.split(flat, rows)]
     return torch.cat(medians).reshape(x.shape)

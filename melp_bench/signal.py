@@ -74,6 +74,7 @@ class SignalSpec:
 
     Attributes:
         filter: how records are filtered at their own rate, before they are resampled; None: not at all.
+        clip: what scaled amplitudes are held to, from -clip to clip; None: they are not.
         crops: how a longer record is embedded; None: by its first `seconds`. Pretraining reads the first `seconds` either way.
         missing_leads: what becomes of a lead that a record has not and that cannot be derived from two limb leads: the record
             is refused ("derive"), or the lead is zero.
@@ -86,6 +87,12 @@ class SignalSpec:
     filter: Filter | None = None
     crops: Crops | None = None
     missing_leads: Literal["derive", "zero"] = "derive"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what would only be found out at the first record."""
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"clip is {self.clip!r}; wanted a positive number, or None")
 
     @property
     def samples(self) -> int:
@@ -96,6 +103,7 @@ class SignalSpec:
         """Return it in a line: "500 Hz, 10 s, 12 leads, zscore-record, 0.67-40 Hz"."""
         number = f"{len(self.leads)} lead{'s' * (len(self.leads) != 1)}"
         parts = [f"{self.rate_hz:g} Hz", f"{self.seconds:g} s", number, str(self.scaling)]
+        parts += [f"clipped at {self.clip:g}"] if self.clip is not None else []
         parts += [str(self.filter)] if self.filter else []
         parts += [f"{self.crops.pool} over crops"] if self.crops else []
         parts += ["other leads zero"] if self.missing_leads == "zero" else []
@@ -139,6 +147,7 @@ def conform(
     - The filter reads the record at its own rate, up to `SETTLE_SECONDS` behind what is kept.
     - Another rate is reached by `resample`. A longer record keeps its first `spec.seconds`.
     - Scaling reads the kept, real samples only; constants become 0, except in millivolts. Min-max maps to [0, 1].
+    - What is scaled is clipped where the spec says so.
     - A shorter record is followed by zeros, which are put there after scaling.
     - `inplace` allows `signals` to be overwritten, which saves memory and, on a CPU, half the time.
 
@@ -217,6 +226,8 @@ def _scale_and_pad(x: Tensor, spec: SignalSpec, lengths: Tensor | None, inplace:
         x = _scaled(x, spec.scaling, real, inplace and not x.requires_grad)
     elif real is not None:
         x = torch.where(real, x, 0.0)
+    if spec.clip is not None:
+        x = x.clamp(-spec.clip, spec.clip)
     return F.pad(x, (0, spec.samples - x.shape[-1])) if x.shape[-1] < spec.samples else x
 
 
