@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class Filter:
         fir_seconds: the length of a finite filter for the band instead, as `scipy.signal.firwin` (Hamming) of an odd number of
             taps makes it; None: the Butterworth filter.
         baseline_seconds: the length of a running median, which is subtracted; None: it is not.
+        baseline_ends: what it reads beyond the ends: the record's mirror image, as `scipy.ndimage` has it, or zeros, as
+            `scipy.signal.medfilt`.
         after_resampling: carried out on what is kept of the record, at the encoder's rate, instead of on the record at its own.
         causal: once forwards, as a recorder filters; otherwise forwards and backwards, which moves no wave and counts twice.
 
@@ -54,6 +56,7 @@ class Filter:
     order: int = 4
     fir_seconds: float | None = None
     baseline_seconds: float | None = None
+    baseline_ends: Literal["mirror", "zero"] = "mirror"
     after_resampling: bool = False
     causal: bool = False
 
@@ -78,6 +81,8 @@ class Filter:
             raise UserError(f"{self!r} is no filter; wanted positive numbers, and a band whose low edge is below its high edge")
         if self.fir_seconds is not None and low is None and high is None:
             raise UserError(f"fir_seconds is {self.fir_seconds:g} and there is no band for it to pass; give band")
+        if self.baseline_ends not in ("mirror", "zero"):
+            raise UserError(f"baseline_ends is {self.baseline_ends!r}; wanted 'mirror' or 'zero'")
         if not given:
             raise UserError("a Filter says nothing; give it a band, notch_hz or baseline_seconds, or leave it out")
 
@@ -91,7 +96,7 @@ def filtered(signals: Tensor, wanted: Filter, rate_hz: float) -> Tensor:
         x = _convolved(x, taps) if wanted.causal else _convolved_both_ways(x, taps)
     if wanted.baseline_seconds is not None:
         width = 2 * (round(wanted.baseline_seconds * rate_hz) // 2) + 1
-        x = x - running_median(x, width) if width > 1 else x
+        x = x - running_median(x, width, wanted.baseline_ends) if width > 1 else x
     return x
 
 
@@ -230,18 +235,22 @@ def decimated(x: Tensor, factor: int) -> Tensor:
     return _both_ways(x, sections)[..., ::factor]
 
 
-def running_median(x: Tensor, width: int) -> Tensor:
-    """Return the median of the `width` (odd) samples around each of `x` (..., T); ends are mirrored, as in scipy.ndimage."""
+def running_median(x: Tensor, width: int, ends: Literal["mirror", "zero"] = "mirror") -> Tensor:
+    """Return the median of the `width` (odd) samples around each of `x` (..., T); beyond the ends lies its mirror image, or 0."""
     if x.device.type == "cpu" and not x.requires_grad:
         from scipy.ndimage import median_filter
 
         found = np.empty(x.shape, dtype=x.numpy().dtype).reshape(-1, x.shape[-1])
         for row, lead in zip(found, x.reshape(-1, x.shape[-1]).numpy(), strict=True):  # one by one is 25 times faster
-            row[:] = median_filter(lead, size=width, mode="reflect")
+            row[:] = median_filter(lead, size=width, mode="reflect" if ends == "mirror" else "constant", cval=0.0)
         return torch.from_numpy(found).reshape(x.shape)
     flat, half = x.reshape(-1, x.shape[-1]), width // 2
     index = torch.arange(-half, x.shape[-1] + half, device=x.device) % (2 * x.shape[-1])
     index = torch.minimum(index, 2 * x.shape[-1] - 1 - index)
     rows = max(1, MEDIAN_BYTES // (4 * width * x.shape[-1]))
-    medians = [part[:, index].unfold(-1, width, 1).median(dim=-1).values for part in torch.split(flat, rows)]
+
+    def longer(part: Tensor) -> Tensor:
+        return part[:, index] if ends == "mirror" else F.pad(part, (half, half))
+
+    medians = [longer(part).unfold(-1, width, 1).median(dim=-1).values for part in torch.split(flat, rows)]
     return torch.cat(medians).reshape(x.shape)

@@ -75,7 +75,8 @@ class SignalSpec:
 
     Attributes:
         filter: how records are filtered at their own rate, before they are resampled; None: not at all.
-        scale_seconds: how much of a record, from its start, amplitudes are scaled by; None: what is kept of it.
+        clip: what scaled amplitudes are held to, from -clip to clip; None: they are not.
+        scale_seconds: how much of a record, from its start, amplitudes are scaled by, if that is more than what is kept of it.
         decimated_from_hz: a multiple of `rate_hz`, at which records are first made and scaled; then their leads are strung into
             one sequence, which is decimated as by `scipy.signal.decimate`, across the leads' borders; None: they are not.
         crops: how a longer record is embedded; None: by its first `seconds`. Pretraining reads the first `seconds` either way.
@@ -90,13 +91,15 @@ class SignalSpec:
     filter: Filter | None = None
     crops: Crops | None = None
     missing_leads: Literal["derive", "zero"] = "derive"
+    clip: float | None = None
     scale_seconds: float | None = None
     decimated_from_hz: float | None = None
 
     def __post_init__(self) -> None:
         """Check what would only be found out at the first record."""
-        if self.scale_seconds is not None and not self.scale_seconds >= self.seconds:
-            raise UserError(f"scale_seconds is {self.scale_seconds!r}; wanted at least the {self.seconds:g} s that are kept")
+        for name, value in (("clip", self.clip), ("scale_seconds", self.scale_seconds)):
+            if value is not None and not value > 0:
+                raise UserError(f"{name} is {value!r}; wanted a positive number, or None")
         if self.decimated_from_hz is not None and (self.decimated_from_hz % self.rate_hz or self.crops is not None):
             raise UserError(
                 f"decimated_from_hz is {self.decimated_from_hz!r}; wanted a multiple of the {self.rate_hz:g} Hz, and no crops"
@@ -118,6 +121,7 @@ class SignalSpec:
         parts = [f"{self.rate_hz:g} Hz", f"{self.seconds:g} s", number, str(self.scaling)]
         parts += [f"scaled by {self.scale_seconds:g} s"] if self.scale_seconds is not None else []
         parts += [f"leads strung and decimated from {self.decimated_from_hz:g} Hz"] if self.decimated_from_hz else []
+        parts += [f"clipped at {self.clip:g}"] if self.clip is not None else []
         parts += [str(self.filter)] if self.filter else []
         parts += [f"{self.crops.pool} over crops"] if self.crops else []
         parts += ["other leads zero"] if self.missing_leads == "zero" else []
@@ -168,6 +172,7 @@ def conform(
     - Another rate is reached by `resample`. A longer record keeps its first `spec.seconds`.
     - Scaling reads the kept, real samples only, or those of `spec.scale_seconds`; constants become 0, except in millivolts.
       Min-max maps to [0, 1], and symmetric to [-1, 1].
+    - What is scaled is clipped where the spec says so.
     - A shorter record is followed by zeros, which are put there after scaling.
     - `inplace` allows `signals` to be overwritten, which saves memory and, on a CPU, half the time.
 
@@ -254,6 +259,8 @@ def _scale_and_pad(x: Tensor, spec: SignalSpec, lengths: Tensor | None, inplace:
     elif real is not None:
         x = torch.where(real, x, 0.0)
     x = x[..., : spec.samples]
+    if spec.clip is not None:
+        x = x.clamp(-spec.clip, spec.clip)
     return F.pad(x, (0, spec.samples - x.shape[-1])) if x.shape[-1] < spec.samples else x
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_plugins.ecg.kept_tokens import Kept
 
 
 class PatchTransformer(mb.ECGEncoder):
@@ -68,11 +69,8 @@ class PatchTransformer(mb.ECGEncoder):
         x = x + (self.rows + self.positions[: x.shape[1] // self.token_rows]).flatten(0, 1)
         if masked is None or stand_in is not None:
             return self._through(x, None)
-        seen = masked.int().argsort(dim=1, stable=True)[:, : int((~masked).sum(dim=1).max())]  # (B, K), in their order
-        absent = masked.gather(1, seen)  # (B, K), where a record has fewer tokens than another
-        places = seen[..., None].expand(-1, -1, self.width)
-        states = self._through(x.gather(1, places), absent).masked_fill(absent[..., None], 0.0)
-        return torch.zeros_like(x, dtype=states.dtype).scatter(1, places, states)
+        kept = Kept.of(x, masked)
+        return kept.back(self._through(kept.tokens, kept.absent))
 
     def _through(self, x: Tensor, absent: Tensor | None) -> Tensor:
         for layer in self.layers:
