@@ -68,13 +68,8 @@ class Identity:
 
     def is_told_by(self, text: str) -> bool:
         """Return True if a text such as a file's name holds the patient's number, a name or the date of birth."""
-        return any(
-            re.search(
-                rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" if word.isalpha() else rf"(?<!\d){re.escape(word)}(?!\d)", plain
-            )
-            for plain in (text.casefold(),)
-            for word in self.words(patient_only=True)
-        )
+        plain = text.casefold()
+        return any(_stands_in(word, plain) for word in self.words(patient_only=True))
 
     def blotted(self, line: str) -> str:
         """Return a line of a report without words of this identity; "" where it tells who saw the recording."""
@@ -83,6 +78,12 @@ class Identity:
         for word in sorted(self.words(), key=len, reverse=True):
             line = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", _BLOT, line, flags=re.IGNORECASE)
         return line
+
+
+def _stands_in(word: str, text: str) -> bool:
+    """Return True if a word stands in a text, letters not within a longer word, digits not within a longer number."""
+    beside = r"[^\W_]" if word.isalpha() else r"\d"
+    return re.search(rf"(?<!{beside}){re.escape(word)}(?!{beside})", text) is not None
 
 
 def _is_telling(word: str) -> bool:
