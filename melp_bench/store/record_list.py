@@ -32,7 +32,7 @@ def list_records(dataset: Dataset, source: Path) -> tuple[list[RecordInfo], list
     if decimal:
         told.append(f"patient ids with a decimal: {len(decimal):,}, {decimal[0]!r} for one; read without it")
     known = dataset.num_records
-    if known and len(infos) != known and not dataset.generated:
+    if known and len(infos) != known and dataset.reads_files:
         more = "" if len(infos) < known else ": more than there are"
         told.append(f"{len(infos):,} of {known:,} records that this release has{more}")
     counts = Counter(info.patient_id for info in infos if info.patient_id)
