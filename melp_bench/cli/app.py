@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from melp_bench import __version__
-from melp_bench.cli import checkpoints, components, data, diff, leaderboard, plugin, pretrain, run, scaling, throughput
+from melp_bench.cli import (
+    checkpoints,
+    components,
+    data,
+    diff,
+    leaderboard,
+    plugin,
+    pretrain,
+    results,
+    run,
+    scaling,
+    submit,
+    throughput,
+)
 
 app = typer.Typer(
     name="melp-bench",
@@ -42,7 +55,9 @@ app.command("list", short_help="List every component, its plugin and licence.")(
 app.command("show", short_help="Show what a component, recipe or protocol is.")(components.show)
 app.command("diff", short_help="Show what differs between two recipes.")(diff.diff)
 app.command("check", short_help="Check that a component keeps its promises.")(components.check)
-app.command("leaderboard", short_help="Write the board of all result rows.")(leaderboard.leaderboard)
+app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(results.app, name="results")
+app.command("submit", short_help="Bundle rows and predictions for another board.")(submit.submit)
 app.command("throughput", short_help="Measure speed, memory and FLOPs of encoders.")(throughput.throughput)
 app.command("scaling", short_help="Estimate what pretraining costs on many GPUs.")(scaling.scaling)
 app.add_typer(plugin.app, name="plugin")
