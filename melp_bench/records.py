@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,4 +194,16 @@ class Dataset(ABC):
 
         Raises:
             BadRecord: the native file cannot be used.
+        """
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """What a dataset offers beside the rest if it reads the file of a record by itself, without the folder's table."""
+
+    def read_file(self, path: Path) -> Signal | None:
+        """Return the signal of the record in a file, or with the name `path`; None where it is none that the dataset reads.
+
+        Raises:
+            BadRecord: it is one, and cannot be used.
         """

@@ -12,8 +12,10 @@ from melp_bench.cli import (
     components,
     data,
     diff,
+    embed,
     leaderboard,
     plugin,
+    predict,
     pretrain,
     results,
     run,
@@ -51,6 +53,9 @@ app.command("pretrain", short_help="Pretrain a recipe, or go on with it.")(pretr
 app.command("import", short_help="Import a published checkpoint.")(checkpoints.import_file)
 app.command("export", short_help="Write a checkpoint under its published names, or as ONNX.")(checkpoints.export_file)
 app.add_typer(data.app, name="data")
+app.command("embed", short_help="Write a model's features of a dataset.")(embed.embed)
+app.command("probe", short_help="Fit a probe and keep it.")(predict.probe)
+app.command("predict", short_help="Score record files by a kept probe, and draw them.")(predict.predict)
 app.command("list", short_help="List every component, its plugin and licence.")(components.list_components)
 app.command("show", short_help="Show what a component, recipe or protocol is.")(components.show)
 app.command("diff", short_help="Show what differs between two recipes.")(diff.diff)

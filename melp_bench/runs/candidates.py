@@ -107,9 +107,11 @@ def _recipe_candidate(
 ) -> Candidate:
     recipe = resolve(recipe_of(reference), catalogue, settings)
     if pretrain is None:
-        raise UserError(
-            f"the protocol has no [pretrain], so {recipe.name!r} has no weights; give a checkpoint folder or ENCODER@FILE"
-        )
+        if not is_untrained(recipe):
+            raise UserError(
+                f"the protocol has no [pretrain], so {recipe.name!r} has no weights; give a checkpoint folder or ENCODER@FILE"
+            )
+        pretrain = Pretrain(dataset=next(iter(stores)), steps=1)  # of which an untrained recipe reads the seed
     store = corpus_of(pretrain, stores)
     identity = _identity(recipe, pretrain, store, catalogue, engine)
     folder = checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}"
@@ -146,16 +148,24 @@ def _published_identity(encoder: str, sha256: str) -> dict[str, Any]:
 def recipe_of(reference: RecipeReference) -> Recipe:
     """Return the recipe as its file has it, with the encoder that is named in the place of its own.
 
-    An encoder that was named alone gives its name to the method.
+    An encoder that was named alone gives its name to the method. One that has its own weights needs no recipe's file.
 
     Raises:
         UnknownName: there is no such recipe.
     """
+    if not reference.recipe:
+        part = Part(name=reference.encoder)
+        return Recipe(name=reference.encoder, summary="as it is built, with weights of its own", encoder=part)
     recipe = load_recipe(reference.recipe)
     if not reference.encoder:
         return recipe
     name = reference.encoder if reference.alone else f"{recipe.name}+{reference.encoder}"
     return recipe.model_copy(update={"name": name, "encoder": Part(name=reference.encoder)})
+
+
+def is_untrained(recipe: Recipe) -> bool:
+    """Return whether a recipe trains nothing and learns no vocabulary, so that it needs neither budget nor records."""
+    return not recipe.stages and recipe.text is None
 
 
 def _told(reference: CheckpointReference | PublishedReference) -> str:

@@ -67,7 +67,15 @@ class WFDBFolder(mb.Dataset):
 
     def signal(self, source: Path, info: mb.RecordInfo) -> mb.Signal:
         """Return the record's signal, its leads by the names of `leads`."""
-        signal = read_wfdb(source, info.path or "", leads=self.leads)
+        return self._read(source, info.path or "")
+
+    def read_file(self, path: Path) -> mb.Signal | None:
+        """Return the signal of the record that a header or a signal file beside it belongs to."""
+        stem = _ENDING.sub("", path.name)
+        return self._read(path.parent, stem) if (path.parent / f"{stem}.hea").is_file() else None
+
+    def _read(self, source: Path, path: str) -> mb.Signal:
+        signal = read_wfdb(source, path, leads=self.leads)
         return replace(signal, leads=tuple(self.leads.get(name, name) for name in signal.leads))
 
 

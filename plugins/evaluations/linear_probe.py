@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import get_args
 
+import torch
+
 import melp_bench as mb
 from melp_plugins.evaluations.pooling import pooled
 from melp_plugins.evaluations.probe import USUAL, Fitting, fit
@@ -73,6 +75,26 @@ class LinearProbe(mb.Evaluation):
         if self.subset != "nested":
             details["subset"] = self.subset
         return pooled(task, scorer(problems, probes, embedding), kind="logit", scales_differ=True, details=details)
+
+    def fitted(self, context: mb.Context, measurement: mb.Measurement) -> mb.FittedProbe:
+        """Return one probe that scores as the mean of all seeds' does, which is linear, too.
+
+        Raises:
+            NotApplicable: the task is not split by a holdout, a part of it is empty, or the subset has no record.
+        """
+        task, fraction = context.task(measurement.task), float(measurement.options["fraction"])
+        if len(task.parts) != 1:
+            raise mb.NotApplicable("needs a holdout, whose training records give one probe")
+        problems = problems_of(task, fraction, self.seeds, self.subset)
+        probes = fit(context.features(task).embedding, task.labels, problems, self.fitting)
+        return mb.FittedProbe(
+            classes=task.classes,
+            weight=torch.stack([probe.weight for probe in probes]).mean(dim=0),
+            bias=torch.stack([probe.bias for probe in probes]).mean(dim=0),
+            mean=probes[0].mean,
+            scale=probes[0].scale,
+            details=fit_details(task, fraction, self.seeds, problems, probes),
+        )
 
 
 @mb.hookimpl
