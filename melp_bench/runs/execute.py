@@ -31,6 +31,7 @@ from melp_bench.runs.kept import now
 from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
 from melp_bench.runs.plan import Plan, Row
+from melp_bench.runs.prepared_records import prepared
 from melp_bench.runs.tasks import task_records
 from melp_bench.runs.training import obtain
 from melp_bench.throughput.machine import device_name
@@ -131,7 +132,7 @@ def _context(
     return Context(
         candidate.told,
         lambda: load_model(candidate.folder, catalogue)[0],
-        plan.stores,
+        {alias: prepared(store, plan.protocol.datasets[alias]) for alias, store in plan.stores.items()},
         tasks,
         features=features,
         identity=features_digest(manifest, catalogue),

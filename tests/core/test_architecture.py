@@ -17,8 +17,8 @@ LAYERS = (
     "errors canonical home signal filtering resampling windows features "
     "predictions splits results metrics measure progress leads lead_names lead_identity prediction_files",
     "components records masking pseudonyms",
-    "registry code_digest normalised_source bound_values locks schema recipe recipes protocol protocols label_files store "
-    "fetch leakage ecg_plot",
+    "registry code_digest normalised_source bound_values locks schema defects recipe recipes protocol protocols label_files "
+    "store fetch leakage ecg_plot",
     "model embedding evaluations checkpoint published pretrain throughput",
     "hookspecs plugins",
     "runs board testing scaffold",
