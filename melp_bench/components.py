@@ -208,9 +208,7 @@ class View(ABC):
     part: tuple[float, float] = (0.0, 1.0)
 
     def at(self, spec: SignalSpec) -> View:
-        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; by default itself.
-
-        Called once, before any work.
+        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; called once.
 
         Raises:
             UserError: it makes no sense of such records.

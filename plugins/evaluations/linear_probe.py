@@ -19,9 +19,8 @@ from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-
 import torch
+from numpy.typing import NDArray
 
 import melp_bench as mb
 from melp_bench.splits import Positions
@@ -117,6 +116,26 @@ class LinearProbe(mb.Evaluation):
             return pooled(task, _softmax_of(score), kind="probability", scales_differ=True, details=details)
         return pooled(task, score, kind="logit", scales_differ=True, details=details)
 
+    def fitted(self, context: mb.Context, measurement: mb.Measurement) -> mb.FittedProbe:
+        """Return one probe that scores as the mean of all seeds' does, which is linear, too.
+
+        Raises:
+            NotApplicable: the task is not split by a holdout, a part of it is empty, or the subset has no record.
+        """
+        task, fraction = context.task(measurement.task), float(measurement.options["fraction"])
+        if len(task.parts) != 1:
+            raise mb.NotApplicable("needs a holdout, whose training records give one probe")
+        problems = problems_of(task, fraction, self.seeds, self.subset)
+        probes = fit(context.features(task).embedding, task.labels, problems, self.fitting)
+        return mb.FittedProbe(
+            classes=task.classes,
+            weight=torch.stack([probe.weight for probe in probes]).mean(dim=0),
+            bias=torch.stack([probe.bias for probe in probes]).mean(dim=0),
+            mean=probes[0].mean,
+            scale=probes[0].scale,
+            details=fit_details(task, fraction, self.seeds, problems, probes),
+        )
+
 
 def _fit_while_learning(
     context: mb.Context, task: mb.TaskRecords, problems: Sequence[ProbeProblem], fitting: Fitting
@@ -142,26 +161,6 @@ def _softmax_of(score: Scorer) -> Scorer:
         return shares
 
     return softmax
-
-    def fitted(self, context: mb.Context, measurement: mb.Measurement) -> mb.FittedProbe:
-        """Return one probe that scores as the mean of all seeds' does, which is linear, too.
-
-        Raises:
-            NotApplicable: the task is not split by a holdout, a part of it is empty, or the subset has no record.
-        """
-        task, fraction = context.task(measurement.task), float(measurement.options["fraction"])
-        if len(task.parts) != 1:
-            raise mb.NotApplicable("needs a holdout, whose training records give one probe")
-        problems = problems_of(task, fraction, self.seeds, self.subset)
-        probes = fit(context.features(task).embedding, task.labels, problems, self.fitting)
-        return mb.FittedProbe(
-            classes=task.classes,
-            weight=torch.stack([probe.weight for probe in probes]).mean(dim=0),
-            bias=torch.stack([probe.bias for probe in probes]).mean(dim=0),
-            mean=probes[0].mean,
-            scale=probes[0].scale,
-            details=fit_details(task, fraction, self.seeds, problems, probes),
-        )
 
 
 @mb.hookimpl

@@ -1,7 +1,7 @@
 """How often intervals cover the truth: simulated test sets whose true scores are known, scored and resampled as rows are.
 
-Records of a patient share their patient's effect, half of their variance, so that resampling records would be too sure. The
-score of a class is normal, shifted where the record has the class; the true AUROC is then a normal probability, the true average
+Records of a patient share an effect, half of their variance, so that resampling records would be too sure. The score
+of a class is normal, shifted where the record has the class; its true AUROC is then a normal probability, the true average
 precision an integral. Balances are those of PTB-XL's test fold for superclasses and for rhythms.
 
 `python tests/metrics/interval_coverage.py [REPETITIONS]` prints the tables of docs/statistics.md.
