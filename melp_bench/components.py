@@ -53,12 +53,14 @@ class ECGEncoder(nn.Module, ABC):
         projected: True if `record` and `segments` already live in the space shared with reports (a published model with its own
             projection); then no head is put on them and `record_width` is the shared width.
         corpora: names of the datasets its published weights have seen.
+        corpora_source: where that is said, if not in the paper that its entry names.
     """
 
     spec: SignalSpec
     width: int
     projected: bool = False
     corpora: tuple[str, ...] = ()
+    corpora_source: str = ""
 
     @property
     def record_width(self) -> int:

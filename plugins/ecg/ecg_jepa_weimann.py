@@ -53,6 +53,7 @@ class WeimannEncoder(mb.ECGEncoder):
     """Tokens are the register and the patches; the record is the register, and the embedding the mean of the patches."""
 
     corpora: tuple[str, ...] = ("mimic-iv-ecg", "code-15", "physionet-2021")
+    corpora_source = "configs/pretrain/*_all.yaml of https://github.com/kweimann/ECG-JEPA; of PTB-XL, folds 1 to 8"
     token_rows, separators = 1, 0
 
     def __init__(self, spec: mb.SignalSpec, size: str, *, depth: int | None = None) -> None:
