@@ -16,7 +16,7 @@ from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import import_path
-from melp_bench.published.tensor_files import file_sha256, locate
+from melp_bench.published.tensor_files import chosen_part, file_sha256, locate
 from melp_bench.recipe import Part, Recipe, load_recipe
 from melp_bench.runs.building import check_recipe, num_classes
 from melp_bench.runs.corpora import corpus_of, data_of, without_reports
@@ -126,7 +126,7 @@ def _checkpoint_candidate(folder: Path, catalogue: Catalogue) -> Candidate:
     recipe = manifest.recipe
     identity: dict[str, Any] = {"weights": manifest.weights_sha256, "recipe": recipe_content(recipe)}
     if manifest.source.get("sha256") and recipe.text is None:
-        identity = _published_identity(recipe.encoder.name, manifest.source["sha256"])
+        identity = _published_identity(recipe.encoder.name, manifest.source["sha256"], manifest.source.get("part", ""))
     return Candidate(recipe.name, recipe, identity | {"code": use_code(recipe, catalogue)}, folder)
 
 
@@ -137,12 +137,12 @@ def _published_candidate(reference: PublishedReference, catalogue: Catalogue, ch
         return _checkpoint_candidate(folder, catalogue)
     name = f"{entry.name}@{Path(reference.file).name}"
     recipe = Recipe(name=name, summary=f"published weights: {entry.summary}", encoder=Part(name=entry.name))
-    identity = _published_identity(entry.name, file_sha256(locate(reference.file)))
+    identity = _published_identity(entry.name, file_sha256(locate(reference.file)), chosen_part(reference.file))
     return Candidate(name, recipe, identity | {"code": use_code(recipe, catalogue)}, folder, reference)
 
 
-def _published_identity(encoder: str, sha256: str) -> dict[str, Any]:
-    return {"published": {"encoder": encoder, "sha256": sha256}}
+def _published_identity(encoder: str, sha256: str, part: str) -> dict[str, Any]:
+    return {"published": {"encoder": encoder, "sha256": sha256} | ({"part": part} if part else {})}
 
 
 def recipe_of(reference: RecipeReference) -> Recipe:
