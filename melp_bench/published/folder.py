@@ -92,13 +92,8 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
         UserError: the entry has no published form, the file is unreadable or not of its family, or `out` holds another
             checkpoint; nothing is written then.
     """
-<<<<<<< HEAD
-    family = published_form(entry)
-    source = read_published(where, family.parts)
-=======
     family, source = published_form(entry), read_published(where)
     part = part_of(source, family)
->>>>>>> fma
     _check_free(out, source)
     encoder = fit(part.tensors, family, entry.build, where)
     if text is None:

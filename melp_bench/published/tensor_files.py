@@ -66,13 +66,8 @@ def under_names(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {f"{name}.{key}" if name else key: tensor for name, inner in parts.items() for key, tensor in inner.items()}
 
 
-<<<<<<< HEAD
-def read_published(where: str, parts: tuple[str, ...] = ()) -> Published:
-    """Return the tensors of a file, or of `hf:owner/name[/file]`; `parts` are the state dicts it may nest (`Family.parts`).
-=======
 def read_published(where: str) -> Published:
     """Return the tensors of a file, or of `hf:owner/name[/file]`; `#NAME` behind it chooses one of the state dicts in it.
->>>>>>> fma
 
     Raises:
         UserError: there is no such file, it is no checkpoint, it is damaged, it needs unpickling of classes, or it has no such
@@ -80,13 +75,8 @@ def read_published(where: str) -> Published:
     """
     path, chosen = locate(where), chosen_part(where)
     payload = _read(path, where)
-<<<<<<< HEAD
-    container, tensors = _tensors(payload, parts)
-    if not tensors:
-=======
     parts = _state_dicts(payload)
     if not parts:
->>>>>>> fma
         raise UserError(f"{where!r} holds no tensors by name (its top level: {_summary(payload)}); wanted a state dict")
     if chosen:
         if chosen not in parts:
@@ -173,20 +163,6 @@ def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors" and not (pickled or head.startswith(b"PK"))
 
 
-<<<<<<< HEAD
-def _tensors(payload: Any, parts: tuple[str, ...]) -> tuple[str, dict[str, Tensor]]:
-    """Return the container's name, or those of several, and the tensors by key."""
-    if not isinstance(payload, Mapping):
-        return "", {}
-    nested = {name: _only_tensors(payload[name]) for name in parts if isinstance(payload.get(name), Mapping)}
-    if any(nested.values()):
-        return ", ".join(nested), {f"{name}.{key}": t for name, inner in nested.items() for key, t in inner.items()}
-    for name in CONTAINERS:
-        inner = payload.get(name)
-        if isinstance(inner, Mapping) and (found := _only_tensors(inner)):
-            return name, found
-    return "", _only_tensors(payload)
-=======
 def _state_dicts(payload: Any, name: str = "", depth: int = NESTED) -> dict[str, dict[str, Tensor]]:
     """Return the tensors of a mapping, and of the mappings in it, by the mapping's name and by key."""
     if not isinstance(payload, Mapping):
@@ -196,7 +172,6 @@ def _state_dicts(payload: Any, name: str = "", depth: int = NESTED) -> dict[str,
         if isinstance(key, str):
             found |= _state_dicts(inner, f"{name}.{key}" if name else key, depth - 1)
     return found
->>>>>>> fma
 
 
 def _is_strange(tensor: Tensor) -> bool:

@@ -1,11 +1,7 @@
 """ECGFounder: a convolutional network of bottlenecks in groups with squeeze and excitation, of twelve leads or of one.
 
 Paper: An Electrocardiogram Foundation Model Built on over 10 Million Recordings with External Evaluation across Multiple
-<<<<<<< HEAD
-    Domains, Li et al. 2024, https://arxiv.org/abs/2410.04133; its network is by Hong et al. (2020), after RegNet and SENet.
-=======
     Domains, Li et al. 2024, https://arxiv.org/abs/2410.04133; its network is Hong et al.'s (2020), after RegNet and SENet.
->>>>>>> fma
 Licence of the published code: MIT; that of the weights stands on their page, which nobody here has read. Written from the paper
 and parity data; parameter names are the published ones. Pretrained, with labels, on the Harvard-Emory ECG Database; its authors
 tested it on PTB-XL, MIMIC-IV-ECG, CODE-test and PhysioNet 2017. Whether Emory's records of the PhysioNet Challenge (G12EC) are
