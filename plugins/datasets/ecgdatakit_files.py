@@ -26,7 +26,7 @@ import numpy as np
 import melp_bench as mb
 from melp_bench.lead_names import known_lead
 from melp_plugins.datasets.cells import sex
-from melp_plugins.datasets.ecg_file import ECGFile, Identity, age_at, exact_step, kept_age
+from melp_plugins.datasets.ecg_file import ECGFile, Identity, age_at, exact_step, kept_age, unknown_leads
 
 READERS = {
     "muse": ("ge_muse_xml", "GEMuseXMLParser"),
@@ -167,6 +167,7 @@ def _signal(record: Any, kind: str, wanted: Collection[str], flags: list[str]) -
     if kind == "ishne":  # the format's own sign of a lead that was off
         for row, (_, lead) in enumerate(chosen):
             millivolts[row][lead.samples == -(2**15)] = np.nan
+    flags += unknown_leads([name for name, _ in leads], [name for name, _ in chosen])
     off = [name for name, lead in chosen if lead.annotations.get("LeadOff", "").casefold() not in _FALSE]
     if off:
         flags.append(f"lead-off: {', '.join(off)}")

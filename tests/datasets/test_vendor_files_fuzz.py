@@ -29,8 +29,9 @@ pytest.importorskip("pydicom", reason="pip install 'melp-bench[vendor]'")
 CASES = {"muse.xml": 500, "aecg.xml": 300, "sierra.xml": 300, "dicom.dcm": 500, "scp.scp": 500}
 CHECKED = ("muse.xml", "scp.scp")
 CODES = {
-    "all-zero", "bad-gain", "bad-rate", "checksum-mismatch", "duplicate-lead", "flat", "implausible-amplitude", "infinite-samples",
-    "missing-samples", "no-known-lead", "several-rates", "too-short", "truncated", "unknown-unit", "unreadable-file",
+    "all-zero", "bad-gain", "bad-rate", "checksum-mismatch", "duplicate-lead", "flat", "implausible-amplitude",
+    "infinite-samples", "missing-samples", "no-known-lead", "several-rates", "too-short", "truncated", "unknown-unit",
+    "unreadable-file",
     "unreadable-samples", "unsupported-format", "wrong-shape", "zero-byte-file",
 }  # fmt: skip
 SLOWEST_SECONDS = 20.0
@@ -70,7 +71,7 @@ def damaged(content: bytes, random: np.random.Generator) -> tuple[str, bytes, ra
     elif kind == "zero":
         broken[at : at + size] = bytes(len(broken[at : at + size]))
     else:  # a number becomes another: lengths, counts and offsets
-        numbers = [found for found in re.finditer(rb"\d+", content[:reach])] or [re.match(rb"", content)]
+        numbers = list(re.finditer(rb"\d+", content[:reach])) or [re.match(rb"", content)]
         found = numbers[int(random.integers(len(numbers)))]
         assert found is not None
         other = random.choice([b"0", b"-1", b"99999999999", b"1e400", b"nan", b"7", b"", b"2147483648"])
@@ -86,7 +87,8 @@ def outcome(dataset: ECGFiles, folder: Path) -> Packed | str:
     except UserError:
         return "refused"
     except BadRecord as reason:
-        assert reason.code in CODES, f"{reason}: what nobody foresaw has no place here"
+        if reason.code not in CODES:  # "unexpected" among them: what nobody foresaw has no place here
+            raise
         return reason.code
 
 
