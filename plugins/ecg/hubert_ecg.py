@@ -7,9 +7,9 @@ Trained on 9.1 million records of four countries, which hold MIMIC-IV-ECG, CODE 
 figures and reproducibility folder list; which of them only tested it is not told apart there, so that all count as seen.
 
 As published: a record is filtered to 0.05-47 Hz by a finite filter at its own rate, brought to 500 Hz, each lead scaled to
-[-1, 1] over the record (here: its first minute), cut to 5 s; then its twelve leads are strung into one sequence, and that is decimated to 100 Hz, so
-that the filter against aliasing runs across the borders of leads. `hubert-ecg-resampled` is fed as a public suite of benchmarks
-feeds it: brought to 100 Hz first, and filtered and scaled there, over the 5 s.
+[-1, 1] over the record (here: over its first minute) and cut to 5 s; then its twelve leads are strung into one sequence, which
+is decimated to 100 Hz, so that the filter against aliasing runs across the borders of leads. `hubert-ecg-resampled` is fed as a
+public suite of benchmarks feeds it: brought to 100 Hz first, and filtered and scaled there, over the 5 s.
 Shapes: B records, L = 12 leads, T = 500 samples, N = 93 tokens, D channels, K codes of a codebook.
 """
 
