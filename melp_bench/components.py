@@ -54,12 +54,14 @@ class ECGEncoder(nn.Module, ABC):
         projected: True if `record` and `segments` already live in the space shared with reports (a published model with its own
             projection); then no head is put on them and `record_width` is the shared width.
         corpora: names of the datasets its published weights have seen.
+        corpora_source: where that is said, if not in the paper that its entry names.
     """
 
     spec: SignalSpec
     width: int
     projected: bool = False
     corpora: tuple[str, ...] = ()
+    corpora_source: str = ""
 
     @property
     def record_width(self) -> int:
@@ -206,9 +208,7 @@ class View(ABC):
     part: tuple[float, float] = (0.0, 1.0)
 
     def at(self, spec: SignalSpec) -> View:
-        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; by default itself.
-
-        Called once, before any work.
+        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; called once.
 
         Raises:
             UserError: it makes no sense of such records.

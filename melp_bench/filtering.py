@@ -236,7 +236,7 @@ def decimated(x: Tensor, factor: int) -> Tensor:
 
 
 def running_median(x: Tensor, width: int, ends: Literal["mirror", "zero"] = "mirror") -> Tensor:
-    """Return the median of the `width` (odd) samples around each of `x` (..., T); beyond the ends lies its mirror image, or 0."""
+    """Return the median of the `width` (odd) samples around each of `x` (..., T); beyond its ends lies its mirror or 0."""
     if x.device.type == "cpu" and not x.requires_grad:
         from scipy.ndimage import median_filter
 

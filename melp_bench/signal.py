@@ -37,6 +37,7 @@ __all__ = [
     "conform",
     "native_window",
     "resample",
+    "scaled",
 ]
 
 
@@ -229,6 +230,11 @@ def bridge(signals: Tensor) -> Tensor:
     left, right = values.gather(-1, before), values.gather(-1, after)
     weight = (time - before).to(signals.dtype) / (after - before).clamp(min=1)
     return torch.where(good, signals, left + (right - left) * weight)
+
+
+def scaled(signals: Tensor, scaling: Scaling) -> Tensor:
+    """Return `signals` (B, L, T) in `scaling`, every sample taken for a real one."""
+    return signals if scaling is Scaling.MILLIVOLT else _scaled(signals, scaling, None, inplace=False)
 
 
 def _filtered(x: Tensor, wanted: Filter, rate_hz: float, lengths: Tensor | None) -> Tensor:

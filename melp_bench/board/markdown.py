@@ -65,6 +65,8 @@ def _section(section: Section) -> list[str]:
     parts.append(f"Protocol {markdown(section.hash[:12])}, {len(section.records)} rows, board {section.cite_key[:12]}.")
     if section.left_out:
         parts.append(f"{section.left_out}.")
+    if section.tiers:
+        parts.append(f"{markdown(section.tiers)}. All other rows were made here (tier _re-run_).")
     for table in section.tables:
         parts += [f"### {markdown(table.title)}", _metrics(table), _grid(table), *_notes(table)]
     return parts

@@ -105,8 +105,15 @@ def _ecg(encoder: ECGEncoder) -> Facts:
         ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),
         ("parameters", f"{num_parameters(encoder):,}"),
         ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),
-        ("corpora", ", ".join(encoder.corpora) or "none: no published weights have seen data"),
+        ("corpora", _corpora(encoder)),
     ]
+
+
+def _corpora(encoder: ECGEncoder) -> str:
+    """Return which datasets published weights have seen, and who says so where it is not the paper."""
+    if not encoder.corpora:
+        return "none: no published weights have seen data"
+    return ", ".join(encoder.corpora) + (f"\n({encoder.corpora_source})" if encoder.corpora_source else "")
 
 
 def _text(encoder: TextEncoder) -> Facts:

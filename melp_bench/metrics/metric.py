@@ -29,6 +29,7 @@ class Metric:
         bounds: the least and the largest value there can be; not always finite.
         needs: what the scores must be.
         choose: (validation scores (V, C), labels (V, C)) -> thresholds (C,), for metrics that need thresholds.
+        chosen_on: the records that thresholds are chosen on; "test" flatters, and is there to show by how much.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     bounds: tuple[float, float] = (0.0, 1.0)
     needs: Needs = "ranking"
     choose: Callable[[NDArray[np.floating[Any]], NDArray[Any]], NDArray[np.floating[Any]]] | None = None
+    chosen_on: Literal["validation", "test"] = "validation"
 
     @property
     def bounded(self) -> bool:

@@ -69,7 +69,7 @@ def prepare(
             told apart, a patient is in two folds, no record can be used, or the folder cannot be written.
     """
     chosen = dict(options or {})
-    if source is None and not dataset.generated:
+    if source is None and dataset.reads_files:
         raise UserError(f"dataset {name!r} is read from files; say where they are with --from DIR")
     if source is not None and not source.is_dir():
         raise UserError(f"source {str(source)!r} is not a folder; give the one that holds the files of {name!r}")
@@ -77,7 +77,7 @@ def prepare(
     check_records(infos, name)
     for remark in remarks:
         tell(remark)
-    state = None if source is None or dataset.generated else source_state(dataset, source, infos)
+    state = source_state(dataset, source, infos) if source is not None and dataset.reads_files else None
     size = max(16, min(512, -(-len(infos) // 64)))
     plan = StorePlan(_plan_digest(dataset, name, chosen, infos, size, code), state)
     folder = make_folder(store_path(name, chosen) if root is None else root)

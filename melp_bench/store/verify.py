@@ -52,7 +52,7 @@ def verify_source(
     positions = np.unique(np.linspace(0, len(store) - 1, wanted).astype(int)).tolist()
     problems = [problem for problem in [unknown_records(store, infos)] if problem is not None]
     records = [infos[record] for record in store.record_ids[positions].tolist() if record in infos]
-    num_files, drift = (0, []) if dataset.generated else file_drift(source, records)
+    num_files, drift = file_drift(source, records) if dataset.reads_files else (0, [])
     problems += drift
     for done, position in enumerate(positions, start=1):
         problems += record_drift(store, position, dataset, source, infos)

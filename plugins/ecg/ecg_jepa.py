@@ -43,6 +43,7 @@ class ECGJEPA(mb.ECGEncoder):
 
     spec = mb.SignalSpec(rate_hz=250.0, seconds=10.0, leads=LEADS)
     corpora: tuple[str, ...] = ("csn", "code-15")
+    corpora_source = "pretrain_ECG_JEPA.py of https://github.com/sehunfromdaegu/ECG_JEPA, which reads nothing else"
     local_width, separators, token_rows = PATCH, 0, len(LEADS)
 
     def __init__(self, *, depth: int = DEPTH, width: int = WIDTH, heads: int = HEADS, drop_path: float = 0.0) -> None:

@@ -8,7 +8,7 @@ folds of PTB-XL (1 to 8), and the other databases of the PhysioNet Challenge 202
 alone have the same keys, and cannot be told apart.
 As published: 500 Hz, each lead less its mean and over its deviation in the training set, for which those of the record stand
 here, clipped at 5. Pretrained on 10 s; the authors' evaluations read crops of 2.5 s, every 1.25 s, and pool logits: the entries
-`-crops` pool the crops' embeddings. What the authors call linear is `AttentionPool` on the tokens, the register among them.
+`-crops` pool the crops' embeddings. What the authors call linear is `AttentionProbe` on the tokens, the register among them.
 Shapes: B records, L leads, T samples, P patches, N = 1 + P tokens, S samples of a patch in all leads, K classes, D channels.
 """
 
@@ -53,6 +53,7 @@ class WeimannEncoder(mb.ECGEncoder):
     """Tokens are the register and the patches; the record is the register, and the embedding the mean of the patches."""
 
     corpora: tuple[str, ...] = ("mimic-iv-ecg", "code-15", "physionet-2021")
+    corpora_source = "configs/pretrain/*_all.yaml of https://github.com/kweimann/ECG-JEPA; of PTB-XL, folds 1 to 8"
     token_rows, separators = 1, 0
 
     def __init__(self, spec: mb.SignalSpec, size: str, *, depth: int | None = None) -> None:
@@ -109,7 +110,7 @@ class WeimannEncoder(mb.ECGEncoder):
         return kept.back(self.states(kept.tokens, kept.places, kept.absent)[:, 1:])
 
 
-class AttentionPool(nn.Module):
+class AttentionProbe(nn.Module):
     """The authors' probe: a learned query attends to all tokens once, and its answer is projected to logits."""
 
     def __init__(self, width: int, heads: int, classes: int) -> None:

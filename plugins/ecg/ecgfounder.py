@@ -1,7 +1,7 @@
 """ECGFounder: a convolutional network of bottlenecks in groups with squeeze and excitation, of twelve leads or of one.
 
 Paper: An Electrocardiogram Foundation Model Built on over 10 Million Recordings with External Evaluation across Multiple
-    Domains, Li et al. 2024, https://arxiv.org/abs/2410.04133; its network is that of Hong et al. (2020), after RegNet and SENet.
+    Domains, Li et al. 2024, https://arxiv.org/abs/2410.04133; its network is Hong et al.'s (2020), after RegNet and SENet.
 Licence of the published code: MIT; that of the weights stands on their page, which nobody here has read. Written from the paper
 and parity data; parameter names are the published ones. Pretrained, with labels, on the Harvard-Emory ECG Database; its authors
 tested it on PTB-XL, MIMIC-IV-ECG, CODE-test and PhysioNet 2017. Whether Emory's records of the PhysioNet Challenge (G12EC) are
@@ -96,6 +96,7 @@ class ECGFounder(mb.ECGEncoder):
     """The network; tokens are the positions of its feature map, a record is their mean, and `logits` are the 150 labels'."""
 
     corpora: tuple[str, ...] = ("heedb",)
+    corpora_source = "the paper, section 'Data'; G12EC is Emory's too, and whether records are in both nobody states"
     width = STAGES[-1][0]
 
     def __init__(self, spec: mb.SignalSpec, *, classes: int = 150) -> None:

@@ -17,7 +17,6 @@ from rich.console import Console
 
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
 from melp_bench.board.sections import GENERATED_NOTE
-from melp_bench.errors import UserError
 from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, read_results, write_result
 from melp_bench.throughput.rows import read_speeds
 
@@ -287,11 +286,16 @@ def test_a_stale_board_is_seen_and_mended(tmp_path: Path) -> None:
     assert stale_files(board_files(results), out) == ["README.md"]
 
 
-def test_an_edited_row_is_refused(tmp_path: Path) -> None:
-    path = write_result(row(auroc=score(0.5, 0.1), setting="1 %"), tmp_path)
+def test_an_edited_row_is_named_and_in_no_board(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = tmp_path / "results"
+    write_result(row("kept", auroc=score(0.5, 0.1)), results)
+    path = write_result(row("edited", auroc=score(0.9, 0.1), setting="1 %"), results)
     path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
-    with pytest.raises(UserError, match="edited"):
-        write_board(tmp_path, tmp_path / "out")
+    write_board(results, tmp_path / "out")
+    assert f"left out: '{path}': its inputs do not have the key it is named by; it was edited" in caplog.text
+    told = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "kept" in told
+    assert "edited" not in told
 
 
 def test_the_committed_board_is_that_of_the_committed_rows() -> None:

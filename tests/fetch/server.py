@@ -55,6 +55,24 @@ def with_record(files: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
+def with_article(files: Mapping[str, bytes], url: str = "", number: int = 7) -> dict[str, bytes]:
+    """Return the files where figshare has them, at addresses of their own below `url`, with the article that lists them."""
+    listed = [
+        {
+            "id": number * 1000 + place,
+            "name": name,
+            "size": len(body),
+            "is_link_only": False,
+            "download_url": f"{url}files/{number * 1000 + place}",
+            "supplied_md5": "",
+            "computed_md5": hashlib.md5(body).hexdigest(),
+        }
+        for place, (name, body) in enumerate(files.items())
+    ]
+    bodies = {f"files/{number * 1000 + place}": body for place, body in enumerate(files.values())}
+    return bodies | {f"v2/articles/{number}": json.dumps({"id": number, "title": "a set", "files": listed}).encode()}
+
+
 class Quiet(ThreadingHTTPServer):
     """A server that says nothing of a client that hung up."""
 

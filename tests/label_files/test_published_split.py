@@ -163,8 +163,9 @@ def test_a_published_subset_is_drawn_over_all_rows_of_the_file(store: Store, tmp
     assert task.record_ids[problem.labelled].tolist() == [record for record in wanted if record != ids[-1]]
     with pytest.raises(NotApplicable, match="none of them among the records"):
         problems_of(task, 0.001, [0], rule)
-    with pytest.raises(NotApplicable, match="is not split by them"):
-        problems_of(replace(task, published=None), 0.5, [0], rule)
+    (own,) = problems_of(replace(task, published=None), 0.5, [0], rule)
+    train = task.record_ids[task.parts[0].train]
+    assert task.record_ids[own.labelled].tolist() == train[published_subset(23, 0.5, rule)].tolist()
 
 
 def test_files_of_other_records_or_with_a_patient_on_both_sides_are_refused(store: Store, tmp_path: Path) -> None:

@@ -114,12 +114,12 @@ def masked_tokens(model: ecg_jepa_weimann.WeimannEncoder, ecg: Tensor) -> Tensor
     return model.states(tokens.gather(1, places[..., None].expand(-1, -1, model.width)), places)
 
 
-def probe_of(fixture: Fixture) -> ecg_jepa_weimann.AttentionPool:
+def probe_of(fixture: Fixture) -> ecg_jepa_weimann.AttentionProbe:
     """Return the authors' probe with the fixture's weights."""
     head = json.loads((fixture.folder / "head_state_dict.json").read_text())
     weights = filled(head, [(key, tuple(shape), dtype) for key, shape, dtype in head["state_dict"]])
     classes = weights["attn_pool.cross_attention_block.proj.weight"].shape[0]
-    probe = ecg_jepa_weimann.AttentionPool(fixture.config["dim"], fixture.config["num_heads"], classes)
+    probe = ecg_jepa_weimann.AttentionProbe(fixture.config["dim"], fixture.config["num_heads"], classes)
     probe.load_state_dict({key.removeprefix("attn_pool."): tensor for key, tensor in weights.items()})
     return probe.eval()
 
