@@ -1,4 +1,4 @@
-"""Zero-shot by heads that score classes in a way of their own: what they are asked with, of which records, and what a row says."""
+"""Zero-shot by heads that score classes in a way of their own: what they are asked with, and of which records."""
 
 from __future__ import annotations
 

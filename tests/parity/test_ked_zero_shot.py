@@ -1,9 +1,8 @@
-"""KED's zero-shot by its own queries on real records, with the fixtures' weights, against torch's and transformers' own layers."""
+"""KED's zero-shot by its own queries on real records, against layers of torch and transformers, with the fixtures' weights."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,8 @@ class Tracings:
 
 
 @pytest.fixture(scope="module")
-def weights() -> Iterator[dict[str, Weights]]:
-    yield {name: Fixture.read(FOLDERS[name]).weights() for name in NEEDED}
+def weights() -> dict[str, Weights]:
+    return {name: Fixture.read(FOLDERS[name]).weights() for name in NEEDED}
 
 
 def words() -> Tokenizer:

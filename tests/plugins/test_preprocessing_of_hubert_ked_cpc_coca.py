@@ -1,4 +1,4 @@
-"""What HuBERT-ECG, KED, ECG-CPC and ECG-CoCa are fed with, against their authors' steps carried out by scipy on a real record."""
+"""What HuBERT-ECG, KED, ECG-CPC and ECG-CoCa are fed with, against their authors' steps by scipy on a real record."""
 
 from __future__ import annotations
 
