@@ -18,7 +18,7 @@ from torch import Tensor
 from melp_bench.errors import UserError
 from melp_bench.filtering import SETTLE_SECONDS, Filter, decimated, filtered
 from melp_bench.leads import FLAT_MILLIVOLT, LEADS, LIMB, canonical_lead, lead_matrix
-from melp_bench.resampling import ratio, resample
+from melp_bench.resampling import ratio, resample, resample_fourier
 
 VERSION = 2
 """Raise with any change that can move a conformed sample; what filters, resamples and cuts windows is part of it."""
@@ -77,6 +77,8 @@ class SignalSpec:
     Attributes:
         filter: how records are filtered at their own rate, before they are resampled; None: not at all.
         clip: what scaled amplitudes are held to, from -clip to clip; None: they are not.
+        resampling: how another rate is reached: by a polyphase filter, or by the Fourier transform of what is kept of a record,
+            as `scipy.signal.resample` does it, which takes the record's end to come before its start.
         scale_seconds: how much of a record, from its start, amplitudes are scaled by, if that is more than what is kept of it.
         decimated_from_hz: a multiple of `rate_hz`, at which records are first made and scaled; then their leads are strung into
             one sequence, which is decimated as by `scipy.signal.decimate`, across the leads' borders; None: they are not.
@@ -93,6 +95,7 @@ class SignalSpec:
     crops: Crops | None = None
     missing_leads: Literal["derive", "zero"] = "derive"
     clip: float | None = None
+    resampling: Literal["polyphase", "fourier"] = "polyphase"
     scale_seconds: float | None = None
     decimated_from_hz: float | None = None
 
@@ -101,6 +104,8 @@ class SignalSpec:
         for name, value in (("clip", self.clip), ("scale_seconds", self.scale_seconds)):
             if value is not None and not value > 0:
                 raise UserError(f"{name} is {value!r}; wanted a positive number, or None")
+        if self.resampling not in ("polyphase", "fourier"):
+            raise UserError(f"resampling is {self.resampling!r}; wanted 'polyphase' or 'fourier'")
         if self.decimated_from_hz is not None and (self.decimated_from_hz % self.rate_hz or self.crops is not None):
             raise UserError(
                 f"decimated_from_hz is {self.decimated_from_hz!r}; wanted a multiple of the {self.rate_hz:g} Hz, and no crops"
@@ -122,6 +127,7 @@ class SignalSpec:
         parts = [f"{self.rate_hz:g} Hz", f"{self.seconds:g} s", number, str(self.scaling)]
         parts += [f"scaled by {self.scale_seconds:g} s"] if self.scale_seconds is not None else []
         parts += [f"leads strung and decimated from {self.decimated_from_hz:g} Hz"] if self.decimated_from_hz else []
+        parts += ["resampled by its Fourier transform"] if self.resampling == "fourier" else []
         parts += [f"clipped at {self.clip:g}"] if self.clip is not None else []
         parts += [str(self.filter)] if self.filter else []
         parts += [f"{self.crops.pool} over crops"] if self.crops else []
@@ -143,7 +149,8 @@ def native_window(rate_hz: float, spec: SignalSpec) -> int:
         return native_window(rate_hz, _before_decimation(spec, spec.decimated_from_hz))
     up, down = ratio(rate_hz, spec.rate_hz)
     settle = 0 if spec.filter is None or spec.filter.after_resampling else round(SETTLE_SECONDS * rate_hz)
-    return -(-spec.scaled_samples * down // up) + (0 if up == down else 10 * max(up, down) // up + 1) + settle
+    reach = 0 if up == down or spec.resampling == "fourier" else 10 * max(up, down) // up + 1
+    return -(-spec.scaled_samples * down // up) + reach + settle
 
 
 def _before_decimation(spec: SignalSpec, from_hz: float) -> SignalSpec:
@@ -170,7 +177,7 @@ def conform(
       missing lead is an error, or zero where the spec says so.
     - Samples that are not finite are bridged linearly within their lead; a lead without a finite sample is zero.
     - The filter reads the record at its own rate, up to `SETTLE_SECONDS` behind what is kept, or what is kept and resampled.
-    - Another rate is reached by `resample`. A longer record keeps its first `spec.seconds`.
+    - Another rate is reached by `resample` or `resample_fourier`. A longer record keeps its first `spec.seconds`.
     - Scaling reads the kept, real samples only, or those of `spec.scale_seconds`; constants become 0, except in millivolts.
       Min-max maps to [0, 1], and symmetric to [-1, 1].
     - What is scaled is clipped where the spec says so.
@@ -205,7 +212,7 @@ def conform(
         x = x[:, mixing]
     if spec.filter is not None and not spec.filter.after_resampling:
         x = _filtered(x, spec.filter, rate_hz, lengths)
-    x = resample(x, have_hz=rate_hz, want_hz=spec.rate_hz)[..., : spec.scaled_samples]
+    x = _resampled(x, spec, rate_hz, lengths)[..., : spec.scaled_samples]
     if lengths is not None:
         up, down = ratio(rate_hz, spec.rate_hz)
         lengths = (-(-lengths * up // down)).clamp(max=x.shape[-1])
@@ -246,6 +253,23 @@ def _filtered(x: Tensor, wanted: Filter, rate_hz: float, lengths: Tensor | None)
         (rows,) = torch.nonzero(lengths == length, as_tuple=True)
         out[rows, :, :length] = filtered(x[rows, :, :length], wanted, rate_hz)
     return _hold_last(out, lengths)
+
+
+def _resampled(x: Tensor, spec: SignalSpec, rate_hz: float, lengths: Tensor | None) -> Tensor:
+    """Return `x` (B, L, T) at the rate of the spec, as far as it is kept or farther."""
+    if spec.resampling == "polyphase":
+        return resample(x, have_hz=rate_hz, want_hz=spec.rate_hz)
+    up, down = ratio(rate_hz, spec.rate_hz)
+    kept = min(x.shape[-1], -(-spec.scaled_samples * down // up))
+    if lengths is None:
+        return resample_fourier(x[..., :kept], have_hz=rate_hz, want_hz=spec.rate_hz)
+    out = x.new_zeros(*x.shape[:2], -(-kept * up // down))
+    own = lengths.clamp(max=kept)
+    for length in sorted(set(own.tolist())):
+        (rows,) = torch.nonzero(own == length, as_tuple=True)
+        made = resample_fourier(x[rows, :, :length], have_hz=rate_hz, want_hz=spec.rate_hz)
+        out[rows, :, : made.shape[-1]] = made
+    return out
 
 
 def _hold_last(x: Tensor, lengths: Tensor) -> Tensor:

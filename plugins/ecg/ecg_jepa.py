@@ -5,9 +5,8 @@ Paper: Learning General Representation of 12-Lead Electrocardiogram with a Joint
 Licence of the published code: MIT; its weights state none of their own. Written from the paper and parity data; parameter
 names are the published ones. Pretrained on Chapman and Ningbo (one database, "A large scale 12-lead electrocardiogram database
 for arrhythmia study") and on CODE-15%; PTB-XL and CPSC2018 were tests. A public suite says the opposite.
-As published: leads I, II and V1 to V6 at 250 Hz in millivolts, neither filtered nor scaled. The authors resample by a Fourier
-transform of the whole record; here it is a polyphase filter as everywhere, which differs by some microvolts (of a millivolt's
-QRS) and not at all at the ends. The objective `jepa` is its pretraining.
+As published: leads I, II and V1 to V6 in millivolts, neither filtered nor scaled, brought to 250 Hz by the Fourier transform of
+the whole record, which rings at its ends. The objective `jepa` is its pretraining.
 Shapes: B records, L leads, T samples, P patches of a lead, N = L P tokens, K of them seen, S samples of a patch, D channels.
 """
 
@@ -41,7 +40,7 @@ class ECGJEPA(mb.ECGEncoder):
     Of a record that has but some of the leads, `of_leads` makes the same features of those.
     """
 
-    spec = mb.SignalSpec(rate_hz=250.0, seconds=10.0, leads=LEADS)
+    spec = mb.SignalSpec(rate_hz=250.0, seconds=10.0, leads=LEADS, resampling="fourier")
     corpora: tuple[str, ...] = ("csn", "code-15")
     corpora_source = "pretrain_ECG_JEPA.py of https://github.com/sehunfromdaegu/ECG_JEPA, which reads nothing else"
     local_width, separators, token_rows = PATCH, 0, len(LEADS)

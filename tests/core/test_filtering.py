@@ -218,3 +218,14 @@ def test_gradients_pass_the_filter() -> None:
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
     assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("width", [3, 21, 201])
+def test_a_median_that_reads_zeros_beyond_the_ends_is_scipys_medfilt(width: int) -> None:
+    x = waves(2, 3, 150)
+    expected = np.stack([[signal.medfilt(lead, width) for lead in record] for record in x.double().numpy()])
+    assert np.abs(running_median(x, width, "zero").numpy() - expected).max() < 1e-6
+    with_gradient = running_median(x.clone().requires_grad_(), width, "zero")  # as on a device without scipy
+    assert np.abs(with_gradient.detach().numpy() - expected).max() < 1e-6
+    with pytest.raises(UserError, match="baseline_ends is 'hold'"):
+        Filter(baseline_seconds=0.4, baseline_ends="hold")  # type: ignore[arg-type]
