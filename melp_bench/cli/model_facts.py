@@ -57,6 +57,9 @@ def describe_checkpoint(folder: Path, catalogue: Catalogue) -> Facts:
     trained = (
         f"{made['steps']} steps of {made['batch_size']} from {made['dataset']}, seed {made['seed']}" if "steps" in made else ""
     )
+    named = made.get("dataset", [])
+    own = [named] if isinstance(named, str) else list(named)
+    others = [corpus for corpus in manifest.corpora if corpus not in own]
     return [
         ("encoder", entry.name + "".join(f" {key}={value}" for key, value in recipe.encoder.options.items())),
         ("text encoder", recipe.text.name if recipe.text else "none"),
@@ -68,11 +71,18 @@ def describe_checkpoint(folder: Path, catalogue: Catalogue) -> Facts:
         ("pretrained", trained),
         ("corpora", ", ".join(manifest.corpora) or "none: it has seen no data"),
         ("said by", _said_by(encoder.corpora_source, entry.source, imported=bool(source), seen=bool(manifest.corpora))),
-        ("contaminates", contaminated(manifest.corpora)),
+        ("contaminates", "\n".join(filter(None, [_own_folds(own), contaminated(others)]))),
         ("reported", reported(entry.name) if source else ""),
         ("licence", entry.license),
         ("probes", "\n".join(path.name for path in kept_probes(loaded))),
     ]
+
+
+def _own_folds(own: Sequence[str]) -> str:
+    """Return what a pretraining here means for tests on the same dataset."""
+    return (
+        f"tests on {' and '.join(own)} no more than folds 1-8 do, which it saw; a run looks for their recordings" if own else ""
+    )
 
 
 def _said_by(claim: str, paper: str, *, imported: bool, seen: bool) -> str:

@@ -172,7 +172,7 @@ class MomentEncoder(SeriesEncoder):
             d_kv=head_width,
             num_heads=heads,
             num_layers=layers,
-            vocab_size=1,
+            vocab_size=2,
             feed_forward_proj="gated-gelu",
             dropout_rate=0.1,
         )
