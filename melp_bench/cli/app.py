@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from melp_bench import __version__
-from melp_bench.cli import checkpoints, components, data, diff, leaderboard, plugin, pretrain, run, scaling, throughput
+from melp_bench.cli import (
+    checkpoints,
+    components,
+    data,
+    diff,
+    leaderboard,
+    plugin,
+    pretrain,
+    protocol,
+    run,
+    scaling,
+    throughput,
+)
 
 app = typer.Typer(
     name="melp-bench",
@@ -41,6 +53,7 @@ app.add_typer(data.app, name="data")
 app.command("list", short_help="List every component, its plugin and licence.")(components.list_components)
 app.command("show", short_help="Show what a component, recipe or protocol is.")(components.show)
 app.command("diff", short_help="Show what differs between two recipes.")(diff.diff)
+app.add_typer(protocol.app, name="protocol")
 app.command("check", short_help="Check that a component keeps its promises.")(components.check)
 app.command("leaderboard", short_help="Write the board of all result rows.")(leaderboard.leaderboard)
 app.command("throughput", short_help="Measure speed, memory and FLOPs of encoders.")(throughput.throughput)

@@ -295,7 +295,7 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
 def test_label_files_for_a_protocol_that_reads_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["run", "demo", "--published-splits", str(tmp_path), "--dry-run"], verbose=False) == 2
     assert "has no dataset with split = 'published'; leave out --published-splits" in capsys.readouterr().err
-    assert _run(["run", "published", "--published-splits", str(tmp_path / "none"), "--dry-run"], verbose=False) == 2
+    assert _run(["run", "melp-2025-published", "--published-splits", str(tmp_path / "none"), "--dry-run"], verbose=False) == 2
     assert "no folder" in capsys.readouterr().err
 
 
