@@ -73,6 +73,11 @@ def defect(name: str) -> Defect:
     return defects()[name]
 
 
+def settled(split: str) -> tuple[str, ...]:
+    """Return what no defect changes of a dataset that is split so."""
+    return _SETTLED.get(split, ())
+
+
 def switched_on(content: Mapping[str, Any], chosen: Mapping[str, Switched]) -> dict[str, Any]:
     """Return a protocol's content, as its TOML has it, with the defects of `chosen` switched on.
 
@@ -87,8 +92,8 @@ def switched_on(content: Mapping[str, Any], chosen: Mapping[str, Switched]) -> d
             raise UserError(f"defect {name!r} is switched on in {unknown}, and [datasets] has {sorted(datasets)}")
         for alias in _evaluated(changed) if where is True else where or ():
             use = datasets[alias]
-            settled = _SETTLED.get(use.get("split", ""), ())
-            use.update({key: value for key, value in one.of_dataset(use["dataset"]).items() if key not in settled})
+            fixed = settled(use.get("split", ""))
+            use.update({key: value for key, value in one.of_dataset(use["dataset"]).items() if key not in fixed})
         for use in changed.get("evaluations", ()) if where else ():
             _change_evaluation(use, one)
     return changed

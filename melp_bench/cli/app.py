@@ -18,6 +18,7 @@ from melp_bench.cli import (
     protocol,
     run,
     scaling,
+    sensitivity,
     throughput,
 )
 
@@ -56,6 +57,7 @@ app.command("diff", short_help="Show what differs between two recipes.")(diff.di
 app.add_typer(protocol.app, name="protocol")
 app.command("check", short_help="Check that a component keeps its promises.")(components.check)
 app.command("leaderboard", short_help="Write the board of all result rows.")(leaderboard.leaderboard)
+app.command("sensitivity", short_help="Measure what each published defect moves.")(sensitivity.sensitivity)
 app.command("throughput", short_help="Measure speed, memory and FLOPs of encoders.")(throughput.throughput)
 app.command("scaling", short_help="Estimate what pretraining costs on many GPUs.")(scaling.scaling)
 app.add_typer(plugin.app, name="plugin")
