@@ -13,7 +13,7 @@ from vendor_files import EIGHT, Person, aecg, aecg_series, heart, ishne, mfer, m
 
 from melp_bench.cli import _run
 from melp_bench.errors import UserError
-from melp_bench.pseudonyms import KEY_FILE, pseudonym
+from melp_bench.pseudonyms import pseudonym
 from melp_bench.registry import Entry
 from melp_bench.results import read_results
 from melp_bench.signal import LEADS, SignalSpec, conform
@@ -166,22 +166,6 @@ def test_records_whose_files_are_named_by_patients_are_named_by_digests(tmp_path
     again = prepare(ECGFiles(), name="ecg-files", source=source, root=tmp_path / "again", workers=2)
     assert again.fingerprint == store.fingerprint
     assert len(set(store.patient_ids.tolist())) == 1
-
-
-def test_a_pseudonym_is_one_in_a_home_and_another_in_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pseudonym("patient 7")
-    assert first == pseudonym("patient 7") != pseudonym("patient 8")
-    key = tmp_path / "home" / KEY_FILE
-    assert key.stat().st_mode & 0o077 == 0, "nobody else may read it"
-    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "elsewhere"))
-    assert pseudonym("patient 7") != first
-    shutil.copy(key, tmp_path / "elsewhere" / KEY_FILE)
-    assert pseudonym("patient 7") == first
-    key = tmp_path / "elsewhere" / KEY_FILE
-    key.write_text("short")
-    monkeypatch.setattr("melp_bench.pseudonyms._PATIENCE_SECONDS", 0.02)
-    with pytest.raises(UserError, match="is not the key it was"):
-        pseudonym("patient 7")
 
 
 @pytest.mark.parametrize(
