@@ -102,9 +102,11 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
     else:
         tower = _tower(family)
         model = _whole(encoder.module, tower, text)
-        rest = {key: part.tensors[key] for key in encoder.unused}
+        inner = {key: key.removeprefix(encoder.layout.prefix) for key in encoder.unused}
+        repeated = {key: why for key, why in encoder.unused.items() if family.tied_to(inner[key]) is not None}
+        rest = {key: part.tensors[key] for key in encoder.unused if key not in repeated}
         side = fit(rest, tower.keys, lambda: TextSide(model), where)
-        unused, aside = side.unused, side.aside
+        unused, aside = repeated | side.unused, side.aside
     made = Imported(part, encoder, side, unused, aside)
     make_folder(out)
     atomic_write(out / SPELLING, _spelling(family, made).model_dump_json(indent=1) + "\n")

@@ -29,6 +29,7 @@ class ECGCoCa(mb.ECGEncoder):
     width = WIDTH
     projected = True
     corpora = ("mimic-iv-ecg", "csn", "sph")
+    corpora_source = "open_clip/training/data.py of https://github.com/YubaoZhao/ECG-Chat; of csn and sph the training parts"
 
     def __init__(self) -> None:
         super().__init__()

@@ -132,6 +132,7 @@ class ECGCPC(mb.ECGEncoder):
 
     width = WIDTH
     corpora = ("heedb",)
+    corpora_source = "the paper, which names it as the only pretraining data; about 10 million records"
 
     def __init__(self, spec: mb.SignalSpec = PRETRAINED) -> None:
         super().__init__()

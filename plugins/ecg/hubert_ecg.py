@@ -3,13 +3,14 @@
 Paper: HuBERT-ECG as a Self-Supervised Foundation Model for Broad and Scalable Cardiac Application (Coppola et al. 2024),
     https://doi.org/10.1101/2024.11.14.24317328
 Code: https://github.com/Edoar-do/HuBERT-ECG; code and weights are CC BY-NC 4.0. Written from the paper and parity data.
-Trained on 9.1 million records of four countries, which hold MIMIC-IV-ECG, CODE and the public sets that the repository's
-figures and reproducibility folder list; which of them only tested it is not told apart there, so that all count as seen.
+Trained on 9.1 million records of four countries, without labels: MIMIC-IV-ECG, CODE and public sets. Which of those that the
+repository lists only tested it was not verified, so that all of them count as seen. Older files (`.pt`) hold a pickled
+configuration and are refused; the authors' `hubert-ecg-convert` makes safetensors of them.
 
 As published: a record is filtered to 0.05-47 Hz by a finite filter at its own rate, brought to 500 Hz, each lead scaled to
-[-1, 1] over the record, cut to 5 s; then its twelve leads are strung into one sequence, and that is decimated to 100 Hz, so
-that the filter against aliasing runs across the borders of leads. `hubert-ecg-resampled` is fed as a public suite of benchmarks
-feeds it: brought to 100 Hz first, and filtered and scaled there, over the 5 s.
+[-1, 1] over the record (here: over its first minute) and cut to 5 s; then its twelve leads are strung into one sequence, which
+is decimated to 100 Hz, so that the filter against aliasing runs across the borders of leads. `hubert-ecg-resampled` is fed as a
+public suite of benchmarks feeds it: brought to 100 Hz first, and filtered and scaled there, over the 5 s.
 Shapes: B records, L = 12 leads, T = 500 samples, N = 93 tokens, D channels, K codes of a codebook.
 """
 
@@ -31,7 +32,7 @@ CHANNELS, KERNELS, STRIDES = 512, (10, 3, 3, 2, 2), (4, 2, 2, 2, 2)
 CODE_WIDTH, TEMPERATURE = 256, 0.1
 BAND = mb.Filter(band=(0.05, 47.0), fir_seconds=0.3)
 PUBLISHED = mb.SignalSpec(
-    rate_hz=100.0, seconds=5.0, scaling=mb.Scaling.SYMMETRIC_LEAD, filter=BAND, scale_seconds=10.0, decimated_from_hz=500.0
+    rate_hz=100.0, seconds=5.0, scaling=mb.Scaling.SYMMETRIC_LEAD, filter=BAND, scale_seconds=60.0, decimated_from_hz=500.0
 )
 SUITE = mb.SignalSpec(
     rate_hz=100.0, seconds=5.0, scaling=mb.Scaling.SYMMETRIC_LEAD, filter=replace(BAND, after_resampling=True)
@@ -43,6 +44,9 @@ class HuBERTECG(BackboneMasking, mb.ECGEncoder):
 
     local_width = CHANNELS
     corpora = ("mimic-iv-ecg", "code-15", "ptb-xl", "ptb-diagnostic", "cpsc2018", "g12ec", "csn", "sami-trop", "sph")
+    corpora_source = (
+        "figures and splits of https://github.com/Edoar-do/HuBERT-ECG, as sets that it may have seen, without labels"
+    )
 
     def __init__(
         self,

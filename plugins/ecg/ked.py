@@ -38,6 +38,7 @@ class KED(mb.ECGEncoder):
     width = 4 * STAGES[-1]
     projected = True
     corpora = ("mimic-iv-ecg",)
+    corpora_source = "the paper: 800,000 records of 160,000 patients of one centre; what it is tested on is from elsewhere"
 
     def __init__(self, spec: mb.SignalSpec = PRETRAINED) -> None:
         super().__init__()
