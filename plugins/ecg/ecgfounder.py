@@ -129,7 +129,7 @@ class ECGFounder(mb.ECGEncoder):
 
 
 def _classes(shapes: Shapes) -> dict[str, Any]:
-    return {"classes": shapes["dense.bias"][0]} if "dense.bias" in shapes else {}
+    return {"classes": shapes["dense.bias"][0]}
 
 
 def family(name: str) -> mb.Family:
@@ -140,7 +140,6 @@ def family(name: str) -> mb.Family:
         name=name,
         anchor="first_conv.conv.weight",
         unused=(("first_bn.*", never), ("stage_list.{}.block_list.{}.bn{}.*", never)),
-        fresh=(("dense.*", "the head of the 150 labels, which files made for fine-tuning leave out"),),
         options=_classes,
         files=f"hf:PKUDigitalHealth/ECGFounder/{leads}_lead_ECGFounder.pth",
     )
