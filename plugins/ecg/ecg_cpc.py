@@ -159,8 +159,8 @@ FAMILY = mb.Family(
     prefixes=("ts_encoder.models.0.", ""),
     renames=(
         (f"{S4}kernel.kernel.*", "s4_layers.{}.kernel.*"),
-        (f"{S4}output_linear.0.*", "s4_layers.{}.*"),
         (f"{S4}D", "s4_layers.{}.D"),
+        (f"{S4}output_linear.0.*", "s4_layers.{}.*"),
         ("predictor.predictor.norms.*", "norms.*"),
     ),
     unused=((f"{S4}kernel.kernel.omega", FOLLOWS), (f"{S4}kernel.kernel.z", FOLLOWS)),
