@@ -53,7 +53,7 @@ def _is_wide() -> bool:
 
 
 def _help() -> str:
-    """Return the help of all commands, kept as text: the command parser takes three times as long to import as Python itself."""
+    """Return the help of all commands, kept as text: the command parser takes longer to import than Python."""
     with open(os.path.join(os.path.dirname(__file__), "help.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH120, PTH123
         return file.read()
 
