@@ -7,10 +7,8 @@ modules are built on the meta device, so that a load which a check should have p
 from __future__ import annotations
 
 import io
-import tomllib
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -192,9 +190,4 @@ def test_published_weights_name_datasets_that_we_know_as_what_they_have_seen(nam
     with torch.device("meta"):
         corpora = ENTRIES[name].build().corpora
     assert corpora
-<<<<<<< HEAD
     assert set(corpora) <= {entry.name for entry in CATALOGUE.datasets} | collections()
-=======
-    known = tomllib.loads((resources.files("melp_bench.board") / "corpora.toml").read_text(encoding="utf-8"))
-    assert set(corpora) <= {entry.name for entry in CATALOGUE.datasets} | set(known["contains"]) | set(known["elsewhere"])
->>>>>>> door
