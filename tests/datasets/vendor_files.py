@@ -93,7 +93,7 @@ def muse(
             f"<PatientAge>93</PatientAge><AgeUnits>YEARS</AgeUnits><Gender>FEMALE</Gender>"
             f"<PatientLastName>{person.last}</PatientLastName><PatientFirstName>{person.first}</PatientFirstName>"
             f"</PatientDemographics><TestDemographics><AcquisitionDate>01-02-2024</AcquisitionDate>"
-            f"<AcquisitionTime>10:11:12</AcquisitionTime><OverreaderLastName>{person.physician}</OverreaderLastName>"
+            f"<AcquisitionTime>10:11:12</AcquisitionTime><OverreaderLastName>Overbeck</OverreaderLastName>"
             f"<ReferringMDLastName>{person.physician}</ReferringMDLastName></TestDemographics>"
         )
     said = "".join(
