@@ -70,6 +70,8 @@ def read_with_ecgdatakit(path: Path, kind: str, leads: Collection[str] = ()) -> 
         UserError: the library is not installed.
     """
     parser, checksum_warning, library_error = _library(kind)
+    if kind == "muse":
+        _check_muse(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -219,6 +221,13 @@ def _scale(name: str, lead: Any, kind: str) -> tuple[float, float]:
     if not (math.isfinite(step) and math.isfinite(zero)) or step == 0 or (step < 0 and not turned):
         raise mb.BadRecord("bad-gain", f"lead {name[:20]!r} has the gain {lead.resolution!r}; wanted a positive number")
     return step, zero
+
+
+def _check_muse(path: Path) -> None:
+    """Refuse a waveform that does not say what it is: of one without type nobody knows whether it is a median beat."""
+    text = as_text(path.read_bytes())
+    if len(re.findall(r"<Waveform[\s>]", text)) != len(re.findall(r"<WaveformType[\s>]", text)):
+        raise mb.BadRecord("unsupported-format", "a waveform does not say whether it is of rhythm or of a median beat")
 
 
 def _check_sierra(record: Any, names: Sequence[str]) -> None:
