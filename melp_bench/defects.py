@@ -20,7 +20,7 @@ from melp_bench.registry import nearest
 from melp_bench.schema import Frozen
 
 Switched = bool | list[str]
-"""Where a defect is switched on: everywhere it can be (true), or in the datasets with these aliases."""
+"""Where a defect is switched on: in all that is evaluated (true), or in the datasets with these aliases."""
 
 _SETTLED = {"published": ("labels", "moved_columns"), "cross-validate": ("moved_columns",)}
 """What no defect changes of a dataset by its split: label files have columns and labels of their own, and a record that both
@@ -40,6 +40,12 @@ class Defect(Frozen):
     def of_dataset(self, name: str) -> dict[str, Any]:
         """Return what it changes of the use of a dataset; nothing where it knows no change."""
         return self.dataset.get(name, self.dataset.get("*", {}))
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether it changes labels alone, which label files of a publication hold themselves."""
+        keys = {key for table in self.dataset.values() for key in table}
+        return bool(keys) and keys <= set(_SETTLED["published"])
 
     @property
     def changes(self) -> str:
@@ -67,6 +73,11 @@ def defect(name: str) -> Defect:
     return defects()[name]
 
 
+def settled(split: str) -> tuple[str, ...]:
+    """Return what no defect changes of a dataset that is split so."""
+    return _SETTLED.get(split, ())
+
+
 def switched_on(content: Mapping[str, Any], chosen: Mapping[str, Switched]) -> dict[str, Any]:
     """Return a protocol's content, as its TOML has it, with the defects of `chosen` switched on.
 
@@ -79,13 +90,19 @@ def switched_on(content: Mapping[str, Any], chosen: Mapping[str, Switched]) -> d
         one = defect(name)
         if isinstance(where, list) and (unknown := sorted(set(where) - set(datasets))):
             raise UserError(f"defect {name!r} is switched on in {unknown}, and [datasets] has {sorted(datasets)}")
-        for alias in datasets if where is True else where or ():
+        for alias in _evaluated(changed) if where is True else where or ():
             use = datasets[alias]
-            settled = _SETTLED.get(use.get("split", ""), ())
-            use.update({key: value for key, value in one.of_dataset(use["dataset"]).items() if key not in settled})
+            fixed = settled(use.get("split", ""))
+            use.update({key: value for key, value in one.of_dataset(use["dataset"]).items() if key not in fixed})
         for use in changed.get("evaluations", ()) if where else ():
             _change_evaluation(use, one)
     return changed
+
+
+def _evaluated(content: Mapping[str, Any]) -> list[str]:
+    """Return the aliases of the datasets that evaluations read, each once; one that is only pretrained on is not among them."""
+    tasks = (task for use in content.get("evaluations", ()) for given in use["tasks"] for task in given.split("->"))
+    return [alias for alias in dict.fromkeys(task.partition("/")[0] for task in tasks) if alias in content["datasets"]]
 
 
 def _change_evaluation(use: dict[str, Any], one: Defect) -> None:

@@ -22,7 +22,7 @@ Tell = Callable[[str], object]
 
 
 class Interval(BaseModel):
-    """Percentile bootstrap over patients."""
+    """A bootstrap over patients, see `metrics.intervals`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -70,16 +71,22 @@ def _unchecked(record: ResultRecord, check: dict[str, Any]) -> list[str]:
 
 def _named(record: ResultRecord, corpora: list[str], *, with_data: bool) -> list[str]:
     """Return the task's datasets that are among `corpora` or, with `with_data`, are the pretraining data themselves."""
-    seen = {_bare(corpus) for corpus in corpora}
-    seen |= {_bare(part) for corpus, parts in _contains().items() if _bare(corpus) in seen for part in parts}
+    seen = seen_among(corpora, datasets_of(record.task))
     pretraining = record.facts.get("pretraining")
     data = pretraining.get("data") if with_data and isinstance(pretraining, dict) else None
     known = data if isinstance(data, list) else [data]
     return [
         dataset
         for dataset in dict.fromkeys(datasets_of(record.task))
-        if _bare(dataset) in seen or record.inputs.datasets.get(dataset, "") in known
+        if dataset in seen or record.inputs.datasets.get(dataset, "") in known
     ]
+
+
+def seen_among(corpora: Iterable[str], datasets: Iterable[str]) -> list[str]:
+    """Return those of `datasets` that `corpora` name, alone or inside a collection; whole names, up to case and punctuation."""
+    seen = {_bare(corpus) for corpus in corpora}
+    seen |= {_bare(part) for corpus, parts in _contains().items() if _bare(corpus) in seen for part in parts}
+    return [dataset for dataset in dict.fromkeys(datasets) if _bare(dataset) in seen]
 
 
 def _bare(name: str) -> str:

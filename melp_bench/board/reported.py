@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,16 @@ def reported_for(evaluation: str, setting: str, task: str, metric: str | None) -
         and cell.setting.replace(" ", "") == setting.replace(" ", "")
         and (cell.task == task or ("/" not in cell.task and task.startswith(f"{cell.task}/")))
     ]
+
+
+def reported_of(name: str, *, variants: bool = True) -> list[Reported]:
+    """Return what papers report of the method that an encoder or a recipe `name` is of, in the file's order.
+
+    `merl-2024` is MERL, and with `variants` so is `merl-resnet18`; case and punctuation within a method's name do not matter.
+    """
+    words = re.sub(r"-\d{4}$", "", name.lower()).split("-")
+    stems = {"".join(words[:count]) for count in (range(1, len(words) + 1) if variants else (len(words),))}
+    return [cell for cell in _cells() if re.sub(r"[^a-z0-9]", "", cell.method.lower()) in stems]
 
 
 @cache

@@ -9,18 +9,19 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from melp_bench.cli.model_facts import Facts, contaminated, reported
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder, View
+    from melp_bench.defects import Switched
     from melp_bench.evaluations import Evaluation
     from melp_bench.metrics import Metric
     from melp_bench.progress import RunLogger
-    from melp_bench.protocol import Pretrain, Protocol
+    from melp_bench.protocol import DatasetUse, EvaluationUse, Pretrain, Protocol
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
 
-Facts = list[tuple[str, str]]
 HUB = re.compile(r"hf:[\w.-]+(?:/[\w.-]+)+")
 """What of the hub a user can import: a file, or a repository, whose files are named if it has several."""
 
@@ -46,6 +47,7 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
         facts += _try(kind, partial(entry.build, *given.get(kind, ()), **entry.resolve(options)))
     if kind == "ECG encoder":
         facts += _published(entry)
+        facts.append(("reported", reported(entry.name)))
     return [
         *facts,
         ("source", entry.source),
@@ -77,7 +79,14 @@ def _built(kind: str, build: Callable[[], Any]) -> Facts:
 
 def _published(entry: Entry[Any]) -> Facts:
     """Return where a component's published files are, and the command that imports one."""
+    from melp_bench.runs.references import has_own_weights
+
     family = entry.published
+    if family is None and has_own_weights(entry):
+        return [
+            ("published files", "none to import: its weights come with it, or from what an option names"),
+            ("evaluate", f"melp-bench run PROTOCOL --model {entry.name}"),
+        ]
     if family is None:
         return [("published files", "none that we know; its weights are drawn at random, or learned by a recipe")]
     hub = HUB.search(family.files)
@@ -105,15 +114,10 @@ def _ecg(encoder: ECGEncoder) -> Facts:
         ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),
         ("parameters", f"{num_parameters(encoder):,}"),
         ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),
-        ("corpora", _corpora(encoder)),
+        ("corpora", ", ".join(encoder.corpora) or "none: no published weights have seen data"),
+        ("said by", encoder.corpora_source or ("the source below" if encoder.corpora else "")),
+        ("contaminates", contaminated(encoder.corpora)),
     ]
-
-
-def _corpora(encoder: ECGEncoder) -> str:
-    """Return which datasets published weights have seen, and who says so where it is not the paper."""
-    if not encoder.corpora:
-        return "none: no published weights have seen data"
-    return ", ".join(encoder.corpora) + (f"\n({encoder.corpora_source})" if encoder.corpora_source else "")
 
 
 def _text(encoder: TextEncoder) -> Facts:
@@ -207,6 +211,7 @@ def describe_recipe(recipe: Recipe) -> Facts:
         ("heads", _part(recipe.heads) if recipe.heads else "none"),
         *((f"stage {stage.name}", _stage(stage)) for stage in recipe.stages),
         *([] if recipe.stages else [("stages", "none: nothing is trained")]),
+        ("reported", reported(recipe.name, variants=False)),  # a variant of a recipe is another method
         ("source", recipe.source),
     ]
 
@@ -242,9 +247,34 @@ def describe_protocol(protocol: Protocol) -> Facts:
     return [
         ("summary", protocol.summary),
         ("revision", f"{protocol.revision}, {protocol.hash}"),
-        ("datasets", "\n".join(f"{alias}: {use.dataset}, {use.split}" for alias, use in protocol.datasets.items())),
+        ("defects", "\n".join(_defect(name, where, protocol) for name, where in protocol.defects.items() if where)),
+        ("datasets", "\n".join(f"{alias}: {_dataset_use(use)}" for alias, use in protocol.datasets.items())),
         ("pretraining", _budget(budget) if budget else "none"),
-        ("evaluations", "\n".join(f"{use.name}: {', '.join(use.tasks)}" for use in protocol.evaluations)),
+        ("evaluations", "\n".join(_evaluation_use(use) for use in protocol.evaluations)),
         ("interval", f"{interval.level:.0%} bootstrap over patients, {interval.resamples} resamples"),
         ("models", ", ".join(protocol.models)),
     ]
+
+
+def _defect(name: str, where: Switched, protocol: Protocol) -> str:
+    """Return a switch that is on, what it is, and where it was found."""
+    from melp_bench.defects import defect
+
+    one, here = defect(name), "" if isinstance(where, bool) else f" (in {', '.join(where)})"
+    of_files = one.of_labels and any(use.split == "published" for use in protocol.datasets.values())
+    sets = "is in the label files themselves" if of_files else f"sets {one.changes}"
+    return f"{name}{here}: {one.summary}\n  {sets}\n  found in {one.source}"
+
+
+def _dataset_use(use: DatasetUse) -> str:
+    """Return a dataset as a protocol uses it, with what is not as usual."""
+    said = use.model_dump(exclude={"dataset", "options", "split"}, exclude_defaults=True)
+    return ", ".join([use.dataset, use.split, *(f"{key} = {value}" for key, value in (use.options | said).items())])
+
+
+def _evaluation_use(use: EvaluationUse) -> str:
+    """Return an evaluation as a protocol uses it: its tasks, and the options and metrics that the protocol names."""
+    metrics = [" ".join([m.name, *(f"{key}={value}" for key, value in m.options.items())]) for m in use.metrics]
+    lines = [f"{use.name}: {', '.join(use.tasks)}"]
+    lines += ["  " + ", ".join(f"{key} = {value}" for key, value in use.options.items())] if use.options else []
+    return "\n".join(lines + ([f"  metrics {', '.join(metrics)}"] if metrics else []))

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melp_bench.metrics.bootstrap import Given, bootstrap, percentile_interval
+from melp_bench.metrics.bootstrap import Given, bootstrap
+from melp_bench.metrics.intervals import percentile_interval
 from melp_bench.metrics.metric import Metric
 from melp_bench.metrics.ranking import Floats
 

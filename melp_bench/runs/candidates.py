@@ -114,7 +114,7 @@ def _recipe_candidate(
         pretrain = Pretrain(dataset=next(iter(stores)), steps=1)  # of which an untrained recipe reads the seed
     store = corpus_of(pretrain, stores)
     identity = _identity(recipe, pretrain, store, catalogue, engine)
-    folder = checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}"
+    folder = checkpoints / f"{file_name(recipe.name)}-{digest(identity)[:12]}"
     if not is_checkpoint(folder):
         check_recipe(recipe, catalogue, num_classes(pretrain, store), without_reports(store))
     return Candidate(recipe.name, recipe, identity, folder, seed=pretrain.seed)
@@ -203,7 +203,7 @@ def _files(recipe: Recipe, catalogue: Catalogue) -> dict[str, dict[str, str]]:
     return {name: digests for name, digests in read.items() if digests}
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """Return a recipe's name as it can stand in a path: nothing that leads elsewhere, nothing a shell reads."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")[:60] or "recipe"
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import melp_bench as mb
 from melp_bench.lead_names import known_lead
 from melp_plugins.datasets.cells import sex, years
-from melp_plugins.datasets.ecg_file import ECGFile, Identity, age_at, exact_step, kept_age
+from melp_plugins.datasets.ecg_file import ECGFile, Identity, age_at, exact_step, kept_age, unknown_leads
 
 EXTRA = "pip install 'melp-bench[vendor]'"
 _TYPES = {(8, "SB"): "i1", (8, "UB"): "u1", (16, "SS"): "i2", (16, "US"): "u2", (32, "SL"): "i4", (32, "UL"): "u4"}
@@ -125,12 +125,13 @@ def _signal(group: Any, dataset: Any, wanted: Collection[str]) -> mb.Signal:
     skews = [_number(channels[row].get("ChannelTimeSkew")) or 0.0 for row in rows]
     shifts = [_number(channels[row].get("ChannelSampleSkew")) or 0.0 for row in rows]
     late = [abs(skew * rate_hz + shift) for skew, shift in zip(skews, shifts, strict=True)]
+    flags = ["skewed-leads"] if max(late) >= 1 else []
     return mb.Signal(
         millivolts.astype(np.float32),
         rate_hz,
         tuple(names[row] for row in rows),
         tuple(exact_step(step, zero) for step, zero in scales),
-        quality_flags=("skewed-leads",) if max(late) >= 1 else (),
+        quality_flags=(*flags, *unknown_leads(names, [names[row] for row in rows])),
     )
 
 

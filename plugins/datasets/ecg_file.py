@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -167,3 +167,9 @@ def without_calibration(signal: mb.Signal) -> mb.Signal:
     if (begin, end) == (0, same.size):
         return signal
     return replace(signal, millivolts=signal.millivolts[:, begin:end], repairs=(*signal.repairs, "calibration-cut"))
+
+
+def unknown_leads(names: Sequence[str], read: Collection[str]) -> list[str]:
+    """Return a flag for channels that were left out where fewer than twelve leads were `read`: one may be among them."""
+    left = [name for name in names if name not in read]
+    return [f"unknown-leads: {', '.join(repr(name[:20]) for name in left[:16])}"] if left and len(read) < len(mb.LEADS) else []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
+import struct
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
@@ -25,7 +26,7 @@ import numpy as np
 import melp_bench as mb
 from melp_bench.lead_names import known_lead
 from melp_plugins.datasets.cells import sex
-from melp_plugins.datasets.ecg_file import ECGFile, Identity, age_at, exact_step, kept_age
+from melp_plugins.datasets.ecg_file import ECGFile, Identity, age_at, exact_step, kept_age, unknown_leads
 
 READERS = {
     "muse": ("ge_muse_xml", "GEMuseXMLParser"),
@@ -73,7 +74,7 @@ def read_with_ecgdatakit(path: Path, kind: str, leads: Collection[str] = ()) -> 
             raise mb.BadRecord(code, _without_values(str(error), path)) from error
         except Exception as error:  # a broken file meets the library anywhere, with any exception there is
             raise mb.BadRecord("unreadable-samples", f"{type(error).__name__} in its {kind} content") from error
-    flags = _judged([(str(one.message), one.category) for one in caught], checksum_warning, path)
+    flags = _judged([(str(one.message), one.category) for one in caught], checksum_warning, path, kind)
     signal = _signal(record, kind, leads, flags)
     identity = _identity(record)
     expert = record.annotations.get("machine_interpretation", "").splitlines()
@@ -103,7 +104,7 @@ def _library(kind: str) -> tuple[Any, type[Warning], type[Exception]]:
     return parser, errors.ChecksumWarning, errors.ECGDataKitError
 
 
-def _judged(caught: Sequence[tuple[str, type[Warning]]], checksum_warning: type[Warning], path: Path) -> list[str]:
+def _judged(caught: Sequence[tuple[str, type[Warning]]], checksum_warning: type[Warning], path: Path, kind: str) -> list[str]:
     """Return the flags of a record for what the library warned of.
 
     Raises:
@@ -113,12 +114,26 @@ def _judged(caught: Sequence[tuple[str, type[Warning]]], checksum_warning: type[
     for text, category in caught:
         plain = _without_values(text, path)
         if issubclass(category, checksum_warning):
-            raise mb.BadRecord("checksum-mismatch", plain)
+            if kind != "scp" or _states_checksum(path):
+                raise mb.BadRecord("checksum-mismatch", plain)
+            flags.append("checksum-not-stated")
         for pattern, code in _REFUSED:
             if pattern.search(plain):
                 raise mb.BadRecord(code, plain)
         flags += [code for pattern, code in _FLAGGED if pattern.search(plain)]
     return list(dict.fromkeys(flags))
+
+
+def _states_checksum(path: Path) -> bool:
+    """Return True if an SCP-ECG record or a section of it has a checksum other than 0, which a tool writes that has none."""
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<I", content, 10)
+    starts = [0, 6]
+    for at in range(22, min(6 + length, len(content)) - 9, 10):
+        _, size, index = struct.unpack_from("<HII", content, at)
+        if size and 0 < index < len(content):
+            starts.append(index - 1)
+    return any(content[at : at + 2] != b"\0\0" for at in starts)
 
 
 def _without_values(text: str, path: Path) -> str:
@@ -152,6 +167,7 @@ def _signal(record: Any, kind: str, wanted: Collection[str], flags: list[str]) -
     if kind == "ishne":  # the format's own sign of a lead that was off
         for row, (_, lead) in enumerate(chosen):
             millivolts[row][lead.samples == -(2**15)] = np.nan
+    flags += unknown_leads([name for name, _ in leads], [name for name, _ in chosen])
     off = [name for name, lead in chosen if lead.annotations.get("LeadOff", "").casefold() not in _FALSE]
     if off:
         flags.append(f"lead-off: {', '.join(off)}")

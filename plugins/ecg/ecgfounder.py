@@ -73,7 +73,8 @@ class FounderBlock(nn.Module):
             x = F.max_pool1d(F.pad(x, (0, self.stride - 1)), self.stride)
         if self.more:
             x = F.pad(x, (0, 0, self.more // 2, self.more - self.more // 2))
-        return out * weights[..., None] + x
+        weighed: Tensor = out * weights[..., None]
+        return weighed + x
 
 
 class FounderStage(nn.Module):
@@ -129,7 +130,7 @@ class ECGFounder(mb.ECGEncoder):
 
 
 def _classes(shapes: Shapes) -> dict[str, Any]:
-    return {"classes": shapes["dense.bias"][0]} if "dense.bias" in shapes else {}
+    return {"classes": shapes["dense.bias"][0]}
 
 
 def family(name: str) -> mb.Family:
@@ -140,7 +141,6 @@ def family(name: str) -> mb.Family:
         name=name,
         anchor="first_conv.conv.weight",
         unused=(("first_bn.*", never), ("stage_list.{}.block_list.{}.bn{}.*", never)),
-        fresh=(("dense.*", "the head of the 150 labels, which files made for fine-tuning leave out"),),
         options=_classes,
         files=f"hf:PKUDigitalHealth/ECGFounder/{leads}_lead_ECGFounder.pth",
     )

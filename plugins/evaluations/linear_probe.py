@@ -74,23 +74,22 @@ class LinearProbe(mb.Evaluation):
         self.scoring, self.chosen_on, self.batch_norm = scoring, chosen_on, batch_norm
         self.fitting = Fitting(learning_rate, final_learning_rate, weight_decay, batch_size, epochs, patience)
 
-    @property
-    def _as_published(self) -> dict[str, str]:
-        """The options that are not as usual here, and what a reader is told of each."""
-        told = {"subset": self.subset} if self.subset != "nested" else {}
+    def _as_published(self, fraction: float) -> dict[str, str]:
+        """Return the options that are not as usual for a row, and what a reader is told of each; all labels are one set."""
+        told = {"subset": self.subset} if self.subset != "nested" and fraction < 1 else {}
         told |= {"scoring": self.scoring} if self.scoring != "logits" else {}
         told |= {"chosen_on": f"chosen on {self.chosen_on}"} if self.chosen_on != "validation" else {}
         return told | ({"batch_norm": "batch norm learns"} if self.batch_norm != "frozen" else {})
 
     def expand(self, tasks: Sequence[str]) -> Iterable[mb.Measurement]:
         """Return a row per task and fraction."""
-        shared = {**asdict(self.fitting), "seeds": list(self.seeds), "subset": self.subset}
-        shared |= {option: getattr(self, option) for option in self._as_published}
-        told = ", ".join(self._as_published.values())
+        shared = {**asdict(self.fitting), "seeds": list(self.seeds), "subset": "nested"}
         for task in tasks:
             for fraction in self.fractions:
-                setting = f"{100 * fraction:g} %" + (f" ({told})" if told else "")
-                yield mb.Measurement(task, (task,), setting, {**shared, "fraction": fraction})
+                told = self._as_published(fraction)
+                setting = f"{100 * fraction:g} %" + (f" ({', '.join(told.values())})" if told else "")
+                options = {**shared, **{option: getattr(self, option) for option in told}, "fraction": fraction}
+                yield mb.Measurement(task, (task,), setting, options)
 
     def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
         """Return the logits of probes on a fraction of the training labels, or their softmax, one set per seed.
@@ -99,11 +98,12 @@ class LinearProbe(mb.Evaluation):
             NotApplicable: a part of the split is empty, the subset has no record, or batch normalisation cannot learn.
         """
         task, fraction = context.task(measurement.task), float(measurement.options["fraction"])
-        problems, fitting = problems_of(task, fraction, self.seeds, self.subset), self.fitting
+        as_published, fitting = self._as_published(fraction), self.fitting
+        problems = problems_of(task, fraction, self.seeds, self.subset if "subset" in as_published else "nested")
         if self.chosen_on == "test":
             problems = [replace(problem, validation=task.parts[problem.part].test) for problem in problems]
             fitting = replace(fitting, patience=fitting.epochs)
-        details: dict[str, Any] = {name: getattr(self, name) for name in self._as_published}
+        details: dict[str, Any] = {name: getattr(self, name) for name in as_published}
         if self.batch_norm == "frozen":
             embedding = context.features(task).embedding
             probes = fit(embedding, task.labels, problems, fitting)

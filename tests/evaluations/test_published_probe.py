@@ -43,8 +43,11 @@ def test_a_softmax_is_that_of_the_logits(make_task: Make, context_of: Callable[.
 
 def test_a_softmax_makes_classes_that_come_together_compete(make_task: Make, score: Score) -> None:
     """Independent classes, all to be seen in the features: a record with two of them halves the share of each."""
-    made = make_task(records=1500, signal=1.5)
-    logits, softmax = (score(LinearProbe(fractions=(1.0,), scoring=s), made) for s in ("logits", "softmax"))
+    made = make_task(records=800, signal=2.5)
+    logits, softmax = (
+        score(LinearProbe(fractions=(1.0,), seeds=(0,), learning_rate=0.01, epochs=10, scoring=s), made)
+        for s in ("logits", "softmax")
+    )
     assert softmax.scores["auroc"].value < logits.scores["auroc"].value - 0.05
 
 
@@ -126,7 +129,7 @@ def test_statistics_move_to_the_training_records_as_a_slow_loop_moves_them(norma
 def test_a_probe_on_statistics_that_never_settled_is_hurt_and_told(normalised: Any, split: str) -> None:
     """Three batches move the running mean a quarter of the way: test records do not lie where training records did."""
     made, context = normalised(records=370, split=split, signal=1.5)
-    frozen, learning = (predictions(context, made, batch_norm=b, seeds=(0,)) for b in ("frozen", "learning"))
+    frozen, learning = (predictions(context, made, batch_norm=b, seeds=(0,), epochs=5) for b in ("frozen", "learning"))
     assert learning.details["batch_norms"] == 1
     assert "batch_norms" not in frozen.details
     assert (learning.record_ids == frozen.record_ids).all()
@@ -138,7 +141,7 @@ def test_a_probe_on_statistics_that_never_settled_is_hurt_and_told(normalised: A
 def test_without_batch_normalisation_nothing_learns(make_task: Make, context_of: Callable[..., Context]) -> None:
     made = make_task()
     context = context_of(made)
-    frozen, learning = (predictions(context, made, batch_norm=b) for b in ("frozen", "learning"))
+    frozen, learning = (predictions(context, made, batch_norm=b, epochs=3) for b in ("frozen", "learning"))
     assert learning.details["batch_norms"] == 0
     np.testing.assert_array_equal(learning.scores, frozen.scores)
 

@@ -41,7 +41,7 @@ class OpenECGCodec(mb.ECGEncoder):
 
     corpora, corpora_source = SEEN, CLAIM
 
-    def __init__(self, leads: tuple[str, ...], version: str) -> None:
+    def __init__(self, *, leads: tuple[str, ...] = ("II",), version: str = "v6") -> None:
         super().__init__()
         self.spec = mb.SignalSpec(rate_hz=500.0, seconds=10.0, leads=leads)
         self.codec = codec(version)
@@ -103,31 +103,21 @@ def codec(version: str) -> nn.Module:
     return made
 
 
-def files_read(*, version: str = "v6") -> Mapping[str, str]:
+def files_read(*, version: str, **_options: object) -> Mapping[str, str]:
     return {f"codec_{version}.pt": hashlib.sha256(weights_file(version).read_bytes()).hexdigest()}
-
-
-def one_lead(*, version: str = "v6") -> OpenECGCodec:
-    return OpenECGCodec(("II",), version)
-
-
-def twelve_leads(*, version: str = "v6") -> OpenECGCodec:
-    return OpenECGCodec(mb.LEADS, version)
 
 
 @mb.hookimpl
 def melp_ecg_encoders() -> list[mb.Entry[mb.ECGEncoder]]:
     if find_spec("openecg") is None:  # it is an optional dependency of this package
         return []
-    offered = {"openecg-codec": (one_lead, "lead II"), "openecg-codec-12": (twelve_leads, "each of twelve leads")}
     return [
         mb.Entry(
-            name,
-            build,
-            f"OpenECG's codec on {what}, with the weights of its package",
+            "openecg-codec",
+            OpenECGCodec,
+            "OpenECG's codec on lead II (or on each of several leads), with the weights of its package",
             "https://pypi.org/project/openecg",
             "Apache-2.0",
             reads=files_read,
         )
-        for name, (build, what) in offered.items()
     ]
