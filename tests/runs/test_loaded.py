@@ -174,6 +174,10 @@ def test_a_signal_that_does_not_fit_is_told_in_one_line(
 def test_what_has_no_weights_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(mb.UserError, match="is a recipe, and has no weights yet; pretrain it"):
         mb.load("melp")
+    with pytest.raises(
+        mb.UserError, match=r"is an encoder without weights; give resnet1d-18@FILE, .* or random-init\+resnet1d-18"
+    ):
+        mb.load("resnet1d-18")
     with pytest.raises(UnknownName, match="did you mean 'resnet1d-18'"):
         mb.load("resnet1d-81")
     with pytest.raises(mb.UserError, match="its recipe is settled"):
