@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Heads,
         Objective,
         PretrainingModel,
+        ScoresClasses,
         Sizes,
         TextBatch,
         TextEncoder,
@@ -40,8 +41,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "published.family": "Family",
-    "components": "ECGEncoder Gauge GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View "
-    "Widths",
+    "components": "ECGEncoder Gauge GuessesWords Heads Objective PretrainingModel ScoresClasses Sizes TextBatch TextEncoder "
+    "TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Context Evaluation FittedProbe Measurement ModelTraits TaskRecords",
     "features": "Features",
@@ -90,6 +91,7 @@ __all__ = [
     "RunLogger",
     "RunResult",
     "Scaling",
+    "ScoresClasses",
     "Signal",
     "SignalSpec",
     "Sizes",

@@ -29,6 +29,7 @@ __all__ = [
     "Objective",
     "PretrainingModel",
     "RecordInfo",
+    "ScoresClasses",
     "Signal",
     "Sizes",
     "Task",
@@ -186,6 +187,17 @@ class Heads(nn.Module, ABC):
         """Return the features of reports with `record`, and `segments` if any, in the shared space."""
 
 
+@runtime_checkable
+class ScoresClasses(Protocol):
+    """What heads offer beside the rest if the model has a way of its own to ask a record for classes, and not the cosine."""
+
+    def class_scores(self, ecg: Features, names: Tensor) -> Tensor:
+        """Return the log-odds (B, C) of classes in records, whose features `ecg` are in the shared space.
+
+        `names` (C, D) are the classes' names in the shared space: `Features.record` of a prompt, or the mean over several.
+        """
+
+
 class View(ABC):
     """Another look at a record, made in a batch on the records' device.
 
@@ -196,9 +208,7 @@ class View(ABC):
     part: tuple[float, float] = (0.0, 1.0)
 
     def at(self, spec: SignalSpec) -> View:
-        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; by default itself.
-
-        Called once, before any work.
+        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; called once.
 
         Raises:
             UserError: it makes no sense of such records.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from melp_bench.canonical import digest
+from melp_bench.defects import Switched, switched_on
+from melp_bench.errors import UserError
 from melp_bench.results import Interval
 from melp_bench.schema import Frozen, load_toml, shipped
 
@@ -23,12 +26,25 @@ class DatasetUse(Frozen):
     - `cross-validate`: every fold is test once, the next one validation, the rest train.
     - `published`: as the literature's label files list them, which the user gives with --published-splits; the labels are the
       files', too: columns by position, defects included. `sha256` says which files they must be.
+
+    What follows reproduces defects of publications (`defects.toml`); where it is not said, it is no part of the hash.
+
+    - `labels = "substring"`: a record has a class whose name is anywhere in the text of its statements.
+    - `moved_columns`: of a task, classes in a circle: in training the column of each holds the labels of the next.
+    - `seconds`: a record is cut to its first so many seconds.
+    - `padding = "before-scaling"`: the zeros behind a shorter record are scaled with it.
     """
 
     dataset: str
     options: dict[str, Any] = Field(default_factory=dict)
     split: Literal["holdout", "cross-validate", "published"] = "holdout"
     sha256: dict[str, str] = Field(default_factory=dict, exclude=True)  # of label files, by path: what they must have
+    labels: Literal["by-name", "substring"] = Field(default="by-name", exclude_if=lambda value: value == "by-name")
+    moved_columns: dict[str, list[str]] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    seconds: float | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    padding: Literal["after-scaling", "before-scaling"] = Field(
+        default="after-scaling", exclude_if=lambda value: value == "after-scaling"
+    )
 
 
 class Pretrain(Frozen):
@@ -104,9 +120,23 @@ class Protocol(Frozen):
     summary: str
     models: list[str] = Field(default_factory=list)  # recipes run when no --model is given
     datasets: dict[str, DatasetUse]
+    defects: dict[str, Switched] = Field(default_factory=dict, exclude=True)  # by name; what they change is in what follows
     pretrain: Pretrain | None = None
     interval: Interval = Interval()
     evaluations: list[EvaluationUse]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_defects_on(cls, given: Any) -> Any:
+        """Change what the defects that are switched on change."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("defects"), Mapping):
+            return given
+        try:
+            return switched_on(given, given["defects"])
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        except (KeyError, TypeError, AttributeError):  # the rest is no protocol, which is told in its place
+            return given
 
     @model_validator(mode="after")
     def _aliases_exist(self) -> Protocol:
@@ -115,6 +145,13 @@ class Protocol(Frozen):
         unknown = sorted(used - set(self.datasets))
         if unknown:
             raise ValueError(f"uses {unknown} but [datasets] has {sorted(self.datasets)}")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_move_in_training_alone(self) -> Protocol:
+        for alias, use in self.datasets.items():
+            if use.moved_columns and use.split != "holdout":
+                raise ValueError(f"dataset {alias!r} has moved_columns, which need split = 'holdout', and is {use.split!r}")
         return self
 
     @model_validator(mode="after")

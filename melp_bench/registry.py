@@ -118,13 +118,14 @@ def _as_type(value: Any, wanted: type, default: Any = None) -> Any:
 
 
 def _annotated(build: Callable[..., Any], name: str) -> type | None:
-    """Return the plain type that `build` annotates an option with, `int` for `int | None`; None where there is none."""
+    """Return the plain type that `build` annotates an option with, `int` for `int | None`; None where it takes others."""
     try:
         hints = get_type_hints(build.__init__ if inspect.isclass(build) else build)
     except (NameError, TypeError, AttributeError):  # annotations of a stranger's module, which only a type checker may know
         return None
     hint = hints.get(name)
-    return next((kind for kind in (hint, *get_args(hint)) if kind in (bool, int, float, str)), None)
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    return kinds[0] if kinds and all(kind in (bool, int, float, str) for kind in kinds) else None
 
 
 class Registry(Generic[T]):

@@ -94,7 +94,15 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.split(r"[\s/@(]", name.strip().lower())[0])
 
 
-@cache
+def collections() -> set[str]:
+    """Return the names that a model's corpora may have and no dataset has: collections, and what nobody here reads."""
+    return {*_corpora()["contains"], *_corpora()["elsewhere"]}
+
+
 def _contains() -> dict[str, list[str]]:
-    text = (resources.files("melp_bench.board") / "corpora.toml").read_text(encoding="utf-8")
-    return {str(name): list(parts) for name, parts in tomllib.loads(text)["contains"].items()}
+    return {str(name): list(parts) for name, parts in _corpora()["contains"].items()}
+
+
+@cache
+def _corpora() -> dict[str, dict[str, Any]]:
+    return tomllib.loads((resources.files("melp_bench.board") / "corpora.toml").read_text(encoding="utf-8"))

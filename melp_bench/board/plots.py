@@ -115,7 +115,7 @@ def span(scores: Sequence[Score], label: MetricLabel) -> tuple[float, float]:
     """Return the scale that shows every interval: outward to the next round step, within the metric's bounds."""
     low, high = min(min(s.low, s.value) for s in scores), max(max(s.high, s.value) for s in scores)
     room = width_of(label) or max(abs(low), abs(high)) or 1.0
-    step = _round_step(max((high - low) / 4, room / 20))
+    step = round_step(max((high - low) / 4, room / 20))
     least, most = (end if end is not None else far for end, far in zip(label.bounds, (-math.inf, math.inf), strict=True))
     bottom, top = max(_down(low, step), min(least, low)), min(-_down(-high, step), max(most, high))
     if top > bottom:
@@ -123,7 +123,7 @@ def span(scores: Sequence[Score], label: MetricLabel) -> tuple[float, float]:
     return max(bottom - step, min(least, low)), min(top + step, max(most, high))
 
 
-def _round_step(least: float) -> float:
+def round_step(least: float) -> float:
     """Return 1, 2 or 5 times a power of ten, the first that is not below `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= least * (1 - 1e-9))
@@ -252,7 +252,7 @@ def _spread(points: Mapping[str, tuple[float, float]], gap: float = 11.5) -> dic
 
 def _yticks(bottom: float, top: float, start: float, end: float) -> tuple[Tick, ...]:
     """Return at most six round values from bottom to top, placed between `start` and `end`."""
-    step = _round_step((top - bottom) / 5)
+    step = round_step((top - bottom) / 5)
     first, last = math.ceil(bottom / step - 1e-9), math.floor(top / step + 1e-9)
     values = [k * step for k in range(first, last + 1)]
     return tuple(Tick(_place(v, bottom, top, start, end), tick_text(v, step)) for v in values)

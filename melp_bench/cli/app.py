@@ -17,8 +17,12 @@ from melp_bench.cli import (
     plugin,
     predict,
     pretrain,
+    protocol,
+    results,
     run,
     scaling,
+    sensitivity,
+    submit,
     throughput,
 )
 
@@ -57,8 +61,12 @@ app.command("predict", short_help="Score record files by a kept probe, and draw 
 app.command("list", short_help="List every component, its plugin and licence.")(components.list_components)
 app.command("show", short_help="Show what a component, recipe or protocol is.")(components.show)
 app.command("diff", short_help="Show what differs between two recipes.")(diff.diff)
+app.add_typer(protocol.app, name="protocol")
 app.command("check", short_help="Check that a component keeps its promises.")(components.check)
-app.command("leaderboard", short_help="Write the board of all result rows.")(leaderboard.leaderboard)
+app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(results.app, name="results")
+app.command("submit", short_help="Bundle rows and predictions for another board.")(submit.submit)
+app.command("sensitivity", short_help="Measure what each published defect moves.")(sensitivity.sensitivity)
 app.command("throughput", short_help="Measure speed, memory and FLOPs of encoders.")(throughput.throughput)
 app.command("scaling", short_help="Estimate what pretraining costs on many GPUs.")(scaling.scaling)
 app.add_typer(plugin.app, name="plugin")

@@ -14,10 +14,11 @@ from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from melp_bench.components import Dataset, ECGEncoder, Heads, Objective, TextEncoder, View
+    from melp_bench.defects import Switched
     from melp_bench.evaluations import Evaluation
     from melp_bench.metrics import Metric
     from melp_bench.progress import RunLogger
-    from melp_bench.protocol import Pretrain, Protocol
+    from melp_bench.protocol import DatasetUse, EvaluationUse, Pretrain, Protocol
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
 
@@ -246,9 +247,34 @@ def describe_protocol(protocol: Protocol) -> Facts:
     return [
         ("summary", protocol.summary),
         ("revision", f"{protocol.revision}, {protocol.hash}"),
-        ("datasets", "\n".join(f"{alias}: {use.dataset}, {use.split}" for alias, use in protocol.datasets.items())),
+        ("defects", "\n".join(_defect(name, where, protocol) for name, where in protocol.defects.items() if where)),
+        ("datasets", "\n".join(f"{alias}: {_dataset_use(use)}" for alias, use in protocol.datasets.items())),
         ("pretraining", _budget(budget) if budget else "none"),
-        ("evaluations", "\n".join(f"{use.name}: {', '.join(use.tasks)}" for use in protocol.evaluations)),
+        ("evaluations", "\n".join(_evaluation_use(use) for use in protocol.evaluations)),
         ("interval", f"{interval.level:.0%} bootstrap over patients, {interval.resamples} resamples"),
         ("models", ", ".join(protocol.models)),
     ]
+
+
+def _defect(name: str, where: Switched, protocol: Protocol) -> str:
+    """Return a switch that is on, what it is, and where it was found."""
+    from melp_bench.defects import defect
+
+    one, here = defect(name), "" if isinstance(where, bool) else f" (in {', '.join(where)})"
+    of_files = one.of_labels and any(use.split == "published" for use in protocol.datasets.values())
+    sets = "is in the label files themselves" if of_files else f"sets {one.changes}"
+    return f"{name}{here}: {one.summary}\n  {sets}\n  found in {one.source}"
+
+
+def _dataset_use(use: DatasetUse) -> str:
+    """Return a dataset as a protocol uses it, with what is not as usual."""
+    said = use.model_dump(exclude={"dataset", "options", "split"}, exclude_defaults=True)
+    return ", ".join([use.dataset, use.split, *(f"{key} = {value}" for key, value in (use.options | said).items())])
+
+
+def _evaluation_use(use: EvaluationUse) -> str:
+    """Return an evaluation as a protocol uses it: its tasks, and the options and metrics that the protocol names."""
+    metrics = [" ".join([m.name, *(f"{key}={value}" for key, value in m.options.items())]) for m in use.metrics]
+    lines = [f"{use.name}: {', '.join(use.tasks)}"]
+    lines += ["  " + ", ".join(f"{key} = {value}" for key, value in use.options.items())] if use.options else []
+    return "\n".join(lines + ([f"  metrics {', '.join(metrics)}"] if metrics else []))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from melp_bench.plugins import Catalogue
     from melp_bench.protocol import Protocol
     from melp_bench.recipe import Recipe
-    from melp_bench.runs.differences import RecipeDifference
+    from melp_bench.runs.differences import SettingDifference
 
 HELP = "A recipe, RECIPE+ENCODER, .toml file or checkpoint folder."
 
@@ -38,7 +38,7 @@ def diff(
     if found.same:
         console.print(f"the same: {'; '.join(found.same)}", markup=False, highlight=False)
     if found.differences:
-        console.print(_table(first.name, second.name, found.differences))
+        console.print(differences_table(first.name, second.name, found.differences))
     else:
         console.print("nothing differs", markup=False, highlight=False)
 
@@ -76,7 +76,7 @@ def _budget(protocol: Protocol) -> str:
     )
 
 
-def _table(one: str, two: str, differences: tuple[RecipeDifference, ...]) -> Table:
+def differences_table(one: str, two: str, differences: tuple[SettingDifference, ...]) -> Table:
     """Return both sides of every difference, under the recipes' names."""
     from rich import box
     from rich.table import Table

@@ -62,8 +62,9 @@ class Suited:
     def _less_thresholds(self, metric: Metric) -> Stack:
         """Return the scores less the threshold that `metric` chooses on validation: not below 0 means positive."""
         given = self._predictions
-        if given.validation is None or metric.choose is None:
+        chosen_on = (given.scores, given.labels) if metric.chosen_on == "test" else given.validation
+        if chosen_on is None or metric.choose is None:
             raise NotApplicable("needs thresholds, and there is no validation record to choose them on")
-        validation, labels = given.validation
+        validation, labels = chosen_on
         thresholds = np.stack([np.asarray(metric.choose(one, labels), dtype=np.float64) for one in validation])  # (S, C)
         return given.scores.astype(np.float64) - thresholds[:, None]

@@ -16,7 +16,7 @@ from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import import_path
-from melp_bench.published.tensor_files import file_sha256, locate
+from melp_bench.published.tensor_files import chosen_part, file_sha256, locate
 from melp_bench.recipe import Part, Recipe, load_recipe
 from melp_bench.runs.building import check_recipe, num_classes
 from melp_bench.runs.corpora import corpus_of, data_of, without_reports
@@ -114,7 +114,7 @@ def _recipe_candidate(
         pretrain = Pretrain(dataset=next(iter(stores)), steps=1)  # of which an untrained recipe reads the seed
     store = corpus_of(pretrain, stores)
     identity = _identity(recipe, pretrain, store, catalogue, engine)
-    folder = checkpoints / f"{_file_name(recipe.name)}-{digest(identity)[:12]}"
+    folder = checkpoints / f"{file_name(recipe.name)}-{digest(identity)[:12]}"
     if not is_checkpoint(folder):
         check_recipe(recipe, catalogue, num_classes(pretrain, store), without_reports(store))
     return Candidate(recipe.name, recipe, identity, folder, seed=pretrain.seed)
@@ -126,7 +126,7 @@ def _checkpoint_candidate(folder: Path, catalogue: Catalogue) -> Candidate:
     recipe = manifest.recipe
     identity: dict[str, Any] = {"weights": manifest.weights_sha256, "recipe": recipe_content(recipe)}
     if manifest.source.get("sha256") and recipe.text is None:
-        identity = _published_identity(recipe.encoder.name, manifest.source["sha256"])
+        identity = _published_identity(recipe.encoder.name, manifest.source["sha256"], manifest.source.get("part", ""))
     return Candidate(recipe.name, recipe, identity | {"code": use_code(recipe, catalogue)}, folder)
 
 
@@ -137,12 +137,12 @@ def _published_candidate(reference: PublishedReference, catalogue: Catalogue, ch
         return _checkpoint_candidate(folder, catalogue)
     name = f"{entry.name}@{Path(reference.file).name}"
     recipe = Recipe(name=name, summary=f"published weights: {entry.summary}", encoder=Part(name=entry.name))
-    identity = _published_identity(entry.name, file_sha256(locate(reference.file)))
+    identity = _published_identity(entry.name, file_sha256(locate(reference.file)), chosen_part(reference.file))
     return Candidate(name, recipe, identity | {"code": use_code(recipe, catalogue)}, folder, reference)
 
 
-def _published_identity(encoder: str, sha256: str) -> dict[str, Any]:
-    return {"published": {"encoder": encoder, "sha256": sha256}}
+def _published_identity(encoder: str, sha256: str, part: str) -> dict[str, Any]:
+    return {"published": {"encoder": encoder, "sha256": sha256} | ({"part": part} if part else {})}
 
 
 def recipe_of(reference: RecipeReference) -> Recipe:
@@ -203,7 +203,7 @@ def _files(recipe: Recipe, catalogue: Catalogue) -> dict[str, dict[str, str]]:
     return {name: digests for name, digests in read.items() if digests}
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """Return a recipe's name as it can stand in a path: nothing that leads elsewhere, nothing a shell reads."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")[:60] or "recipe"
 

@@ -13,8 +13,8 @@ NOTHING = "-"
 
 
 @dataclass(frozen=True)
-class RecipeDifference:
-    """One place of a recipe at which two of them say different things."""
+class SettingDifference:
+    """One place at which two recipes, or two protocols, say different things."""
 
     place: str
     one: str
@@ -25,11 +25,11 @@ class RecipeDifference:
 class Comparison:
     """All that differs between two recipes, and in words what is the same, in the order of a recipe."""
 
-    differences: tuple[RecipeDifference, ...]
+    differences: tuple[SettingDifference, ...]
     same: tuple[str, ...]
 
 
-Found = Iterator[RecipeDifference | str]
+Found = Iterator[SettingDifference | str]
 """What differs, and in words what is the same, as it is come upon."""
 
 
@@ -40,7 +40,7 @@ def compare(one: Recipe, two: Recipe) -> Comparison:
     component that both have, each option that differs is a difference; of two different ones, the components are.
     """
     found = [*_parts(one, two), *_stages(one, two)]
-    differences = tuple(item for item in found if isinstance(item, RecipeDifference))
+    differences = tuple(item for item in found if isinstance(item, SettingDifference))
     return Comparison(differences, tuple(item for item in found if isinstance(item, str)))
 
 
@@ -54,9 +54,9 @@ def _parts(one: Recipe, two: Recipe) -> Found:
 def _part(place: str, one: Part | None, two: Part | None) -> Found:
     """Yield what differs between two components, and that they are the same, or that the rest of their options is."""
     if one is None or two is None or one.name != two.name:
-        yield RecipeDifference(place, _told(one), _told(two))
+        yield SettingDifference(place, _told(one), _told(two))
         return
-    changed = list(_unequal(f"{place}.", one.options, two.options))
+    changed = list(unequal(f"{place}.", one.options, two.options))
     yield from changed
     alike = len(one.options.keys() | two.options.keys()) - len(changed)
     named = place if place == one.name else f"{place} {one.name}"
@@ -69,7 +69,7 @@ def _part(place: str, one: Part | None, two: Part | None) -> Found:
 def _stages(one: Recipe, two: Recipe) -> Found:
     for place, first, second in _paired(one.stages, two.stages):
         if first is None or second is None:
-            yield RecipeDifference(f"stage {place}", _stage_told(first), _stage_told(second))
+            yield SettingDifference(f"stage {place}", _stage_told(first), _stage_told(second))
         elif first.model_copy(update={"name": second.name}) == second:
             yield f"stage {place}"
         else:
@@ -92,8 +92,8 @@ def _stage(place: str, one: Stage, two: Stage) -> Found:
     first, second = ({term.term: term for term in stage.objectives} for stage in (one, two))
     for name in dict.fromkeys((*first, *second)):
         yield from _term(f"{place}: {name}", first.get(name), second.get(name))
-    yield from _unequal(f"{place}: ", _settings(one), _settings(two))
-    rates = list(_unequal(f"{place}: ", one.optimiser.model_dump(), two.optimiser.model_dump()))
+    yield from unequal(f"{place}: ", _settings(one), _settings(two))
+    rates = list(unequal(f"{place}: ", one.optimiser.model_dump(), two.optimiser.model_dump()))
     yield from rates
     yield f"{'the rest of the ' if rates else ''}optimiser of {place}"
 
@@ -105,21 +105,23 @@ def _settings(stage: Stage) -> dict[str, Any]:
 def _term(place: str, one: WeightedObjective | None, two: WeightedObjective | None) -> Found:
     """Yield what differs between two terms of a loss."""
     if one is None or two is None or one.name != two.name:
-        yield RecipeDifference(place, _term_told(one), _term_told(two))
+        yield SettingDifference(place, _term_told(one), _term_told(two))
         return
     beside = [f"{place}.{key}" for key in ("weight", "views")]
     values = ((one.weight, two.weight), (one.views, two.views))
-    changed = [RecipeDifference(where, _text(a), _text(b)) for where, (a, b) in zip(beside, values, strict=True) if a != b]
-    options = list(_unequal(f"{place}.", one.options, two.options))
+    changed = [SettingDifference(where, _text(a), _text(b)) for where, (a, b) in zip(beside, values, strict=True) if a != b]
+    options = list(unequal(f"{place}.", one.options, two.options))
     yield from (*changed, *options)
     yield f"the rest of {place}" if changed or options else place
 
 
-def _unequal(place: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[RecipeDifference]:
-    """Yield what differs between two tables, key by key behind their place."""
+def unequal(place: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[SettingDifference]:
+    """Yield what differs between two tables, key by key behind their place; a list is a tuple."""
     for key in dict.fromkeys((*one, *two)):
+        if key in one and key in two and isinstance(one[key], list | tuple) and list(one[key]) == list(two[key] or ()):
+            continue
         if key not in one or key not in two or one[key] != two[key]:
-            yield RecipeDifference(place + key, *(_text(table[key]) if key in table else NOTHING for table in (one, two)))
+            yield SettingDifference(place + key, *(_text(table[key]) if key in table else NOTHING for table in (one, two)))
 
 
 def _told(part: Part | None) -> str:

@@ -63,7 +63,7 @@ def measurements(protocol: Protocol, catalogue: Catalogue) -> list[Planned]:
     found: dict[str, Planned] = {}
     for use in protocol.evaluations:
         for planned in _planned(use, catalogue):
-            found.setdefault(_identity(planned), planned)
+            found.setdefault(identity_of(planned), planned)
     return [replace(planned, order=place) for place, planned in enumerate(_told_apart(list(found.values())))]
 
 
@@ -80,7 +80,7 @@ def _planned(use: EvaluationUse, catalogue: Catalogue) -> Iterable[Planned]:
         yield Planned(use.name, evaluation, measurement, metrics, measured, code)
 
 
-def _identity(planned: Planned) -> str:
+def identity_of(planned: Planned) -> str:
     """Return what tells rows apart, as text.
 
     Raises:

@@ -26,6 +26,7 @@ from melp_bench.runs.published_files import PublishedFiles, open_label_files
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference, parse, spread
 from melp_bench.runs.stores import open_stores, unprepared
+from melp_bench.signal import SignalSpec
 from melp_bench.store import Store
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def carry_out(
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
     plan = _plan(spec, references, catalogue, stores, files)
-    known = list(read_results(plan.results))  # a damaged one is told before any work
+    known = list(read_results(plan.results, listener.say))  # what is no row is told before any work
     on_plan(plan, code_changes(plan, known))
     if plan.missing():
         from melp_bench.runs.execute import execute
@@ -189,7 +190,7 @@ def carry_out(
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)
-    records = list(read_results(plan.results))
+    records = list(read_results(plan.results, lambda told: None))  # it was told before
     if first:
         from melp_bench.board import write_board
 
@@ -260,6 +261,30 @@ def _references(spec: RunSpec, catalogue: Catalogue) -> list[NamedReference]:
     bare_recipe = spec.protocol.pretrain.recipe if spec.protocol.pretrain else None
     names = [name for model in spec.models for name in spread(model, catalogue)]
     return [(name, parse(name, catalogue, bare_recipe=bare_recipe)) for name in names]
+
+
+def encoder_spec(spec: RunSpec, catalogue: Catalogue) -> SignalSpec | None:
+    """Return what the encoder of the one model that is asked for wants; None where that is not known before it is imported.
+
+    Raises:
+        UserError: several models are asked for.
+    """
+    from melp_bench.checkpoint import read_manifest
+    from melp_bench.runs.candidates import recipe_of
+    from melp_bench.runs.components import signal_spec
+    from melp_bench.runs.resolution import resolve
+
+    references = _references(spec, catalogue)
+    if len(references) != 1:
+        raise UserError(f"{len(references)} models are given; wanted one")
+    (_, reference) = references[0]
+    if isinstance(reference, PublishedReference):
+        return signal_spec(reference.encoder, {})
+    if isinstance(reference, RecipeReference):
+        part = resolve(recipe_of(reference), catalogue, spec.settings).encoder
+    else:
+        part = read_manifest(reference.folder).recipe.encoder
+    return signal_spec(catalogue.ecg_encoders[part.name], part.options)
 
 
 def _label(reference: Reference, spec: RunSpec, catalogue: Catalogue) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 
 from melp_bench.errors import UserError
 from melp_bench.evaluations import TaskRecords
-from melp_bench.protocol import Protocol
+from melp_bench.protocol import DatasetUse, Protocol
+from melp_bench.runs.defective_labels import labels_by_substring, with_moved_columns
+from melp_bench.runs.prepared_records import signal_defects
 from melp_bench.runs.published_files import PublishedFiles, published_labels, published_split
 from melp_bench.splits import FOLD_SPLITS, Split
 from melp_bench.store import Store
@@ -20,7 +22,7 @@ def task_split(name: str, protocol: Protocol, files: PublishedFiles) -> Split:
     """Return the split of the task "alias/task": the one place where a protocol's word becomes a value."""
     if name in files:
         return published_split(files[name])
-    return FOLD_SPLITS[protocol.datasets[name.partition("/")[0]].split]
+    return FOLD_SPLITS[_use(name, protocol).split]
 
 
 def task_records(name: str, protocol: Protocol, stores: Mapping[str, Store], files: PublishedFiles) -> TaskRecords:
@@ -32,12 +34,14 @@ def task_records(name: str, protocol: Protocol, stores: Mapping[str, Store], fil
         UnknownName: the dataset has no such task.
     """
     store, task = _found(name, stores)
+    use = _use(name, protocol)
     if name in files:
         chosen, labels, published = published_labels(store, files[name])
         classes = files[name].parts["test"].classes
     else:
         chosen = np.flatnonzero(store.eligible(task))
-        labels, published = store.labels(task)[chosen], None
+        by_substring = use.labels == "substring"
+        labels, published = (labels_by_substring(store, task) if by_substring else store.labels(task))[chosen], None
         classes = store.task(task).classes
     order = np.argsort(store.record_ids[chosen], kind="stable")
     where = chosen[order]
@@ -46,11 +50,14 @@ def task_records(name: str, protocol: Protocol, stores: Mapping[str, Store], fil
         parts = split.parts(store.record_ids[where], store.patient_ids[where], store.folds[where])
     except UserError as error:
         raise UserError(f"task {name!r}: {error}") from error
+    labels = labels[order]
+    if circle := use.moved_columns.get(task):
+        labels = with_moved_columns(labels, classes, circle, parts[0].train, name)
     return TaskRecords(
         name=name,
         dataset=store.name,
         classes=classes,
-        labels=labels[order],
+        labels=labels,
         record_ids=store.record_ids[where],
         patients=store.patient_ids[where],
         ages=store.ages[where],
@@ -69,7 +76,8 @@ def task_key(
 ) -> dict[str, Any]:
     """Return what decides the records, labels and parts of a task, and with `prompts` its prompts: plain JSON.
 
-    Label files decide labels, too, and their digests are their split's identity.
+    Label files decide labels, too, and their digests are their split's identity. Defects that the protocol reproduces are in it
+    where there are any, those of signals among them.
 
     Raises:
         UserError: the protocol has no such dataset.
@@ -78,7 +86,18 @@ def task_key(
     store, task = _found(name, stores)
     worded = {"prompts": store.task_digest(task, prompts=True)} if prompts else {}
     labels = {} if name in files else {"labels": store.task_digest(task)}
-    return {**labels, "split": task_split(name, protocol, files).identity, **worded}
+    use = _use(name, protocol)
+    wrong: dict[str, Any] = signal_defects(use)
+    if use.labels != "by-name":
+        wrong["labels"] = use.labels
+    if circle := use.moved_columns.get(task):
+        wrong["moved_columns"] = circle
+    return {**labels, "split": task_split(name, protocol, files).identity, **worded, **({"defects": wrong} if wrong else {})}
+
+
+def _use(name: str, protocol: Protocol) -> DatasetUse:
+    """Return how the protocol uses the dataset of the task "alias/task"."""
+    return protocol.datasets[name.partition("/")[0]]
 
 
 def _found(name: str, stores: Mapping[str, Store]) -> tuple[Store, str]:

@@ -3,21 +3,36 @@
 How a probe is fitted and chosen is told in `probe`, which labels it sees in `subsets`, how parts become one set of predictions
 in `pooling`. The validation part keeps all its labels at every fraction, as in the published benchmarks. The test part is
 touched once, with the probe that was chosen. All seeds (and parts) of a row are fitted as one batched problem.
+
+Four options reproduce what publications did, to show what it moves (`melp_bench/defects.toml`):
+
+- `subset`: one set of labels for all seeds, see `subsets`.
+- `scoring = "softmax"`: what is scored is the softmax of a record's logits over the classes.
+- `chosen_on = "test"`: all epochs are fitted, and the best on the test records themselves is reported.
+- `batch_norm = "learning"`: see `batch_norm`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import get_args
+from dataclasses import asdict, replace
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import melp_bench as mb
-from melp_plugins.evaluations.pooling import pooled
-from melp_plugins.evaluations.probe import USUAL, Fitting, fit
+from melp_bench.splits import Positions
+from melp_plugins.evaluations.batch_norm import embed_while_learning, num_batch_norms
+from melp_plugins.evaluations.pooling import Scorer, pooled
+from melp_plugins.evaluations.probe import USUAL, Fitting, Probe, ProbeProblem, fit
 from melp_plugins.evaluations.probing import fit_details, problems_of, require_seeds, scorer
 from melp_plugins.evaluations.subsets import SubsetRule
+
+Scoring = Literal["logits", "softmax"]
+ChosenOn = Literal["validation", "test"]
+BatchNorm = Literal["frozen", "learning"]
 
 
 class LinearProbe(mb.Evaluation):
@@ -39,42 +54,67 @@ class LinearProbe(mb.Evaluation):
         epochs: int = USUAL.epochs,
         patience: int = USUAL.patience,
         subset: SubsetRule = "nested",
+        scoring: Scoring = "logits",
+        chosen_on: ChosenOn = "validation",
+        batch_norm: BatchNorm = "frozen",
     ) -> None:
         """Check the options.
 
         Raises:
-            UserError: a fraction is not in (0, 1], there is no seed, or the subset's rule is unknown.
+            UserError: a fraction is not in (0, 1], there is no seed, or an option has a word that it does not know.
         """
         for fraction in fractions:
             if not 0 < fraction <= 1:
                 raise mb.UserError(f"evaluation 'linear_probe' has the fraction {fraction!r}; wanted more than 0 and at most 1")
-        if subset not in get_args(SubsetRule):
-            raise mb.UserError(f"evaluation 'linear_probe' has the subset {subset!r}; wanted {', '.join(get_args(SubsetRule))}")
+        words = {"subset": (subset, SubsetRule), "scoring": (scoring, Scoring), "chosen_on": (chosen_on, ChosenOn)}
+        for option, (word, known) in {**words, "batch_norm": (batch_norm, BatchNorm)}.items():
+            if word not in get_args(known):
+                raise mb.UserError(f"evaluation 'linear_probe' has the {option} {word!r}; wanted {', '.join(get_args(known))}")
         self.fractions, self.seeds, self.subset = fractions, require_seeds(seeds, "linear_probe"), subset
+        self.scoring, self.chosen_on, self.batch_norm = scoring, chosen_on, batch_norm
         self.fitting = Fitting(learning_rate, final_learning_rate, weight_decay, batch_size, epochs, patience)
+
+    def _as_published(self, fraction: float) -> dict[str, str]:
+        """Return the options that are not as usual for a row, and what a reader is told of each; all labels are one set."""
+        told = {"subset": self.subset} if self.subset != "nested" and fraction < 1 else {}
+        told |= {"scoring": self.scoring} if self.scoring != "logits" else {}
+        told |= {"chosen_on": f"chosen on {self.chosen_on}"} if self.chosen_on != "validation" else {}
+        return told | ({"batch_norm": "batch norm learns"} if self.batch_norm != "frozen" else {})
 
     def expand(self, tasks: Sequence[str]) -> Iterable[mb.Measurement]:
         """Return a row per task and fraction."""
-        shared = {**asdict(self.fitting), "seeds": list(self.seeds), "subset": self.subset}
-        rule = "" if self.subset == "nested" else f" ({self.subset})"
+        shared = {**asdict(self.fitting), "seeds": list(self.seeds), "subset": "nested"}
         for task in tasks:
             for fraction in self.fractions:
-                yield mb.Measurement(task, (task,), f"{100 * fraction:g} %{rule}", {**shared, "fraction": fraction})
+                told = self._as_published(fraction)
+                setting = f"{100 * fraction:g} %" + (f" ({', '.join(told.values())})" if told else "")
+                options = {**shared, **{option: getattr(self, option) for option in told}, "fraction": fraction}
+                yield mb.Measurement(task, (task,), setting, options)
 
     def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
-        """Return the logits of probes on a fraction of the training labels, one set per seed.
+        """Return the logits of probes on a fraction of the training labels, or their softmax, one set per seed.
 
         Raises:
-            NotApplicable: a part of the split is empty, or the subset has no record.
+            NotApplicable: a part of the split is empty, the subset has no record, or batch normalisation cannot learn.
         """
         task, fraction = context.task(measurement.task), float(measurement.options["fraction"])
-        problems = problems_of(task, fraction, self.seeds, self.subset)
-        embedding = context.features(task).embedding
-        probes = fit(embedding, task.labels, problems, self.fitting)
-        details = fit_details(task, fraction, self.seeds, problems, probes)
-        if self.subset != "nested":
-            details["subset"] = self.subset
-        return pooled(task, scorer(problems, probes, embedding), kind="logit", scales_differ=True, details=details)
+        as_published, fitting = self._as_published(fraction), self.fitting
+        problems = problems_of(task, fraction, self.seeds, self.subset if "subset" in as_published else "nested")
+        if self.chosen_on == "test":
+            problems = [replace(problem, validation=task.parts[problem.part].test) for problem in problems]
+            fitting = replace(fitting, patience=fitting.epochs)
+        details: dict[str, Any] = {name: getattr(self, name) for name in as_published}
+        if self.batch_norm == "frozen":
+            embedding = context.features(task).embedding
+            probes = fit(embedding, task.labels, problems, fitting)
+            score = scorer(problems, probes, embedding)
+        else:
+            probes, score = _fit_while_learning(context, task, problems, fitting)
+            details["batch_norms"] = num_batch_norms(context)
+        details |= fit_details(task, fraction, self.seeds, problems, probes)
+        if self.scoring == "softmax":
+            return pooled(task, _softmax_of(score), kind="probability", scales_differ=True, details=details)
+        return pooled(task, score, kind="logit", scales_differ=True, details=details)
 
     def fitted(self, context: mb.Context, measurement: mb.Measurement) -> mb.FittedProbe:
         """Return one probe that scores as the mean of all seeds' does, which is linear, too.
@@ -95,6 +135,32 @@ class LinearProbe(mb.Evaluation):
             scale=probes[0].scale,
             details=fit_details(task, fraction, self.seeds, problems, probes),
         )
+
+
+def _fit_while_learning(
+    context: mb.Context, task: mb.TaskRecords, problems: Sequence[ProbeProblem], fitting: Fitting
+) -> tuple[list[Probe], Scorer]:
+    """Return the probes of `problems`, and their scorer, on embeddings of each part's own batch normalisation."""
+    probes: list[Probe] = []
+    scorers: list[Scorer] = []
+    for number, part in enumerate(task.parts):
+        embedding, mine = embed_while_learning(context, task, part, number), [p for p in problems if p.part == number]
+        fitted = fit(embedding, task.labels, mine, fitting)
+        probes += fitted
+        scorers.append(scorer(mine, fitted, embedding))
+    return probes, lambda part, positions: scorers[part](part, positions)
+
+
+def _softmax_of(score: Scorer) -> Scorer:
+    """Return the function to the softmax over the classes of what `score` returns, (S, n, C)."""
+
+    def softmax(part: int, positions: Positions) -> NDArray[np.float64]:
+        logits = score(part, positions).astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
+
+    return softmax
 
 
 @mb.hookimpl

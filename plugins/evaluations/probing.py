@@ -46,14 +46,18 @@ def problems_of(task: TaskRecords, fraction: float, seeds: Sequence[int], rule: 
 
 
 def _labelled(task: TaskRecords, train: Positions, fraction: float, seed: int, rule: SubsetRule) -> Positions:
-    """Return which of the training positions `train` a probe sees the labels of, as positions in `train`."""
+    """Return which of the training positions `train` a probe sees the labels of, as positions in `train`.
+
+    A published rule draws from the rows of the training file; without one, from the training records by record id.
+    """
     if rule == "nested":
         return label_subset(task.record_ids[train], task.labels[train], fraction, seed)
     if task.published is None:
-        raise NotApplicable(f"subset {rule!r} is of the published label files, and {task.name!r} is not split by them")
-    place = np.full(task.published.train_rows, -1, dtype=np.int64)
-    place[task.published.rows[train]] = np.arange(len(train))
-    drawn = place[published_subset(task.published.train_rows, fraction, rule)]
+        drawn = published_subset(len(train), fraction, rule)
+    else:
+        place = np.full(task.published.train_rows, -1, dtype=np.int64)
+        place[task.published.rows[train]] = np.arange(len(train))
+        drawn = place[published_subset(task.published.train_rows, fraction, rule)]
     if not (drawn >= 0).any():
         raise NotApplicable(f"{100 * fraction:g} % by rule {rule!r} are {len(drawn)} rows, none of them among the records")
     return drawn[drawn >= 0]

@@ -6,10 +6,10 @@ So subsets of one seed are nested (1 % within 10 % within 100 %), every class th
 fraction, and a record's place depends on its own id: records that come or go later move the others by no more than the
 count they change. Records are drawn, not patients: labels are bought by the record.
 
-The published rules, for tasks with the published split: both permute the rows of the training file by NumPy's legacy generator
-with seed 42. MELP (`DataFrame.sample(frac=..., random_state=42)`) takes the head, rounded; MERL (scikit-learn's
-`train_test_split(train_size=..., random_state=42)`) the tail, rounded down. So both are nested, and up to one half they have
-no record in common; a class may have no positive in them.
+The published rules: both permute the rows of the training file (of a task that has none, its training records by record id)
+by NumPy's legacy generator with seed 42. MELP (`DataFrame.sample(frac=..., random_state=42)`) takes the head, rounded; MERL
+(scikit-learn's `train_test_split(train_size=..., random_state=42)`) the tail, rounded down. So both are nested, and up to one
+half they have no record in common; a class may have no positive in them.
 
 Shapes: N records, C classes.
 """

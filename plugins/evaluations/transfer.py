@@ -3,9 +3,8 @@
 The probe is fitted (see `probe`) on all training labels of the source and chosen on the source's validation part: its own of
 a holdout; where the source cross-validates, its first fold is validation and all others train. It is scored on the
 target's test part, or on all target records where the target cross-validates, as nothing is fitted there; features are
-standardised by the source alone. Classes are shared by name, or by a declared map: {source class: target class}, or, where
-the target is finer, {source class: [target classes]}. A shared class is positive where any of its target classes is; its score
-is the source logit of its class, the largest of them where several source classes map to one target class.
+standardised by the source alone. Classes are shared as `shared_classes` says; the score of one is the source logit of its
+class, the largest of them where several source classes map to one target class.
 
 Shapes: S seeds, N scored records, C shared classes.
 """
@@ -13,34 +12,23 @@ Shapes: S seeds, N scored records, C shared classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
-from numpy.typing import NDArray
 
 import melp_bench as mb
-from melp_bench.registry import nearest
 from melp_bench.splits import Positions
 from melp_plugins.evaluations.probe import USUAL, Fitting, ProbeProblem, fit
 from melp_plugins.evaluations.probing import fit_details, require_seeds, scorer
+from melp_plugins.evaluations.shared_classes import ClassMap, PairedClasses, any_of, largest
 from melp_plugins.evaluations.subsets import label_subset
-
-ClassMap = Mapping[str, str | Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A class that two tasks share, by the columns that stand for it in either."""
-
-    name: str
-    sources: list[int]
-    targets: list[int]
 
 
 class Transfer(mb.Evaluation):
     """One row per pair of tasks, given as "a/x->b/y"; its score is the mean over the seeds.
 
-    `class_map` is "a/x->b/y" -> {class of x: class or classes of y}; classes are shared by name where a pair has no map.
+    `class_map` is the name of a map, or "a/x->b/y" -> {class of x: class or classes of y}; classes are shared by name where a
+    pair has no map.
     """
 
     version = 2
@@ -50,7 +38,7 @@ class Transfer(mb.Evaluation):
     def __init__(
         self,
         *,
-        class_map: Mapping[str, ClassMap] | None = None,
+        class_map: str | Mapping[str, ClassMap] | None = None,
         seeds: tuple[int, ...] = (0, 1, 2),
         learning_rate: float = USUAL.learning_rate,
         final_learning_rate: float = USUAL.final_learning_rate,
@@ -62,9 +50,9 @@ class Transfer(mb.Evaluation):
         """Check the options.
 
         Raises:
-            UserError: there is no seed.
+            UserError: there is no seed, or no map of that name.
         """
-        self.class_map, self.seeds = dict(class_map or {}), require_seeds(seeds, "transfer")
+        self.classes, self.seeds = PairedClasses(class_map, "transfer"), require_seeds(seeds, "transfer")
         self.fitting = Fitting(learning_rate, final_learning_rate, weight_decay, batch_size, epochs, patience)
 
     def expand(self, tasks: Sequence[str]) -> Iterable[mb.Measurement]:
@@ -73,14 +61,9 @@ class Transfer(mb.Evaluation):
         Raises:
             UserError: a task is no pair, or a class map is of a pair that is not asked for.
         """
-        if unused := sorted(set(self.class_map) - set(tasks)):
-            raise mb.UserError(f"evaluation 'transfer' has a class_map of {unused[0]!r}{nearest(unused[0], list(tasks))}")
-        for pair in tasks:
-            source, arrow, target = pair.partition("->")
-            if not arrow or not source or not target:
-                raise mb.UserError(f"evaluation 'transfer' has the task {pair!r}; wanted a pair, as 'a/x->b/y'")
-            options = {**asdict(self.fitting), "seeds": list(self.seeds), "class_map": self.class_map.get(pair)}
-            yield mb.Measurement(pair, (source, target), options=options)
+        for pair, source, target in self.classes.pairs(tasks):
+            options = {**asdict(self.fitting), "seeds": list(self.seeds), "class_map": self.classes.key(pair)}
+            yield mb.Measurement(pair, (source, target), self.classes.setting, options)
 
     def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
         """Return the logits on the target of probes fitted on the source, one set per seed.
@@ -92,7 +75,7 @@ class Transfer(mb.Evaluation):
         source, target = (context.task(name) for name in measurement.tasks)
         if source.published and source.published.misnamed:
             raise mb.NotApplicable(f"columns of {source.name!r} changed places between its published files: no name fits both")
-        shared = shared_classes(source, target, self.class_map.get(measurement.task))
+        shared = self.classes.shared(measurement.task, source, target)
         train, validation = _source_parts(source)
         test = target.scored
         _refuse_seen_patients(source, target, np.concatenate([train, validation]), test)
@@ -103,15 +86,15 @@ class Transfer(mb.Evaluation):
         moved = scorer(problems, probes, context.features(target).embedding)(0, test)  # (S, N, source classes)
         at_home = scorer(problems, probes, embedding)(0, validation)
         return mb.Predictions(
-            scores=_largest(moved, [one.sources for one in shared]),
-            labels=_any(target.labels[test], [one.targets for one in shared]),
+            scores=largest(moved, [one.sources for one in shared]),
+            labels=any_of(target.labels[test], [one.targets for one in shared]),
             record_ids=target.record_ids[test],
             patients=target.patients[test],
             classes=tuple(one.name for one in shared),
             kind="logit",
             validation=(
-                _largest(at_home, [one.sources for one in shared]),
-                _any(source.labels[validation], [one.sources for one in shared]),
+                largest(at_home, [one.sources for one in shared]),
+                any_of(source.labels[validation], [one.sources for one in shared]),
             ),
             details={
                 **fit_details(source, 1.0, self.seeds, problems, probes),
@@ -124,56 +107,6 @@ class Transfer(mb.Evaluation):
                 ],
             },
         )
-
-
-def _largest(scores: NDArray[np.float32], columns: Sequence[list[int]]) -> NDArray[np.float32]:
-    """Return the largest of the scores (S, N, ...) in each set of columns, shape (S, N, C)."""
-    return np.stack([scores[..., some].max(axis=-1) for some in columns], axis=-1)
-
-
-def _any(labels: NDArray[np.bool_], columns: Sequence[list[int]]) -> NDArray[np.bool_]:
-    """Return whether any of the labels (N, ...) in each set of columns holds, shape (N, C)."""
-    return np.stack([labels[:, some].any(axis=-1) for some in columns], axis=-1)
-
-
-def shared_classes(source: mb.TaskRecords, target: mb.TaskRecords, class_map: ClassMap | None) -> list[Shared]:
-    """Return the shared classes, in the target's order; a class of several target classes has the name of its source class.
-
-    Raises:
-        NotApplicable: no class is shared.
-        UserError: the class map names a class that its task does not have, or gives one name two meanings.
-    """
-    if class_map is None:
-        class_map = {name: name for name in source.classes if name in target.classes}
-    found: dict[str, Shared] = {}
-    for origin, aim in class_map.items():
-        name, aims = (aim, [aim]) if isinstance(aim, str) else (origin, list(aim))
-        where = f"class map {source.name}->{target.name}"
-        targets = sorted(_column(target, one, where) for one in aims)
-        if not targets:
-            raise mb.UserError(f"{where}: {origin!r} maps to no class; name the classes of {target.name!r} it stands for")
-        shared = found.setdefault(name, Shared(name, [], targets))
-        if shared.targets != targets:
-            raise mb.UserError(
-                f"{where}: {name!r} stands for two different sets of classes; give every shared class one meaning"
-            )
-        shared.sources.append(_column(source, origin, where))
-    if not found:
-        raise mb.NotApplicable(f"{source.name!r} and {target.name!r} share no class; declare a class_map in the protocol")
-    return sorted(found.values(), key=lambda one: one.targets)
-
-
-def _column(task: mb.TaskRecords, name: str, where: str) -> int:
-    """Return the column of the class `name`.
-
-    Raises:
-        UserError: the task has no such class.
-    """
-    if name not in task.classes:
-        raise mb.UserError(
-            f"{where}: {task.name!r} has no class {name!r}{nearest(name, task.classes)} It has: {', '.join(task.classes)}"
-        )
-    return task.classes.index(name)
 
 
 def _source_parts(source: mb.TaskRecords) -> tuple[Positions, Positions]:

@@ -52,7 +52,7 @@ def test_wide_recipes_are_folded(capsys: pytest.CaptureFixture[str], pair: tuple
 def test_another_protocol_is_another_budget(capsys: pytest.CaptureFixture[str]) -> None:
     told = " ".join(said(capsys, "simclr", "byol", "--protocol", "untrained").split())
     assert told.startswith("under protocol untrained (rev 1): 1 step of 64 from synthetic")
-    assert _run(["diff", "simclr", "conv-transformer", "--protocol", "published"], verbose=False) == 2
+    assert _run(["diff", "simclr", "conv-transformer", "--protocol", "melp-2025-published"], verbose=False) == 2
     assert "names no recipe to pretrain it by" in capsys.readouterr().err
 
 

@@ -107,3 +107,14 @@ def test_entries_come_sorted_by_name_and_a_removed_one_is_gone() -> None:
     registry.remove("loose")
     assert "loose" not in registry
     assert len(registry) == 1
+
+
+def test_an_option_that_takes_text_or_a_table_is_given_either() -> None:
+    def build(*, by: str | dict[str, int] | None = None, name: str | None = None) -> object:
+        return by, name
+
+    entry = Entry("either", build, "s", "https://example.org", "MIT")
+    assert entry.resolve({"by": {"a": 1}})["by"] == {"a": 1}
+    assert entry.resolve({"by": "word", "name": "n"}) == {"by": "word", "name": "n"}
+    with pytest.raises(UserError, match="option 'name' of 'either' is 3; wanted str"):
+        entry.resolve({"name": 3})

@@ -14,7 +14,7 @@ from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations import ModelTraits
 from melp_bench.results import Outcome
 from melp_bench.splits import cross_validation
-from melp_plugins.evaluations.zero_shot import ZeroShot, class_directions, prompts_for
+from melp_plugins.evaluations.zero_shot import ZeroShot, class_directions, drawn, prompts_for
 
 Make = Callable[..., Any]
 Score = Callable[..., Outcome]
@@ -153,3 +153,44 @@ def test_a_file_of_prompts_that_does_not_fit_is_one_clear_line(
     with pytest.raises(UserError, match=reason) as caught:
         prompts_for(make_task().task, str(path))
     assert "\n" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------- paraphrases
+
+
+def test_one_prompt_is_the_first_and_rewording_moves_nothing_where_all_say_the_same(make_task: Make, score: Score) -> None:
+    made, encode = one_hot_task(make_task)
+    ensemble = score(ZeroShot(), made, encode=encode)
+    for evaluation in (ZeroShot(paraphrases="single"), ZeroShot(paraphrases="each", draws=4)):
+        assert score(evaluation, made, encode=encode).scores == ensemble.scores
+    each = score(ZeroShot(paraphrases="each", draws=4), made, encode=encode)
+    assert each.details["auroc_sd_over_seeds"] == 0.0
+
+
+def test_the_spread_is_that_of_single_prompts(make_task: Make, score: Score) -> None:
+    """Of two paraphrases one says its class and the other the opposite: single prompts are right or wrong, class by class."""
+    made, _ = one_hot_task(make_task)
+    axes = torch.eye(4)
+    vectors = {text: (axes[c] * (1 - 2 * k)).tolist() for c, n in enumerate("abc") for k, text in enumerate((n, f"{n} again"))}
+    said = dict(zip("abc", [("a", "a again"), ("b", "b again"), ("c", "c again")], strict=True))
+    result = score(ZeroShot(paraphrases="each", draws=6), made, encode=reader(vectors))
+    expected = [np.mean([drawn(name, said[name], draw) == name for name in "abc"]) for draw in range(6)]
+    assert result.details["auroc_by_seed"] == pytest.approx(expected)
+    assert result.scores["auroc"].value == pytest.approx(0.5)  # each paraphrase is drawn as often as the other
+    assert result.details["auroc_sd_over_seeds"] == pytest.approx(np.std(expected, ddof=1))
+
+
+def test_every_paraphrase_has_its_turn_before_one_comes_again() -> None:
+    texts = ("v", "w", "x", "y", "z")
+    for start in (0, 5, 10):
+        assert {drawn("a", texts, start + i) for i in range(5)} == set(texts)
+    assert [drawn("a", texts, i) for i in range(5)] != [drawn("b", texts, i) for i in range(5)]
+
+
+def test_how_paraphrases_are_taken_is_in_the_key_where_it_is_not_as_usual() -> None:
+    (usual,), (single,), (each,) = (ZeroShot(paraphrases=p).expand(["s/x"]) for p in ("ensemble", "single", "each"))
+    assert (usual.setting, usual.options) == ("", {"prompts": "ours"})
+    assert (single.setting, single.options) == ("one prompt", {"prompts": "ours", "paraphrases": "single"})
+    assert (each.setting, each.options["draws"]) == ("any prompt", 10)
+    with pytest.raises(UserError, match="paraphrases = 'all' and 10 draws; wanted ensemble, single, each"):
+        ZeroShot(paraphrases="all")  # type: ignore[arg-type]

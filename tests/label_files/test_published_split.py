@@ -163,8 +163,9 @@ def test_a_published_subset_is_drawn_over_all_rows_of_the_file(store: Store, tmp
     assert task.record_ids[problem.labelled].tolist() == [record for record in wanted if record != ids[-1]]
     with pytest.raises(NotApplicable, match="none of them among the records"):
         problems_of(task, 0.001, [0], rule)
-    with pytest.raises(NotApplicable, match="is not split by them"):
-        problems_of(replace(task, published=None), 0.5, [0], rule)
+    (own,) = problems_of(replace(task, published=None), 0.5, [0], rule)
+    train = task.record_ids[task.parts[0].train]
+    assert task.record_ids[own.labelled].tolist() == train[published_subset(23, 0.5, rule)].tolist()
 
 
 def test_files_of_other_records_or_with_a_patient_on_both_sides_are_refused(store: Store, tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
     assert "labels p/sub: label files with SHA-256 of 3 of 3 unknown; the rows record it" in told
     rows = home.rows()
     digests = {file.relative_to(home.splits).as_posix() for file in home.splits.rglob("*.csv")}
-    for setting, size in (("50 % (melp)", round(len(parts["train"]) / 2)), ("100 % (melp)", len(parts["train"]))):
+    for setting, size in (("50 % (melp)", round(len(parts["train"]) / 2)), ("100 %", len(parts["train"]))):
         row = rows["linear_probe", "p/sub", setting]
         assert row.outcome is not None
         assert row.outcome.details["training_labels"] == [size]
@@ -283,7 +284,7 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
     file = home.splits / layouts()["ptb-xl/sub"].file("test")
     file.write_bytes(file.read_bytes().rstrip(b"\n"))  # the same labels in another file
     assert home.run(*where, "--dry-run") == 0
-    assert "4 rows to compute, 1 cached" in capsys.readouterr().out
+    assert "3 rows to compute, 1 cached" in capsys.readouterr().out
     path = layouts()["ptb-xl/sub"].file("test")
     assert home.run(*where, "--dry-run", pins=f'sha256 = {{ "{path}" = "00" }}') == 2
     assert "and the protocol states 00" in capsys.readouterr().err
@@ -294,7 +295,7 @@ def test_run_scores_by_the_files_and_says_so_in_the_row(
 def test_label_files_for_a_protocol_that_reads_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["run", "demo", "--published-splits", str(tmp_path), "--dry-run"], verbose=False) == 2
     assert "has no dataset with split = 'published'; leave out --published-splits" in capsys.readouterr().err
-    assert _run(["run", "published", "--published-splits", str(tmp_path / "none"), "--dry-run"], verbose=False) == 2
+    assert _run(["run", "melp-2025-published", "--published-splits", str(tmp_path / "none"), "--dry-run"], verbose=False) == 2
     assert "no folder" in capsys.readouterr().err
 
 

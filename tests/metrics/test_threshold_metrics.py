@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 import melp_bench as mb
+from melp_bench.measure import measure
+from melp_bench.results import Interval
 from melp_plugins.metrics.thresholds import (
     accuracy_metric,
     best_f1_thresholds,
@@ -78,3 +82,23 @@ def test_other_specificities_have_other_names_and_impossible_ones_are_refused() 
 
 def test_f1_and_accuracy_share_their_threshold() -> None:
     assert f1_metric().choose is accuracy_metric().choose
+
+
+def test_thresholds_chosen_on_test_give_the_largest_f1_there_is() -> None:
+    """Never less than thresholds of validation, and equal to a search over all thresholds by scikit-learn."""
+    for seed in range(5):
+        (scores, labels), validation = make(seed), make(seed + 100)
+        ids = np.array([f"r{i}" for i in range(90)])
+        given = mb.Predictions(scores[None], labels, ids, ids, ("a", "b", "c"), validation=(validation[0][None], validation[1]))
+        found = measure(
+            given, [f1_metric(), f1_metric(thresholds="test"), accuracy_metric(thresholds="test")], Interval(resamples=5)
+        )
+        best = [max(f1_score(labels[:, c], scores[:, c] >= t) for t in np.unique(scores[:, c])) for c in range(3)]
+        assert found.scores["max-f1-on-test"].value == pytest.approx(np.mean(best))
+        assert found.scores["max-f1-on-test"].value >= found.scores["max-f1"].value
+        assert found.metrics["accuracy-on-test"].label == "macro accuracy (thresholds on test)"
+        alone = replace(given, validation=None)
+        told = measure(alone, [f1_metric(thresholds="test"), f1_metric()], Interval(resamples=5))
+        assert list(told.not_measured) == ["max-f1"]
+    with pytest.raises(mb.UserError, match="option 'thresholds' is 'train'; wanted validation or test"):
+        f1_metric(thresholds="train")  # type: ignore[arg-type]

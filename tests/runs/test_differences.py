@@ -9,7 +9,7 @@ import pytest
 from melp_bench.plugins import discover
 from melp_bench.recipe import Recipe, load_recipe
 from melp_bench.runs.candidates import recipe_of
-from melp_bench.runs.differences import NOTHING, Comparison, RecipeDifference, compare
+from melp_bench.runs.differences import NOTHING, Comparison, SettingDifference, compare
 from melp_bench.runs.references import RecipeReference
 from melp_bench.runs.resolution import recipe_content, resolve
 
@@ -42,8 +42,8 @@ def test_a_recipe_differs_from_itself_in_nothing_whatever_it_is_called(name: str
 def test_an_option_that_differs_is_one_line_and_the_others_are_counted() -> None:
     found = compare(resolved("simclr"), resolved("simclr", encoder_layers="6", simclr_temperature="0.5"))
     assert found.differences == (
-        RecipeDifference("encoder.layers", "2", "6"),
-        RecipeDifference("pretrain: simclr.temperature", "0.1", "0.5"),
+        SettingDifference("encoder.layers", "2", "6"),
+        SettingDifference("pretrain: simclr.temperature", "0.1", "0.5"),
     )
     options = len(CATALOGUE.ecg_encoders["conv-transformer"].options())
     rest = ("the rest of pretrain: simclr", "optimiser of pretrain")
@@ -80,7 +80,7 @@ def test_every_place_that_weights_depend_on_is_told_from_either_side(
 def test_what_only_one_has_stands_against_nothing() -> None:
     found = compare(MELP, resolved("melp-without-beat"))
     assert found.differences == (
-        RecipeDifference(
+        SettingDifference(
             "alignment: beat",
             "0.2 x beat temperature1=4 temperature2=5 temperature3=10 aggregation=sum global_batch=False",
             NOTHING,

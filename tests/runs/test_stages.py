@@ -20,7 +20,7 @@ from melp_bench.plugins import Catalogue, discover
 from melp_bench.progress import Advance
 from melp_bench.protocol import Pretrain, Protocol
 from melp_bench.results import read_result
-from melp_bench.runs.candidates import Candidate, _file_name, candidate
+from melp_bench.runs.candidates import Candidate, candidate, file_name
 from melp_bench.runs.execute import execute, records_per_second
 from melp_bench.runs.plan import make_plan
 from melp_bench.runs.references import parse
@@ -158,7 +158,7 @@ def test_speed_is_the_median_of_batches_of_sixteen(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "x (encoder.layers=1, text.path=/a/../b)", "...", "", "melp+resnet1d-18"])
 def test_a_recipes_name_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    path = tmp_path / f"{_file_name(name)}-0"
+    path = tmp_path / f"{file_name(name)}-0"
     assert path.parent == tmp_path
     assert path.resolve().is_relative_to(tmp_path.resolve())
     assert not path.name.startswith(".")
