@@ -1,9 +1,9 @@
 """Linear probe: one linear layer on frozen features, fitted on a fraction of the training labels.
 
-How a probe is fitted and chosen is told in `probe`, or with `solver="lbfgs"` in `logistic_regression`, which labels it sees in
-`subsets`, how parts become one set of predictions in `pooling`. The validation part keeps all its labels at every fraction, as in
-the published benchmarks. The test part is touched once, with the probe that was chosen. All seeds (and parts) of a row are fitted
-as one batched problem.
+How a probe is fitted and chosen is told in `probe`, or with `solver="lbfgs"` in `logistic_regression`, which labels it sees
+in `subsets`, how parts become one set of predictions in `pooling`. The validation part keeps all its labels at every fraction,
+as in the published benchmarks. The test part is touched once, with the probe that was chosen. All seeds (and parts) of a row
+are fitted as one batched problem.
 """
 
 from __future__ import annotations
