@@ -46,7 +46,7 @@ class Attention(nn.MultiheadAttention):
         if len(query) == 1 and query is not key and 2 * self.num_heads * query.shape[1] <= self.embed_dim:
             mixed, weights = self._shared(query[0], key, hidden)
         else:
-            q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in self._projected(query, key))
+            q, k, v = (self._by_head(part).transpose(1, 2) for part in self._projected(query, key))
             if need_weights:
                 weights = _weights(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, hidden)
                 mixed = self._dropped(weights) @ v  # (B, H, Q, D / H)
@@ -62,17 +62,23 @@ class Attention(nn.MultiheadAttention):
     def _projected(self, query: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries (B, Q, D), keys and values (B, N, D) of all heads."""
         if query is context:
-            return F.linear(query, self.in_proj_weight, self.in_proj_bias).split(self.embed_dim, dim=-1)  # type: ignore[return-value]
+            q, k, v = torch.split(F.linear(query, self.in_proj_weight, self.in_proj_bias), self.embed_dim, dim=-1)
+            return q, k, v
         to_query, to_key, to_value = self._maps()
-        biases = (None, None) if self.in_proj_bias is None else self.in_proj_bias.split([self.embed_dim, 2 * self.embed_dim])
-        q = F.linear(query, to_query, biases[0]).expand(len(context), -1, -1)
-        both = F.linear(context, torch.cat([to_key, to_value]), biases[1])
-        return q, *both.split(self.embed_dim, dim=-1)  # type: ignore[return-value]
+        of_query, of_both = self.in_proj_bias[: self.embed_dim], self.in_proj_bias[self.embed_dim :]
+        q = F.linear(query, to_query, of_query).expand(len(context), -1, -1)
+        k, v = torch.split(F.linear(context, torch.cat([to_key, to_value]), of_both), self.embed_dim, dim=-1)
+        return q, k, v
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """Return `x` (..., D) as (..., H, D / H)."""
+        return x.reshape(*x.shape[:-1], self.num_heads, -1)
 
     def _maps(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return what makes queries (D, D), keys and values (D, C)."""
         if self._qkv_same_embed_dim:
-            return self.in_proj_weight.split(self.embed_dim)  # type: ignore[return-value]
+            to_query, to_key, to_value = torch.split(self.in_proj_weight, self.embed_dim)
+            return to_query, to_key, to_value
         return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
 
     def _shared(self, query: Tensor, context: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -81,17 +87,17 @@ class Attention(nn.MultiheadAttention):
         A key is a linear map of its token, and so is a query's product with it: q (K c) = (q K) c, and of a key's bias, which
         all tokens share, the softmax knows nothing. Weights add up to 1: the values' mean is the map of the tokens' mean.
         """
-        to_query, to_key, to_value = (part.unflatten(0, (self.num_heads, -1)) for part in self._maps())  # (H, D / H, C)
-        biases = (None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)[::2]
-        q = F.linear(query, to_query.flatten(0, 1), biases[0]).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
-        asked = (q @ to_key).flatten(0, 1) / q.shape[-1] ** 0.5  # (H Q, C)
-        scores = asked @ context.transpose(1, 2)  # (B, H Q, N)
-        weights = _weights(scores.unflatten(1, (self.num_heads, -1)), hidden)
-        seen = (self._dropped(weights).flatten(1, 2) @ context).unflatten(1, (self.num_heads, -1))  # (B, H, Q, C)
-        mixed = seen.transpose(0, 1).flatten(1, 2) @ to_value.transpose(1, 2)  # (H, B Q, D / H)
-        if biases[1] is not None:
-            mixed = mixed + biases[1].unflatten(0, (self.num_heads, 1, -1))
-        return mixed.unflatten(1, (len(context), -1)).transpose(0, 1), weights
+        to_query, to_key, to_value = self._maps()
+        of_query, of_value = self.in_proj_bias[: self.embed_dim], self.in_proj_bias[2 * self.embed_dim :]
+        heads, records = self.num_heads, len(context)
+        q = self._by_head(F.linear(query, to_query, of_query)).transpose(0, 1)  # (H, Q, D / H)
+        asked = (q @ to_key.view(heads, -1, context.shape[-1])).flatten(0, 1) / q.shape[-1] ** 0.5  # (H Q, C)
+        scores = (asked @ context.transpose(1, 2)).view(records, heads, len(query), -1)  # (B, H, Q, N)
+        weights = _weights(scores, hidden)
+        seen = self._dropped(weights).flatten(1, 2) @ context  # (B, H Q, C)
+        by_head = seen.view(records, heads, len(query), -1).transpose(0, 1).flatten(1, 2)  # (H, B Q, C)
+        mixed = by_head @ to_value.view(heads, -1, context.shape[-1]).transpose(1, 2) + of_value.view(heads, 1, -1)
+        return mixed.view(heads, records, len(query), -1).transpose(0, 1), weights
 
     def _dropped(self, weights: Tensor) -> Tensor:
         return F.dropout(weights, self.dropout, self.training) if self.dropout else weights

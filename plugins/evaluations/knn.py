@@ -74,9 +74,14 @@ def neighbour_shares(queries: Tensor, known: Tensor, labels: Tensor, k: int, tem
 
     All are unit vectors; `labels` (N, C) are 0 or 1. With fewer than `k` known records, all of them are neighbours.
     """
-    cosine, nearest = (queries @ known.T).sort(dim=-1, descending=True, stable=True)  # (n, N)
-    weight = torch.softmax(cosine[:, :k] / temperature, dim=-1)  # (n, k)
-    return torch.einsum("nk,nkc->nc", weight, labels[nearest[:, :k]]).clamp(0, 1)
+    cosine = queries @ known.T  # (n, N)
+    k = min(k, len(known))
+    largest, nearest = cosine.topk(k, dim=-1)  # (n, k), a tenth of the time of sorting all
+    (tied,) = torch.nonzero((cosine >= largest[:, -1:]).sum(dim=-1) > k, as_tuple=True)
+    if len(tied):  # of equals, the first
+        largest[tied], nearest[tied] = (part[:, :k] for part in cosine[tied].sort(dim=-1, descending=True, stable=True))
+    weight = torch.softmax(largest / temperature, dim=-1)  # (n, k)
+    return torch.einsum("nk,nkc->nc", weight, labels[nearest]).clamp(0, 1)
 
 
 @mb.hookimpl

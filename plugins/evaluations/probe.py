@@ -208,7 +208,7 @@ class _Batch:
                 quality[rows] = area[:, known].mean(axis=1)
             else:
                 loss = F.binary_cross_entropy_with_logits(columns, target.tile(1, len(rows)), reduction="none")
-                quality[rows] = -loss.unflatten(1, (len(rows), -1)).mean(dim=(0, 2)).cpu().numpy()
+                quality[rows] = -loss.view(len(loss), len(rows), -1).mean(dim=(0, 2)).cpu().numpy()
         return quality
 
     def _standard(self, positions: Positions, part: int) -> Tensor:

@@ -108,7 +108,7 @@ class SoftTags(SoftSigmoid):
         similarity = tag_similarity(words, sentence - 1, mask.shape[1])  # (B, S, B)
         with torch.autocast(ecg.segments.device.type, enabled=False):
             beats, tags = at_least_float32(ecg.segments), at_least_float32(text.segments)
-            cosine, _ = local_similarity(beats, tags, mask, beats_mask=ecg.segments_mask)  # (reports, records, S)
+            cosine = local_similarity(beats, tags, mask, beats_mask=ecg.segments_mask)  # (reports, records, S)
             logits = self.logits(cosine.transpose(1, 2))[mask]  # (tags, B)
             loss = soft_sigmoid_loss(logits, similarity[mask], threshold=self.threshold)
         return loss.mean(), mask.sum().float()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import melp_bench as mb
+from melp_plugins.objectives import beat as beat_module
 from melp_plugins.objectives.beat import beat, beat_alignment_loss
 from melp_plugins.objectives.contrast import rhythm
 from melp_plugins.objectives.merl import cma, uma
@@ -141,6 +142,23 @@ def test_beat_alignment_equals_a_loop_over_reports_and_records(aggregation: str)
     ragged = [row[keep] for row, keep in zip(padded, mask, strict=True)]
     want = slow_beat(beats, ragged, t1=2.0, t2=5.0, t3=3.0, mean=aggregation == "mean")
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("most", [3, 21], ids=["sentences", "as many as words"])
+def test_beat_alignment_in_parts_made_again_is_the_loop_with_its_gradients(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(4)
+    beats, padded = (torch.randn(B, n, 8, generator=g, dtype=torch.float64).requires_grad_() for n in (Q, most))
+    mask = torch.rand(B, most, generator=g) < 0.6  # anywhere, not only first
+    mask[:, -1] |= ~mask.any(dim=1)
+    want = slow_beat(beats, [row[keep] for row, keep in zip(padded, mask, strict=True)], t1=2.0, t2=5.0, t3=3.0, mean=False)
+    wanted = torch.autograd.grad(want, (beats, padded))
+    assert not wanted[1][~mask].any()
+    for part in (1 << 22, 16):
+        monkeypatch.setattr(beat_module, "PART", part)
+        got, _ = beat_alignment_loss(beats, padded, mask, temperature1=2.0, temperature3=3.0)
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+        for found, gradient in zip(torch.autograd.grad(got, (beats, padded)), wanted, strict=True):
+            torch.testing.assert_close(found, gradient, rtol=1e-8, atol=1e-11)
 
 
 def test_masked_sentences_and_beats_do_not_matter() -> None:

@@ -99,7 +99,7 @@ def slow_tags(ecg: mb.Features, text: mb.Features, words: Tensor, tags: Tensor) 
     alike = tag_similarity(words, tags, text.segments.shape[1])
     total, number = 0.0, 0
     for report in range(len(words)):
-        cosine, _ = local_similarity(
+        cosine = local_similarity(
             ecg.segments,
             text.segments[report : report + 1],
             text.segments_mask[report : report + 1],
