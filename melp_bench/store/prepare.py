@@ -62,13 +62,35 @@ def prepare(
     to be; `fresh` makes it again in any case. A store that was read from another folder is refused, and with `replace` made
     again from this one. A store that is there stays until another one is whole. One process at a time makes a store; a second
     one waits, tells so, and takes what the first has made. A store that other `code` made, by its digest, is made again.
-    Metadata is held in memory, about 1 kB per record; signals are not.
+    Metadata is held in memory, about 1.5 kB per record; signals are not.
 
     Raises:
         UserError: the source lacks something or changed while it was read, the store is of another source, records are not
             told apart, a patient is in two folds, no record can be used, or the folder cannot be written.
     """
     chosen = dict(options or {})
+    folder = store_path(name, chosen) if root is None else root
+    _make(dataset, name, source, folder, chosen, max(1, workers), progress, tell, code, fresh=fresh, replace=replace)
+    from melp_bench.store.reader import open_store  # needs torch, which nothing before it does
+
+    return open_store(folder)
+
+
+def _make(
+    dataset: Dataset,
+    name: str,
+    source: Path | None,
+    folder: Path,
+    chosen: dict[str, Any],
+    workers: int,
+    progress: Progress | None,
+    tell: Tell,
+    code: str,
+    *,
+    fresh: bool,
+    replace: bool,
+) -> None:
+    """Make the store in `folder` where it is not there; what is known of its records is forgotten before it is opened."""
     if source is None and dataset.reads_files:
         raise UserError(f"dataset {name!r} is read from files; say where they are with --from DIR")
     if source is not None and not source.is_dir():
@@ -80,14 +102,14 @@ def prepare(
     state = source_state(dataset, source, infos) if source is not None and dataset.reads_files else None
     size = max(16, min(512, -(-len(infos) // 64)))
     plan = StorePlan(_plan_digest(dataset, name, chosen, infos, size, code), state)
-    folder = make_folder(store_path(name, chosen) if root is None else root)
+    make_folder(folder)
     with folder_lock(folder, f"preparing {name!r}", tell):
         finish_exchange(folder)
         if plan.differs(folder, name, tell, replace=replace) or fresh or plan.is_begun(folder / NEXT):
             place = _begin(folder, plan, tell, fresh=fresh)
             parts = [infos[start : start + size] for start in range(0, len(infos), size)]
             jobs = [Job(n, part) for n, part in enumerate(parts) if not part_path(place, n).exists()]
-            _run(dataset, source, place, jobs, len(infos), max(1, workers), progress)
+            _run(dataset, source, place, jobs, len(infos), workers, progress)
             if source is not None and state is not None and source_state(dataset, source, infos) != state:
                 raise UserError(f"files in {str(source)!r} were changed while they were read; run the same command again")
             _finish(dataset, name, chosen, plan, place, len(parts), code)
@@ -96,9 +118,6 @@ def prepare(
         else:
             _renew_tasks(dataset, folder)
         sweep(folder, done=True)
-    from melp_bench.store.reader import open_store  # needs torch, which nothing before it does
-
-    return open_store(folder)
 
 
 def _plan_digest(
