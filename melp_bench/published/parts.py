@@ -36,23 +36,27 @@ def part_of(source: Published, family: Family) -> FamilyPart:
     Raises:
         UserError: none holds them, or several do and the user chose none.
     """
-    if together := [name for name in source.parts if name in family.parts]:
-        return _part(source, together, under_names({name: source.parts[name] for name in together}))
-    found = [name for name, tensors in source.parts.items() if holds(tensors, family)]
+    together = tuple(name for name in source.parts if name in family.parts)
+    groups: dict[tuple[str, ...], dict[str, Tensor]] = {
+        (name,): tensors for name, tensors in source.parts.items() if name not in together
+    }
+    if together:
+        groups[together] = under_names({name: source.parts[name] for name in together})
+    found = [names for names, tensors in groups.items() if holds(tensors, family)]
     if not found and len(source.parts) > 1:
         begin = ", ".join(f"{name!r} with {next(iter(tensors))!r}" for name, tensors in source.parts.items())
         raise UserError(
             f"{source.source!r} holds no {family.name!r} weights: no key {family.anchor!r} in any of its parts, which begin "
             f"{begin}. Import it under the family it was published as"
         )
-    if len(found) > 1 and "" not in found:  # what is nested in a state dict is beside it
-        choice = " or ".join(f"{source.source}#{name}" for name in found)
+    if len(found) > 1 and ("",) not in found:  # what is nested in a state dict is beside it
+        choice = " or ".join(f"{source.source}#{names[0]}" for names in found)
         raise UserError(f"{source.source!r} holds {family.name!r} weights {len(found)} times; choose: {choice}")
-    (name, *_) = [""] if "" in found else found or source.parts
-    return _part(source, [name], source.parts[name])
+    names = ("",) if ("",) in found else (found or list(groups))[0]
+    return _part(source, names, groups[names])
 
 
-def _part(source: Published, names: list[str], tensors: dict[str, Tensor]) -> FamilyPart:
+def _part(source: Published, names: tuple[str, ...], tensors: dict[str, Tensor]) -> FamilyPart:
     reason = f"lies beside {' and '.join(map(repr, names))} in the file"
     others = under_names({name: inner for name, inner in source.parts.items() if name not in names})
     return FamilyPart(", ".join(names), tensors, dict.fromkeys(others, reason))

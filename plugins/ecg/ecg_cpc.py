@@ -51,13 +51,13 @@ def as_pairs(complex_: Tensor) -> Tensor:
     return torch.view_as_real(complex_.to(torch.complex64)).clone()
 
 
-def unit_roots(device: torch.device) -> Tensor:
+def unit_roots() -> Tensor:
     """Return the roots of unity (K,) at which the kernel is made, those below the real axis: the others are their conjugates.
 
     As published, they are powers of the first in single precision.
     """
-    first = torch.tensor(cmath.exp(-2j * cmath.pi / STEPS), dtype=torch.complex64, device=device)
-    return first ** torch.arange(STEPS // 2 + 1, device=device)
+    first = torch.tensor(cmath.exp(-2j * cmath.pi / STEPS), dtype=torch.complex64)
+    return first ** torch.arange(STEPS // 2 + 1)
 
 
 class S4Kernel(nn.Module):
@@ -65,6 +65,13 @@ class S4Kernel(nn.Module):
 
     Only C is trained, as published; the state space itself stays where HiPPO puts it.
     """
+
+    log_dt: Tensor
+    B: Tensor
+    P: Tensor
+    w: Tensor
+    Q: Tensor
+    roots: Tensor
 
     def __init__(self, width: int, pairs: int) -> None:
         super().__init__()
@@ -76,19 +83,25 @@ class S4Kernel(nn.Module):
         self.register_buffer("P", as_pairs(p.expand(1, width, -1)))
         self.register_buffer("w", as_pairs(w.expand(width, -1)))
         self.register_buffer("Q", as_pairs(p.conj().expand(1, width, -1)))
+        self.register_buffer("roots", as_pairs(unit_roots()), persistent=False)
 
     def forward(self) -> Tensor:
         """Return the kernel (D, STEPS), real."""
-        b, c, p, q = (torch.view_as_complex(getattr(self, name))[0] for name in ("B", "C", "P", "Q"))  # (D, S)
+        b, c, p, q = (torch.view_as_complex(getattr(self, name).squeeze(0)) for name in ("B", "C", "P", "Q"))  # (D, S)
         dt = self.log_dt.exp()[:, None]  # (D, 1)
         w = torch.view_as_complex(self.w) * dt
-        unit = unit_roots(dt.device)  # (K,)
+        unit = torch.view_as_complex(self.roots)  # (K,)
         here, there = 1 + unit, 2 * (1 - unit)  # dividing by the first, as the bilinear rule is often written, fails at -1
-        residues = torch.stack([b * c, b * q, p * c, p * q])[..., None]  # (4, D, S, 1)
         over, over_conj = there - here * w[..., None], there - here * w.conj()[..., None]  # (D, S, K)
-        bc, bq, pc, pq = dt * (residues / over + residues.conj() / over_conj).sum(dim=2)  # each (D, K)
-        spectrum = 2 * (bc - here * bq * pc / (1 + here * pq))  # the low rank goes in by Woodbury's identity
-        return torch.fft.irfft(spectrum, n=STEPS)
+
+        def read(residue: Tensor) -> Tensor:
+            """Return the sum over pairs of states, (D, K), of what has this residue (D, S) at w."""
+            found: Tensor = dt * (residue[..., None] / over + residue.conj()[..., None] / over_conj).sum(dim=1)
+            return found
+
+        low_rank = here * read(b * q) * read(p * c) / (1 + here * read(p * q))  # by Woodbury's identity
+        kernel: Tensor = torch.fft.irfft(2 * (read(b * c) - low_rank), n=STEPS)
+        return kernel
 
 
 class S4Layer(nn.Module):
@@ -159,8 +172,8 @@ FAMILY = mb.Family(
     prefixes=("ts_encoder.models.0.", ""),
     renames=(
         (f"{S4}kernel.kernel.*", "s4_layers.{}.kernel.*"),
-        (f"{S4}output_linear.0.*", "s4_layers.{}.*"),
         (f"{S4}D", "s4_layers.{}.D"),
+        (f"{S4}output_linear.0.*", "s4_layers.{}.*"),
         ("predictor.predictor.norms.*", "norms.*"),
     ),
     unused=((f"{S4}kernel.kernel.omega", FOLLOWS), (f"{S4}kernel.kernel.z", FOLLOWS)),

@@ -19,7 +19,7 @@ def outputs(fixture: Fixture, weights: dict[str, Tensor], inputs: dict[str, Tens
     encoded = model.encoder(ecg)
     first = model.s4_layers[0](encoded)
     normed = model.norms[0]((encoded + first).transpose(1, 2))
-    unit = unit_roots(first.device)
+    unit = unit_roots()
     return {
         "embedding": whole.embedding,
         "sequence": whole.tokens,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import adapters_ked
 import pytest
 import torch
 from parity_folders import NONE, folders_with
@@ -29,6 +30,8 @@ FAMILIES: list[tuple[Family, Callable[..., nn.Module]]] = [
     *((entry.published, entry.build) for entry in CATALOGUE.ecg_encoders if entry.published is not None),
     *((entry.published, entry.build) for entry in CATALOGUE.text_encoders if entry.published is not None),
     (melp_decoder.FAMILY, melp_decoder.MELPDecoder),
+    (adapters_ked.TEXT_PART, adapters_ked.TextPart),
+    (adapters_ked.DECODER_PART, adapters_ked.DecoderPart),
 ]
 READ = ("fixture.json", "losses.npz", "expected.json", "state_dicts.json")
 """One of these is in every folder that some test reads: a model's outputs, losses, metrics, or keys alone."""
