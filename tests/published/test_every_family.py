@@ -182,7 +182,7 @@ def test_a_familys_file_is_read_nested_halved_and_without_counts_of_batches(name
     assert back.keys() == counted.keys()
     assert {tensor.dtype for tensor in back.values() if tensor.is_floating_point()} == {torch.bfloat16}
     with pytest.raises(UserError, match=f"holds {family.name!r} weights 2 times; choose"):
-        part_of(Published("f.ckpt", "", {"model": counted, "model_ema": counted}), family)
+        part_of(Published("f.ckpt", "", {"weights": counted, "average": counted}), family)
 
 
 @pytest.mark.parametrize("name", NAMES)
