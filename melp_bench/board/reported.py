@@ -47,10 +47,20 @@ def reported_of(name: str, *, variants: bool = True) -> list[Reported]:
     return [cell for cell in _cells() if re.sub(r"[^a-z0-9]", "", cell.method.lower()) in stems]
 
 
+def is_rebuilt_by(method: str, model: str) -> bool:
+    """Return whether the recipe that a model is named by, be it changed or on another encoder, rebuilds a reported method."""
+    recipe = model.partition("+")[0].partition(" (")[0]
+    return recipe in _file().get("recipes", {}).get(method, ())
+
+
+@cache
+def _file() -> dict[str, Any]:
+    return tomllib.loads((resources.files("melp_bench.board") / "reported.toml").read_text(encoding="utf-8"))
+
+
 @cache
 def _cells() -> tuple[Reported, ...]:
-    text = (resources.files("melp_bench.board") / "reported.toml").read_text(encoding="utf-8")
-    return tuple(cell for table in tomllib.loads(text)["table"] for cell in _table_cells(table))
+    return tuple(cell for table in _file()["table"] for cell in _table_cells(table))
 
 
 def _table_cells(table: Mapping[str, Any]) -> Iterator[Reported]:

@@ -40,23 +40,24 @@ def list_components() -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A component, a recipe, a protocol or a checkpoint folder.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A component, a recipe, a protocol, a checkpoint folder or ENCODER@FILE.")
+    ],
     option: OptionsFlag = None,
 ) -> None:
     """Show what a component, recipe, protocol or checkpoint is: what it wants, costs and has seen, and where it comes from."""
     from rich.console import Console
 
-    from melp_bench.checkpoint import is_checkpoint
     from melp_bench.cli.describe import describe_component, describe_protocol, describe_recipe
-    from melp_bench.cli.model_facts import describe_checkpoint
+    from melp_bench.cli.model_facts import checkpoint_of, describe_checkpoint
     from melp_bench.cli.tables import facts_table
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol, protocol_names
     from melp_bench.recipe import load_recipe, recipe_names
 
     catalogue, console = discover(), Console()
-    if is_checkpoint(Path(name)):
-        console.print(facts_table(f"checkpoint {name}", describe_checkpoint(Path(name), catalogue)))
+    if (folder := checkpoint_of(name, catalogue)) is not None:
+        console.print(facts_table(f"checkpoint {name}", describe_checkpoint(folder, catalogue)))
         return
     found = find(catalogue, name)
     recipe = load_recipe(name) if name in recipe_names() else None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from melp_bench.errors import UserError
+
 if TYPE_CHECKING:
     from melp_bench.plugins import Catalogue
 
@@ -37,6 +39,28 @@ def reported(name: str, *, variants: bool = True) -> str:
         value = f"{cell.task} {100 * cell.value:.1f}" + (" (doubtful)" if cell.suspected else "")
         lines.setdefault(f"{words} by {cell.source}", []).append(value)
     return "\n".join(f"{head}: {', '.join(values)}" for head, values in lines.items())
+
+
+def checkpoint_of(name: str, catalogue: Catalogue) -> Path | None:
+    """Return the checkpoint folder that a name is of: the folder itself, or ENCODER@FILE once it was imported; else None.
+
+    Raises:
+        UserError: the file was not imported, or there is none.
+    """
+    from melp_bench.checkpoint import is_checkpoint
+    from melp_bench.home import home
+    from melp_bench.published.folder import import_path
+    from melp_bench.runs.references import published_reference
+
+    if is_checkpoint(Path(name)):
+        return Path(name)
+    if (published := published_reference(name, catalogue)) is None:
+        return None
+    folder = import_path(published.file, published.encoder, home() / "checkpoints")
+    if not is_checkpoint(folder):
+        command = f"melp-bench import {published.file} --family {published.encoder.name}"
+        raise UserError(f"{published.file!r} was not imported yet, which says whether it fits; do: {command}")
+    return folder
 
 
 def describe_checkpoint(folder: Path, catalogue: Catalogue) -> Facts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from melp_bench.runs.loaded import LoadedModel
+    from melp_bench.runs.predicting import Scored
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A checkpoint folder, ENCODER@FILE, or an encoder with weights of its own.")
@@ -99,17 +101,24 @@ def predict(
     loaded = load(model, settings=settings(change), device=device)
     fitted, header = read_probe(probe or _only_probe(loaded), loaded)
     readers = file_readers(catalogue, reader, key_values(option))
-    predictor, scored = Predictor(loaded, fitted, header, catalogue), []
+    predictor, told, unscored = Predictor(loaded, fitted, header, catalogue), list[str](), 0
     with screen.stage("predict", "rec") as advance:
-        for number, path in enumerate(records, 1):
-            scored.append(predictor.score(path, readers))
-            advance(number, len(records), "")
-    write_predictions(scored, loaded, header, out)
-    for record in scored:
-        best = ", ".join(f"{name} {score:.2f}" for name, score in list((record.scores or {}).items())[:4])
-        screen.say(f"{record.path}  {best or f'not scored: {record.reason}'}")
+
+        def scored() -> Iterator[Scored]:
+            nonlocal unscored
+            for number, path in enumerate(records, 1):
+                record = predictor.score(path, readers)
+                best = ", ".join(f"{name} {score:.2f}" for name, score in list((record.scores or {}).items())[:4])
+                told.append(f"{path}  {best or f'not scored: {record.reason}'}")
+                unscored += record.scores is None
+                yield record
+                advance(number, len(records), "")
+
+        write_predictions(scored(), loaded, header, out)
+    for line in told:
+        screen.say(line)
     screen.say(f"page      {out / PAGE}")
-    if any(record.scores is None for record in scored):
+    if unscored:
         raise typer.Exit(1)
 
 

@@ -27,10 +27,10 @@ from melp_bench.leads import LEADS
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue, discover
 from melp_bench.published.folder import import_checkpoint, import_path
-from melp_bench.recipe import Recipe
+from melp_bench.recipe import Recipe, recipe_names
 from melp_bench.runs.building import build_model, load_model
 from melp_bench.runs.candidates import features_digest, is_untrained, recipe_of, use_code
-from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, parse
+from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, has_own_weights, parse
 from melp_bench.runs.resolution import recipe_content, resolve
 from melp_bench.runs.training import choose_device, own_corpora
 from melp_bench.runs.versions import FEATURES
@@ -152,6 +152,10 @@ def load(
         UnknownName: it stands for nothing.
     """
     found, place = catalogue or discover(), torch.device(choose_device(device))
+    if model in found.ecg_encoders and model not in recipe_names() and not has_own_weights(found.ecg_encoders[model]):
+        raise UserError(
+            f"{model!r} is an encoder without weights; give {model}@FILE, a checkpoint folder, or random-init+{model}"
+        )
     reference = parse(model, found)
     if not isinstance(reference, RecipeReference) and settings:
         raise UserError(f"{model!r} has weights, and so its recipe is settled; leave out what is set")

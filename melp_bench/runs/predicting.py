@@ -37,7 +37,7 @@ Reader = tuple[str, ReadsFiles]
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionOfClasses:
     """Where a model looks for some classes, by the attention of its last stage's objective."""
 
     sentences: tuple[str, ...]  # S: class and prompt
@@ -61,7 +61,7 @@ class Scored:
     reader: str = ""
     signal: Signal | None = None
     scores: Mapping[str, float] | None = None
-    attention: Attention | None = None
+    attention: AttentionOfClasses | None = None
 
 
 def file_readers(catalogue: Catalogue, chosen: str | None = None, options: Mapping[str, str] | None = None) -> list[Reader]:
@@ -127,7 +127,7 @@ class Predictor:
         ranked = sorted(zip(self.probe.classes, chances, strict=True), key=lambda pair: -pair[1])
         return Scored(path, "", reader, signal, dict(ranked), self._looks(signal, [name for name, _ in ranked]))
 
-    def _looks(self, signal: Signal, ranked: Sequence[str]) -> Attention | None:
+    def _looks(self, signal: Signal, ranked: Sequence[str]) -> AttentionOfClasses | None:
         """Return where the model looks for the classes of the highest scores, of those that have a prompt."""
         named = [(name, self.header.prompts[name]) for name in ranked if name in self.header.prompts][:MOST_LOOKS]
         if self._step is None or not named:
@@ -146,7 +146,7 @@ class Predictor:
             return None
         sentences = tuple(f"{name}: {prompt}" for name, prompt in named)
         time, segments = (values[:, 0].double().cpu().numpy() for values in (looks.time, looks.segments))  # of its one sentence
-        return Attention(sentences, time, segments, self.model.spec.seconds)
+        return AttentionOfClasses(sentences, time, segments, self.model.spec.seconds)
 
 
 def _attending(model: LoadedModel, catalogue: Catalogue) -> Step | None:

@@ -9,10 +9,11 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -31,30 +32,35 @@ PAGE, TABLE, TEMPLATE = "index.html", "scores.csv", "predictions.html.j2"
 MOST_BARS = 12
 """Classes of the highest scores that a figure has a bar of."""
 ROW_MM, NAME_MM, BAR_MM = 5.0, 60.0, 110.0
+MOST_EMBEDDED = 100
+"""Records whose pictures are in the page itself."""
+Shown = Sequence[dict[str, Any]]
+"""By record: the record without its signal, and the source of its picture."""
 BAR, TRACK = "#12467f", "#e4ebf2"
 
 
-def write_predictions(
-    records: Sequence[Scored], model: LoadedModel, header: ProbeHeader, out: Path, *, page: bool = True
-) -> list[Path]:
-    """Write a PNG of every scored record, the page of all, and the table of all scores; return the files.
+def write_predictions(records: Iterable[Scored], model: LoadedModel, header: ProbeHeader, out: Path) -> list[Path]:
+    """Write a PNG of every scored record, the table of all scores, and the page of all; return the files.
+
+    Records are taken one by one, and their signals are let go. Pictures are in the page itself, or beside it if there are many.
 
     Raises:
         UserError: they cannot be written.
     """
     make_folder(out)
-    names, pictures, shown = _file_names(records), list[Path](), list[dict[str, object]]()
-    for record, name in zip(records, names, strict=True):
-        content = b""
+    names, pictures, shown = FileNames(), list[Path](), list[dict[str, Any]]()
+    for number, record in enumerate(records):
+        name, source = names.of(record.path), ""
         if record.scores is not None:
             content = _png(scored_figure(record, title=f"{record.path.name} · {model.name} · {header.task}"))
             pictures.append(out / name)
             atomic_write(pictures[-1], content)
-        shown.append({"record": record, "file": name, "image": base64.b64encode(content).decode()})
-    atomic_write(out / TABLE, _table(records))
-    if page:
-        atomic_write(out / PAGE, _page(shown, model, header))
-    return [*pictures, out / TABLE, *([out / PAGE] if page else [])]
+            embedded = number < MOST_EMBEDDED
+            source = f"data:image/png;base64,{base64.b64encode(content).decode()}" if embedded else name
+        shown.append({"record": replace(record, signal=None), "source": source})
+    atomic_write(out / TABLE, _table(shown))
+    atomic_write(out / PAGE, _page(shown, model, header))
+    return [*pictures, out / TABLE, out / PAGE]
 
 
 def scored_figure(record: Scored, *, title: str = "") -> Figure:
@@ -108,7 +114,7 @@ def _draw_bars(figure: Figure, bars: Sequence[tuple[str, float]], more: int, roo
         axes.text(left, room - ROW_MM * (len(bars) + 0.5), words, ha="left", va="center", fontsize=7, color=TEXT)
 
 
-def _page(shown: Sequence[dict[str, object]], model: LoadedModel, header: ProbeHeader) -> str:
+def _page(shown: Shown, model: LoadedModel, header: ProbeHeader) -> str:
     """Return the page of all records; what comes from files and probes is escaped by the template."""
     pages = Environment(
         loader=FunctionLoader(lambda name: (resources.files("melp_bench.runs") / name).read_text(encoding="utf-8")),
@@ -122,11 +128,11 @@ def _page(shown: Sequence[dict[str, object]], model: LoadedModel, header: ProbeH
     return pages.get_template(TEMPLATE).render(shown=shown, model=model, header=header, quality=quality)
 
 
-def _table(records: Sequence[Scored]) -> str:
+def _table(shown: Shown) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("record", "class", "score", "reason"))
-    for record in records:
+    for record in (one["record"] for one in shown):
         if record.scores is None:
             rows.writerow((csv_text(record.path), "", "", csv_text(record.reason)))
         for name, score in (record.scores or {}).items():
@@ -134,16 +140,20 @@ def _table(records: Sequence[Scored]) -> str:
     return text.getvalue()
 
 
-def _file_names(records: Sequence[Scored]) -> list[str]:
-    """Return a name for the picture of each record, each once, with nothing in it that leads elsewhere."""
-    names: list[str] = []
-    for record in records:
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", record.path.stem or record.path.name).strip("_")[:80] or "record"
+class FileNames:
+    """Names for pictures, each given once, with nothing in them that leads elsewhere."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def of(self, path: Path) -> str:
+        """Return a name for the picture of the record in `path`."""
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem or path.name).strip("_")[:80] or "record"
         name, number = f"{stem}.png", 2
-        while name.lower() in (other.lower() for other in names):
+        while name.lower() in self._given:
             name, number = f"{stem}-{number}.png", number + 1
-        names.append(name)
-    return names
+        self._given.add(name.lower())
+        return name
 
 
 def _png(figure: Figure) -> bytes:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from melp_bench.records import Dataset
 from melp_bench.store.drift import file_drift, record_drift, unknown_records
-from melp_bench.store.index import index_digest
+from melp_bench.store.index import IndexDigests, rows_of
 from melp_bench.store.layout import shard_path
 from melp_bench.store.prepare import Progress
 from melp_bench.store.record_list import list_records
@@ -65,8 +64,10 @@ def _check_content(store: Store, progress: Progress | None) -> list[str]:
     problems = []
     if store.manifest.sealed().fingerprint != store.fingerprint:
         problems.append("store.json: the fingerprint is not that of its content")
-    rows = pq.read_table(store.root / "index.parquet").to_pylist()
-    if (index_digest(rows), index_digest(rows, judged=False)) != (store.manifest.index, store.manifest.data):
+    digests = IndexDigests()
+    for rows in rows_of(store.root / "index.parquet"):
+        digests.add(rows)
+    if (digests.index, digests.data) != (store.manifest.index, store.manifest.data):
         problems.append("index.parquet: the rows are not those that were written")
     for number, shard in enumerate(store.manifest.shards):
         path = shard_path(store.root, number)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import melp_bench as mb
 from melp_plugins.ecg.kept_tokens import Kept
+from melp_plugins.layers import EncoderLayer
 
 
 class PatchTransformer(mb.ECGEncoder):
@@ -31,10 +32,7 @@ class PatchTransformer(mb.ECGEncoder):
         self.embed = nn.Linear(self.local_width, width)
         self.positions = nn.Parameter(0.02 * torch.randn(spec.samples // patch, width))
         self.rows = nn.Parameter(0.02 * torch.randn(self.token_rows, 1, width))
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True)
-            for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, round(mlp_ratio * width)) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     @property

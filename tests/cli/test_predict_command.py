@@ -121,3 +121,18 @@ def test_mistakes_are_one_line(arguments: list[str], said: str, folder: Path, ca
     capsys.readouterr()
     assert call(*(argument.format(folder=folder) for argument in arguments)) == 2
     assert said in one_line(capsys)
+
+
+def test_show_of_a_published_file_is_of_its_import(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    moment = CATALOGUE.ecg_encoders["moment"]
+    torch.save(moment.build(layers=1).state_dict(), tmp_path / "moment.pt")
+    name = f"moment@{tmp_path / 'moment.pt'}"
+    assert call("show", name) == 2
+    assert "was not imported yet" in one_line(capsys)
+    assert call("import", tmp_path / "moment.pt", "--family", "moment") == 0
+    assert call("show", name) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for fact in ("time-series-pile", "layers=1", "Time Series Pile, which holds", "no task of a protocol that is shipped"):
+        assert fact in shown

@@ -13,7 +13,7 @@ from vendor_files import EIGHT, Person, aecg, aecg_series, heart, ishne, mfer, m
 
 from melp_bench.cli import _run
 from melp_bench.errors import UserError
-from melp_bench.pseudonyms import KEY_FILE, pseudonym
+from melp_bench.pseudonyms import pseudonym
 from melp_bench.registry import Entry
 from melp_bench.results import read_results
 from melp_bench.signal import LEADS, SignalSpec, conform
@@ -36,6 +36,7 @@ SAID = (
     "Sinus rhythm",
     "Left axis deviation, as told by Ms. Vanderquist born 07-23-1931",
     "Confirmed by OKONKWO, ADA MD (7) on 1/2/2024",
+    "Changed as Overbeck noted",
 )
 
 
@@ -120,7 +121,7 @@ def test_a_mix_of_files_becomes_records_of_one_patient(tmp_path: Path) -> None:
     assert set(store.folds.tolist()) == {hash_fold(store.patient_ids[0])}
     assert set(store.sexes.tolist()) == {"F"}
     assert set(store.ages.tolist()) == {90.0}, "92 and 93 years are hidden"
-    assert store.reports[0] == "Sinus rhythm. Left axis deviation, as told by Ms. ___ born ___."
+    assert store.reports[0] == "Sinus rhythm. Left axis deviation, as told by Ms. ___ born ___. Changed as ___ noted."
     assert store.reports[4] == "Normal ECG of ___."
     assert store.statements[6] == {"report: sinus rhythm"}
     assert store.leads[0] == EIGHT, "a store keeps what the source had"
@@ -148,7 +149,7 @@ def test_no_name_number_or_date_of_birth_is_anywhere_in_a_store(tmp_path: Path) 
         + "".join(f"{name},{SOMEONE.number},Ms. {SOMEONE.last} has AF,1\n" for name in ("a.xml", "ward/c", "g"))
     )
     made(source, tmp_path)
-    assert_nobody(tmp_path / "store", SOMEONE.secrets)
+    assert_nobody(tmp_path / "store", [*SOMEONE.secrets, "Overbeck"])
     (source / "labels.csv").unlink()
     made(source, tmp_path, "other")
     assert_nobody(tmp_path / "other", SOMEONE.secrets)
@@ -166,22 +167,6 @@ def test_records_whose_files_are_named_by_patients_are_named_by_digests(tmp_path
     again = prepare(ECGFiles(), name="ecg-files", source=source, root=tmp_path / "again", workers=2)
     assert again.fingerprint == store.fingerprint
     assert len(set(store.patient_ids.tolist())) == 1
-
-
-def test_a_pseudonym_is_one_in_a_home_and_another_in_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pseudonym("patient 7")
-    assert first == pseudonym("patient 7") != pseudonym("patient 8")
-    key = tmp_path / "home" / KEY_FILE
-    assert key.stat().st_mode & 0o077 == 0, "nobody else may read it"
-    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "elsewhere"))
-    assert pseudonym("patient 7") != first
-    shutil.copy(key, tmp_path / "elsewhere" / KEY_FILE)
-    assert pseudonym("patient 7") == first
-    key = tmp_path / "elsewhere" / KEY_FILE
-    key.write_text("short")
-    monkeypatch.setattr("melp_bench.pseudonyms._PATIENCE_SECONDS", 0.02)
-    with pytest.raises(UserError, match="is not the key it was"):
-        pseudonym("patient 7")
 
 
 @pytest.mark.parametrize(

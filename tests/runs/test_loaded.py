@@ -13,9 +13,9 @@ from small_checkpoint import generated_store, write_checkpoint
 import melp_bench as mb
 from melp_bench.embedding import embed
 from melp_bench.errors import UnknownName
-from melp_bench.plugins import Catalogue, register
+from melp_bench.plugins import Catalogue, discover, register
 from melp_bench.registry import Entry
-from melp_bench.runs.candidates import is_untrained, recipe_of
+from melp_bench.runs.candidates import candidate, is_untrained, recipe_of
 from melp_bench.runs.loaded import SCALES
 from melp_bench.runs.references import RecipeReference, has_own_weights, parse, spread
 from melp_bench.store import Store
@@ -147,6 +147,28 @@ def test_settings_reach_an_encoder_that_is_told_where_its_weights_are(catalogue:
         mb.load("from-folder", device="cpu", catalogue=catalogue)
 
 
+def test_a_run_takes_it_as_it_is_without_a_budget_and_its_files_are_in_the_key(
+    catalogue: Catalogue, store: Store, tmp_path: Path
+) -> None:
+    made = [
+        candidate(
+            parse("from-folder", catalogue),
+            catalogue,
+            settings={"encoder.model": where},
+            pretrain=None,
+            stores={"synthetic": store},
+            checkpoints=tmp_path,
+        )
+        for where in ("here", "there")
+    ]
+    assert [one.label for one in made] == ["from-folder (encoder.model=here)", "from-folder (encoder.model=there)"]
+    assert [one.identity["files"] for one in made] == [{"encoder": {"weights": "here"}}, {"encoder": {"weights": "there"}}]
+    assert made[0].folder != made[1].folder
+    reference = parse("melp", catalogue)
+    with pytest.raises(mb.UserError, match=r"the protocol has no \[pretrain\]"):
+        candidate(reference, discover(), settings={}, pretrain=None, stores={"synthetic": store}, checkpoints=tmp_path)
+
+
 def test_the_identity_is_of_weights_and_code_and_not_of_the_folder(folder: Path, tmp_path: Path) -> None:
     again, other = write_checkpoint(tmp_path / "again"), write_checkpoint(tmp_path / "other", seed=1)
     identity = mb.load(str(folder), device="cpu").identity
@@ -174,6 +196,10 @@ def test_a_signal_that_does_not_fit_is_told_in_one_line(
 def test_what_has_no_weights_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(mb.UserError, match="is a recipe, and has no weights yet; pretrain it"):
         mb.load("melp")
+    with pytest.raises(
+        mb.UserError, match=r"is an encoder without weights; give resnet1d-18@FILE, .* or random-init\+resnet1d-18"
+    ):
+        mb.load("resnet1d-18")
     with pytest.raises(UnknownName, match="did you mean 'resnet1d-18'"):
         mb.load("resnet1d-81")
     with pytest.raises(mb.UserError, match="its recipe is settled"):

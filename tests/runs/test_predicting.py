@@ -19,9 +19,10 @@ from small_checkpoint import CATALOGUE, generated_store, write_checkpoint
 import melp_bench as mb
 from melp_bench.evaluations import FitsProbe
 from melp_bench.records import BadRecord, ReadsFiles
+from melp_bench.runs import prediction_pages
 from melp_bench.runs.loaded import LoadedModel
 from melp_bench.runs.predicting import Predictor, Scored, file_readers, read_record
-from melp_bench.runs.prediction_pages import _file_names, scored_figure, write_predictions
+from melp_bench.runs.prediction_pages import FileNames, scored_figure, write_predictions
 from melp_bench.runs.probes import (
     FittedProbe,
     ProbeHeader,
@@ -201,10 +202,22 @@ def test_the_page_shows_names_and_classes_and_runs_nothing_of_them(
 
 
 def test_pictures_of_files_of_one_name_do_not_overwrite_each_other() -> None:
-    records = [Scored(Path(name)) for name in ("a/1.hea", "b/1.hea", "c/1", "C/1.HEA", "..", "e/é.hea")]
-    names = _file_names(records)
+    given = FileNames()
+    names = [given.of(Path(name)) for name in ("a/1.hea", "b/1.hea", "c/1", "C/1.HEA", "..", "e/é.hea")]
     assert len({name.lower() for name in names}) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+\.png", name) for name in names)
+
+
+def test_of_many_records_pictures_lie_beside_the_page(
+    store: Store, model: LoadedModel, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_pages, "MOST_EMBEDDED", 1)
+    scores = dict.fromkeys(kept[1].classes, 0.5)
+    write_predictions((Scored(Path(n), "", "r", store.signal(0), scores) for n in ("a.hea", "b.hea")), model, kept[1], tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 1
+    assert 'src="b.png"' in page
+    assert imread(tmp_path / "b.png").shape == imread(tmp_path / "a.png").shape
 
 
 def dark_columns(path: Path, rows: slice) -> int:
