@@ -6,6 +6,7 @@ import difflib
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
@@ -36,6 +37,12 @@ class Entry(Generic[T]):
     published: Family | None = None  # how its published checkpoints are spelt; None if there are none
     reads: Callable[..., Mapping[str, str]] | None = None  # see `read_digests`; None if it starts from nothing but its seed
     plugin: str = field(default="", compare=False)  # filled in by discovery
+
+    @property
+    def license_note(self) -> str:
+        """The licence, with what a reader may miss: that it allows no commercial use (Creative Commons' NC)."""
+        forbids = "NC" in re.split(r"[\s-]", self.license)
+        return f"{self.license} (no commercial use)" if forbids else self.license
 
     def options(self) -> dict[str, inspect.Parameter]:
         """Return the keyword-only parameters of `build` by name."""

@@ -32,7 +32,7 @@ def list_components() -> None:
         console.print(
             kind_table(
                 registry.kind if registry.kind.endswith("s") else f"{registry.kind}s",
-                [(e.name, e.summary, e.plugin.partition(":")[0], e.license) for e in registry],
+                [(e.name, e.summary, e.plugin.partition(":")[0], e.license_note) for e in registry],
             )
         )
     if catalogue.broken:

@@ -51,7 +51,7 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
     return [
         *facts,
         ("source", entry.source),
-        ("licence", entry.license),
+        ("licence", entry.license_note),
         ("plugin", entry.plugin),
         ("options", "\n".join(f"{n} = {_default(p)}" for n, p in entry.options().items()) or "none"),
     ]

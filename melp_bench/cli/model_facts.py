@@ -97,7 +97,7 @@ def describe_checkpoint(folder: Path, catalogue: Catalogue) -> Facts:
         ("said by", _said_by(encoder.corpora_source, entry.source, imported=bool(source), seen=bool(manifest.corpora))),
         ("contaminates", "\n".join(filter(None, [_own_folds(own), contaminated(others)]))),
         ("reported", reported(entry.name) if source else ""),
-        ("licence", entry.license),
+        ("licence", entry.license_note),
         ("probes", "\n".join(path.name for path in kept_probes(loaded))),
     ]
 

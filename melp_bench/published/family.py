@@ -29,7 +29,8 @@ class Family:
         name: as given to `--family`; by habit the entry's name.
         anchor: a published key, without prefix, that every file of the family has; the prefix is what stands before it.
         parts: under which names a file nests several state dicts beside each other; read as one, with `NAME.` before the keys.
-        prefixes: what may stand before the published keys; the first is used to export weights that were never imported.
+        prefixes: what may stand before the published keys; the first is used to export weights that were never imported. "*",
+            at the end: whatever stands before the anchor, if that is in one place only.
         renames: published template -> our template, both without prefix; the first that fits wins.
         unused: published template -> why our module has no such key. The tensors are kept aside, so that an export is whole.
         tied: published template -> the published key whose tensor it repeats.

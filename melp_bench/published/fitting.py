@@ -15,6 +15,8 @@ from melp_bench.published.family import Family, Shapes
 
 WRAPPERS = tuple("".join(order) for many in range(4) for order in permutations(("module.", "model.", "_orig_mod."), many))
 """Prefixes that wrappers of whole models leave before every key, one around the other."""
+ANY = "*"
+"""Among the prefixes of a family whose files were not seen: whatever stands before its anchor, if that is in one place."""
 COUNT = "num_batches_tracked"
 """Of a batch norm, which old files and some that were slimmed lack; nothing reads it where the momentum is fixed."""
 WEIGHT_NORM = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
@@ -121,8 +123,12 @@ def holds(tensors: Iterable[str], family: Family) -> bool:
 
 def _prefix(keys: Iterable[str], family: Family) -> str | None:
     new = {_new_spelling(key) for key in keys}
-    prefixes = (wrapper + prefix for prefix in family.prefixes for wrapper in WRAPPERS)
-    return next((prefix for prefix in prefixes if prefix + family.anchor in new), None)
+    prefixes = (wrapper + prefix for prefix in family.prefixes for wrapper in WRAPPERS if prefix != ANY)
+    known = next((prefix for prefix in prefixes if prefix + family.anchor in new), None)
+    if known is not None or ANY not in family.prefixes:
+        return known
+    found = [key.removesuffix(family.anchor) for key in new if key.endswith(f".{family.anchor}")]
+    return found[0] if len(found) == 1 else None
 
 
 def publish(weights: Mapping[str, Tensor], aside: Mapping[str, Tensor], family: Family, layout: KeyLayout) -> dict[str, Tensor]:

@@ -169,7 +169,7 @@ FOLLOWS = "a table that follows from the kernel's length"
 FAMILY = mb.Family(
     name="ecg-cpc",
     anchor="predictor.predictor.s4_layers.0.kernel.kernel.C",
-    prefixes=("ts_encoder.models.0.", ""),
+    prefixes=("ts_encoder.models.0.", "", "*"),
     renames=(
         (f"{S4}kernel.kernel.*", "s4_layers.{}.kernel.*"),
         (f"{S4}D", "s4_layers.{}.D"),

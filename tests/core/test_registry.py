@@ -25,6 +25,21 @@ LOOSE: Entry[Any] = Entry("loose", build_loose, "a loose thing")
 
 
 @pytest.mark.parametrize(
+    ("license_", "told"),
+    [
+        ("CC BY-NC 4.0", "CC BY-NC 4.0 (no commercial use)"),
+        ("CC-BY-NC-SA-4.0", "CC-BY-NC-SA-4.0 (no commercial use)"),
+        ("CC BY 4.0", "CC BY 4.0"),
+        ("MIT", "MIT"),
+        ("NCSA", "NCSA"),
+        ("", ""),
+    ],
+)
+def test_a_licence_without_commercial_use_is_marked(license_: str, told: str) -> None:
+    assert Entry("thing", build, "a thing", license=license_).license_note == told
+
+
+@pytest.mark.parametrize(
     ("typed", "name", "value"),
     [
         ("7", "depth", 7),

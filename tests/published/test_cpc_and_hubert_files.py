@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from melp_bench.errors import UserError
 from melp_bench.plugins import discover
 from melp_bench.published.export import export_checkpoint
 from melp_bench.published.fitting import KeyLayout, fit, publish
@@ -39,6 +40,21 @@ def test_cpcs_tables_are_kept_aside_and_its_head_is_left(tmp_path: Path) -> None
     back = load_file(tmp_path / "back.safetensors")
     assert back.keys() == tensors.keys() | tables.keys()
     assert all(torch.equal(back[key], tensor) for key, tensor in (tensors | tables).items())
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_cpcs_keys_are_found_behind_any_prefix_that_is_the_only_one() -> None:
+    with torch.device("meta"):
+        own = ecg_cpc.ECGCPC().state_dict()
+    ours = {key: torch.ones((), dtype=tensor.dtype, device="cpu").expand(tensor.shape) for key, tensor in own.items()}
+    tensors = publish(ours, {}, ecg_cpc.FAMILY, KeyLayout("model.backbone.ts."))
+    with torch.device("meta"):
+        fitted = fit(tensors | {"model.head.bias": torch.ones(1)}, ecg_cpc.FAMILY, ecg_cpc.ECGCPC)
+    assert fitted.layout.prefix == "model.backbone.ts."
+    assert list(fitted.unused) == ["model.head.bias"]
+    twice = tensors | {f"average.{key}": tensor for key, tensor in tensors.items()}
+    with pytest.raises(UserError, match="no key"), torch.device("meta"):
+        fit(twice, ecg_cpc.FAMILY, ecg_cpc.ECGCPC)
 
 
 def published(size: str, codebooks: tuple[int, ...]) -> dict[str, Tensor]:
