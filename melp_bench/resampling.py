@@ -83,4 +83,5 @@ def resample_fourier(signals: Tensor, *, have_hz: float, want_hz: float) -> Tens
         weights = torch.ones(spectrum.shape[-1], device=signals.device)
         weights[-1] = 2.0 if want < have else 0.5
         spectrum = spectrum * weights
-    return torch.fft.irfft(spectrum, want) * (want / have)
+    made: Tensor = torch.fft.irfft(spectrum, want)
+    return made * (want / have)

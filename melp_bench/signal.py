@@ -195,7 +195,7 @@ def conform(
         before = _before_decimation(spec, from_hz)
         x = conform(signals, rate_hz=rate_hz, leads=leads, spec=before, lengths=lengths, inplace=inplace)
         strung = decimated(x.flatten(1), round(from_hz / spec.rate_hz))  # (B, L T)
-        return strung.unflatten(1, (len(spec.leads), spec.samples))
+        return strung.reshape(len(x), len(spec.leads), spec.samples)
     mixing = lead_matrix(leads, spec.leads, zero=spec.missing_leads == "zero")
     window = min(signals.shape[2], native_window(rate_hz, spec))
     x = signals[..., :window].float()

@@ -162,7 +162,8 @@ class Context:
         crops has the mean or maximum over them, as its encoder's spec says.
         """
         model = self.model
-        heads, text = model.heads, model.text_encoder
+        heads: object = model.heads
+        text = model.text_encoder
         if text is None or not isinstance(heads, ScoresClasses):
             return None
         with torch.no_grad():

@@ -37,7 +37,9 @@ def part_of(source: Published, family: Family) -> FamilyPart:
         UserError: none holds them, or several do and the user chose none.
     """
     together = tuple(name for name in source.parts if name in family.parts)
-    groups = {(name,): tensors for name, tensors in source.parts.items() if name not in together}
+    groups: dict[tuple[str, ...], dict[str, Tensor]] = {
+        (name,): tensors for name, tensors in source.parts.items() if name not in together
+    }
     if together:
         groups[together] = under_names({name: source.parts[name] for name in together})
     found = [names for names, tensors in groups.items() if holds(tensors, family)]

@@ -44,13 +44,13 @@ def file_kind(path: Path) -> str:
         return "scp"
     if path.suffix.casefold() == ".csv":
         return "csv" if lead_columns(begin) else ""
-    found = _ROOT.search(_as_text(begin))
+    found = _ROOT.search(as_text(begin))
     return _ROOTS[found[1]] if found else ""
 
 
 def lead_columns(begin: bytes) -> list[str]:
     """Return the columns of a table that are standard leads by name; none where the first line is no header."""
-    line = next((row for row in _as_text(begin).splitlines() if row.strip() and not row.startswith("#")), "")
+    line = next((row for row in as_text(begin).splitlines() if row.strip() and not row.startswith("#")), "")
     return [name for name in re.split(r"[,;\t]", line.replace('"', "")) if known_lead(name.strip()) is not None]
 
 
@@ -70,7 +70,8 @@ def _is_bare_dicom(begin: bytes) -> bool:
     return bool(re.fullmatch(rb"[A-Z]{2}", begin[4:6])) or struct.unpack_from("<I", begin, 4)[0] < 256
 
 
-def _as_text(begin: bytes) -> str:
+def as_text(begin: bytes) -> str:
+    """Return bytes as text, of UTF-16 whether it says so or not; what is no character is replaced or left out."""
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         return begin.decode("utf-16", "ignore")
     if begin[:4].count(0) == 2:  # UTF-16 that does not say so

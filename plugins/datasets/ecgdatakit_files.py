@@ -27,6 +27,7 @@ import melp_bench as mb
 from melp_bench.lead_names import known_lead
 from melp_plugins.datasets.cells import sex
 from melp_plugins.datasets.ecg_file import ECGFile, Identity, age_at, exact_step, kept_age, unknown_leads
+from melp_plugins.datasets.ecg_file_kinds import as_text
 
 READERS = {
     "muse": ("ge_muse_xml", "GEMuseXMLParser"),
@@ -52,6 +53,12 @@ _FLAGGED = (
     (re.compile(r"dditional|only the first|not loaded|after frame"), "other-waveforms"),
     (re.compile(r"was not applied"), "offset-not-applied"),
 )
+_XML = ("muse", "aecg", "sierra")
+_STAFF = re.compile(
+    r"<(?:[\w.-]+:)?\w*(?:LastName|FirstName|MiddleName|family|given|physician|clinician|operator|overreader|technician)\w*"
+    r"(?:\s[^<>]*)?>([^<>&]{2,80})<",
+    re.IGNORECASE,
+)
 _FALSE = ("", "false", "0", "no")
 
 
@@ -63,6 +70,8 @@ def read_with_ecgdatakit(path: Path, kind: str, leads: Collection[str] = ()) -> 
         UserError: the library is not installed.
     """
     parser, checksum_warning, library_error = _library(kind)
+    if kind == "muse":
+        _check_muse(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -76,7 +85,7 @@ def read_with_ecgdatakit(path: Path, kind: str, leads: Collection[str] = ()) -> 
             raise mb.BadRecord("unreadable-samples", f"{type(error).__name__} in its {kind} content") from error
     flags = _judged([(str(one.message), one.category) for one in caught], checksum_warning, path, kind)
     signal = _signal(record, kind, leads, flags)
-    identity = _identity(record)
+    identity = _identity(record, _staff(path) if kind in _XML else ())
     expert = record.annotations.get("machine_interpretation", "").splitlines()
     told = [" ".join(filter(None, pair)) for pair in record.interpretation.statements]
     acquired = record.recording.date
@@ -214,6 +223,13 @@ def _scale(name: str, lead: Any, kind: str) -> tuple[float, float]:
     return step, zero
 
 
+def _check_muse(path: Path) -> None:
+    """Refuse a waveform that does not say what it is: of one without type nobody knows whether it is a median beat."""
+    text = as_text(path.read_bytes())
+    if len(re.findall(r"<Waveform[\s>]", text)) != len(re.findall(r"<WaveformType[\s>]", text)):
+        raise mb.BadRecord("unsupported-format", "a waveform does not say whether it is of rhythm or of a median beat")
+
+
 def _check_sierra(record: Any, names: Sequence[str]) -> None:
     """Refuse compressed limb leads that are not in the one order in which they are stored as differences from I and II."""
     compressed = (record.recording.acquisition.signal.compression or "").upper() == "XLI"
@@ -224,11 +240,17 @@ def _check_sierra(record: Any, names: Sequence[str]) -> None:
 # ---------------------------------------------------------------------------------------------------------- patients
 
 
-def _identity(record: Any) -> Identity:
+def _staff(path: Path) -> tuple[str, ...]:
+    """Return the names in an XML file of people of whom the library does not tell: who overread, edited, ordered."""
+    return tuple(dict.fromkeys(found[1].strip() for found in _STAFF.finditer(as_text(path.read_bytes()))))
+
+
+def _identity(record: Any, staff: Sequence[str] = ()) -> Identity:
     patient, recording, meta = record.patient, record.recording, record.raw_metadata
     names = [patient.first_name, patient.last_name, *(str(meta.get(key, "")) for key in _NAMES)]
     others = [recording.technician, recording.referring_physician, record.interpretation.interpreter]
     others += [str(value) for key, value in meta.items() if _TELLS.search(key.casefold()) and isinstance(value, str)]
+    others += staff
     born = patient.birth_date
     return Identity(
         number=patient.patient_id,

@@ -66,6 +66,13 @@ class S4Kernel(nn.Module):
     Only C is trained, as published; the state space itself stays where HiPPO puts it.
     """
 
+    log_dt: Tensor
+    B: Tensor
+    P: Tensor
+    w: Tensor
+    Q: Tensor
+    roots: Tensor
+
     def __init__(self, width: int, pairs: int) -> None:
         super().__init__()
         w, b, p = legs_states(pairs)
@@ -89,10 +96,12 @@ class S4Kernel(nn.Module):
 
         def read(residue: Tensor) -> Tensor:
             """Return the sum over pairs of states, (D, K), of what has this residue (D, S) at w."""
-            return dt * (residue[..., None] / over + residue.conj()[..., None] / over_conj).sum(dim=1)
+            found: Tensor = dt * (residue[..., None] / over + residue.conj()[..., None] / over_conj).sum(dim=1)
+            return found
 
         low_rank = here * read(b * q) * read(p * c) / (1 + here * read(p * q))  # by Woodbury's identity
-        return torch.fft.irfft(2 * (read(b * c) - low_rank), n=STEPS)
+        kernel: Tensor = torch.fft.irfft(2 * (read(b * c) - low_rank), n=STEPS)
+        return kernel
 
 
 class S4Layer(nn.Module):

@@ -88,7 +88,7 @@ class ECGJEPA(mb.ECGEncoder):
 
     def local(self, signal: Tensor) -> Tensor:
         """Return the patches (B, N, S) of `signal` (B, L, T), lead by lead."""
-        return signal.unflatten(-1, (-1, PATCH)).flatten(1, 2)
+        return signal.reshape(signal.shape[0], -1, PATCH)
 
     def normed(self, local: Tensor) -> Tensor:
         """Return the patches as they are: they are read in millivolts."""

@@ -95,7 +95,7 @@ class WeimannEncoder(mb.ECGEncoder):
 
     def local(self, signal: Tensor) -> Tensor:
         """Return the patches (B, P, S) of `signal` (B, L, T): a stretch of all leads, lead by lead."""
-        return signal.unflatten(-1, (-1, PATCH)).transpose(1, 2).flatten(2)
+        return signal.unfold(-1, PATCH, PATCH).transpose(1, 2).flatten(2)
 
     def normed(self, local: Tensor) -> Tensor:
         """Return the patches as they are: the spec has scaled them."""

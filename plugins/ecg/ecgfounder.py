@@ -73,7 +73,8 @@ class FounderBlock(nn.Module):
             x = F.max_pool1d(F.pad(x, (0, self.stride - 1)), self.stride)
         if self.more:
             x = F.pad(x, (0, 0, self.more // 2, self.more - self.more // 2))
-        return out * weights[..., None] + x
+        weighed: Tensor = out * weights[..., None]
+        return weighed + x
 
 
 class FounderStage(nn.Module):

@@ -74,8 +74,9 @@ class HuBERTECG(BackboneMasking, mb.ECGEncoder):
 
     def codebook_logits(self, tokens: Tensor) -> list[Tensor]:
         """Return how near tokens (B, N, D) are to the codes of each codebook, (B, N, K): cosines over the temperature."""
-        pairs = zip(self.final_proj, self.label_embedding, strict=True)
-        return [F.normalize(to(tokens), dim=-1) @ F.normalize(of.weight, dim=-1).T / TEMPERATURE for to, of in pairs]
+        codes = [book.get_parameter("weight") for book in self.label_embedding]
+        pairs = zip(self.final_proj, codes, strict=True)
+        return [F.normalize(to(tokens), dim=-1) @ F.normalize(of, dim=-1).T / TEMPERATURE for to, of in pairs]
 
     def wav2vec2(self) -> Wav2Vec2:
         """Return the backbone, for masked prediction."""

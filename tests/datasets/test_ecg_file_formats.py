@@ -126,6 +126,8 @@ def test_muse_of_several_strips_says_so_and_one_of_median_beats_alone_is_refused
     assert same(two, strip, EIGHT)
     with pytest.raises(BadRecord, match="rhythm"):
         read(muse(muse_waveform("Median", strip[:, :300], EIGHT)))
+    with pytest.raises(BadRecord, match="whether it is of rhythm"):
+        read(muse(muse_waveform("Rhythm", strip, EIGHT)).replace(b"<WaveformType>Rhythm</WaveformType>", b""))
     with pytest.raises(BadRecord) as refused:
         pack(read(muse(muse_waveform("Rhythm", strip, ("I", "II", *["V1"] * 6)))))
     assert refused.value.code == "duplicate-lead"
@@ -233,6 +235,10 @@ def test_scp_that_is_not_what_was_written_is_refused(read: Callable[..., Signal]
         with pytest.raises(BadRecord) as refused:
             read(content, "a.scp")
         assert refused.value.code == code
+    beat = (STRIP[:, 400:700] // 2).astype(np.int16)
+    with pytest.raises(BadRecord, match="bimodal") as refused:
+        read(scp(STRIP, beat=beat, fiducials=(300,), fiducial=120, decimated=4), "a.scp")
+    assert refused.value.code == "unsupported-format"
     unstated = read(scp(STRIP, crc=False), "a.scp")
     assert unstated.quality_flags == ("checksum-not-stated",)
     assert same(unstated, STRIP, LEADS)

@@ -36,6 +36,7 @@ SAID = (
     "Sinus rhythm",
     "Left axis deviation, as told by Ms. Vanderquist born 07-23-1931",
     "Confirmed by OKONKWO, ADA MD (7) on 1/2/2024",
+    "Changed as Overbeck noted",
 )
 
 
@@ -120,7 +121,7 @@ def test_a_mix_of_files_becomes_records_of_one_patient(tmp_path: Path) -> None:
     assert set(store.folds.tolist()) == {hash_fold(store.patient_ids[0])}
     assert set(store.sexes.tolist()) == {"F"}
     assert set(store.ages.tolist()) == {90.0}, "92 and 93 years are hidden"
-    assert store.reports[0] == "Sinus rhythm. Left axis deviation, as told by Ms. ___ born ___."
+    assert store.reports[0] == "Sinus rhythm. Left axis deviation, as told by Ms. ___ born ___. Changed as ___ noted."
     assert store.reports[4] == "Normal ECG of ___."
     assert store.statements[6] == {"report: sinus rhythm"}
     assert store.leads[0] == EIGHT, "a store keeps what the source had"
@@ -148,7 +149,7 @@ def test_no_name_number_or_date_of_birth_is_anywhere_in_a_store(tmp_path: Path) 
         + "".join(f"{name},{SOMEONE.number},Ms. {SOMEONE.last} has AF,1\n" for name in ("a.xml", "ward/c", "g"))
     )
     made(source, tmp_path)
-    assert_nobody(tmp_path / "store", SOMEONE.secrets)
+    assert_nobody(tmp_path / "store", [*SOMEONE.secrets, "Overbeck"])
     (source / "labels.csv").unlink()
     made(source, tmp_path, "other")
     assert_nobody(tmp_path / "other", SOMEONE.secrets)

@@ -93,7 +93,7 @@ def muse(
             f"<PatientAge>93</PatientAge><AgeUnits>YEARS</AgeUnits><Gender>FEMALE</Gender>"
             f"<PatientLastName>{person.last}</PatientLastName><PatientFirstName>{person.first}</PatientFirstName>"
             f"</PatientDemographics><TestDemographics><AcquisitionDate>01-02-2024</AcquisitionDate>"
-            f"<AcquisitionTime>10:11:12</AcquisitionTime><OverreaderLastName>{person.physician}</OverreaderLastName>"
+            f"<AcquisitionTime>10:11:12</AcquisitionTime><OverreaderLastName>Overbeck</OverreaderLastName>"
             f"<ReferringMDLastName>{person.physician}</ReferringMDLastName></TestDemographics>"
         )
     said = "".join(
@@ -282,9 +282,12 @@ def differences(row: NDArray[Any], order: int) -> list[int]:
 def scp(
     digital: Digital, leads: Sequence[str] = LEADS, *, step_nv: int = 5000, interval_us: int = 2000, order: int = 2,
     huffman: str = "default", person: Person | None = None, beat: Digital | None = None, fiducials: Sequence[int] = (),
-    fiducial: int = 0, crc: bool = True, text: str = "Sinus rhythm",
+    fiducial: int = 0, crc: bool = True, text: str = "Sinus rhythm", decimated: int = 1,
 ) -> bytes:  # fmt: skip
-    """Return an SCP-ECG record; with `beat` (L, t), a reference beat is subtracted at `fiducials` (samples from 1)."""
+    """Return an SCP-ECG record; with `beat` (L, t), a reference beat is subtracted at `fiducials` (samples from 1).
+
+    `decimated` is how many times longer the interval is that the rhythm states, as bimodal compression has it.
+    """
     encode = {"default": default_huffman, "own": own_huffman, "": lambda v: np.array(v, dtype="<i2").tobytes()}[huffman]
     samples = digital.shape[1]
     sections: dict[int, bytes] = {1: scp_patient(person)}
@@ -306,15 +309,15 @@ def scp(
         for _, first, last in zones:
             rhythm[:, first - 1 : last] -= beat
     coded = [encode(differences(row, order)) for row in rhythm]
-    sections[6] = scp_leads(coded, step_nv, interval_us, order)
+    sections[6] = scp_leads(coded, step_nv, decimated * interval_us, order, bimodal=decimated > 1)
     line = text.encode() + b"\0"
     sections[8] = struct.pack("<BHBBBBBB", 0, 2024, 1, 2, 10, 11, 12, 1) + struct.pack("<BH", 1, len(line)) + line
     return scp_record(sections, crc=crc)
 
 
-def scp_leads(coded: Sequence[bytes], step_nv: int, interval_us: int, order: int) -> bytes:
+def scp_leads(coded: Sequence[bytes], step_nv: int, interval_us: int, order: int, *, bimodal: bool = False) -> bytes:
     sizes = b"".join(struct.pack("<H", len(part)) for part in coded)
-    return struct.pack("<HHBB", step_nv, interval_us, order, 0) + sizes + b"".join(coded)
+    return struct.pack("<HHBB", step_nv, interval_us, order, bimodal) + sizes + b"".join(coded)
 
 
 def scp_patient(person: Person | None) -> bytes:
