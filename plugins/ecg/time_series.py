@@ -181,8 +181,9 @@ class MomentEncoder(SeriesEncoder):
             feed_forward_proj="gated-gelu",
             dropout_rate=0.1,
         )
-        self.encoder: Any = T5EncoderModel(config).encoder
-        self.encoder.embed_tokens = nn.Identity()  # it reads no words
+        body: Any = T5EncoderModel(config).encoder
+        body.embed_tokens = nn.Identity()  # it reads no words
+        self.encoder = body
 
     def encode(self, signal: Tensor) -> Tensor:
         """Return the tokens of each lead."""
