@@ -163,7 +163,7 @@ def load(
         return _untrained(reference, found, settings or {}, place)
     folder = reference.folder if isinstance(reference, CheckpointReference) else _imported(reference)
     made, manifest = load_model(folder, found)
-    ready = cast(Model, made.to(place).eval().requires_grad_(False))
+    ready = made.to(place).eval().requires_grad_(False)
     identity = features_digest(manifest, found)
     return LoadedModel(manifest.recipe.name, ready, manifest.recipe, tuple(manifest.corpora), identity, place, folder)
 
@@ -197,5 +197,5 @@ def _untrained(
         "seed": SEED,
     }
     corpora = tuple(own_corpora(made, recipe, catalogue))
-    ready = cast(Model, made.to(device).eval().requires_grad_(False))
+    ready = made.to(device).eval().requires_grad_(False)
     return LoadedModel(recipe.name, ready, recipe, corpora, digest(depends), device)

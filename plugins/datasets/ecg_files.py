@@ -145,7 +145,14 @@ class ECGFiles(mb.Dataset):
         name = self._paths.get(info.record_id, info.path or "")
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise mb.BadRecord("unsafe-path", "its name in the table leaves the folder")
-        signal = without_calibration(self._read(source / name).signal)
+        return self._strip(source / name)
+
+    def read_file(self, path: Path) -> mb.Signal | None:
+        """Return the rhythm strip in a file; None where its content is of no kind that is known here."""
+        return self._strip(path) if path.is_file() and file_kind(path) else None
+
+    def _strip(self, path: Path) -> mb.Signal:
+        signal = without_calibration(self._read(path).signal)
         return replace(signal, leads=tuple(self.leads.get(lead, lead) for lead in signal.leads))
 
     def _read(self, path: Path) -> ECGFile:

@@ -99,7 +99,8 @@ def _of_one_series(where: str, model: str, rate_hz: float, seconds: float, leads
     """Return how a model of one series is fed, by its feature extractor."""
     from transformers import AutoFeatureExtractor
 
-    extractor: Any = AutoFeatureExtractor.from_pretrained(where, local_files_only=True, trust_remote_code=False)
+    reader: Any = AutoFeatureExtractor
+    extractor = reader.from_pretrained(where, local_files_only=True, trust_remote_code=False)
     if hasattr(extractor, "num_mel_bins") or not hasattr(extractor, "do_normalize"):
         kind = type(extractor).__name__
         raise mb.UserError(f"{model!r} is fed by {kind!r}, which makes spectrograms of sound; 'timm-image' draws one of an ECG")

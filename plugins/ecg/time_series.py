@@ -46,6 +46,11 @@ class SeriesEncoder(mb.ECGEncoder):
         return mb.Features(record=tokens.mean(dim=1), embedding=tokens.mean(dim=1), tokens=tokens)
 
 
+def _by_record(states: Tensor, signal: Tensor) -> Tensor:
+    """Return the states (B L, N, D) of the leads of `signal` (B, L, T) as (B, L, N, D)."""
+    return states.reshape(*signal.shape[:2], *states.shape[1:])
+
+
 # ----------------------------------------------------------------------------------------------------------- Chronos
 
 
@@ -83,14 +88,14 @@ def _bins(stack: Any, tokenizer: Any, signal: Tensor) -> Tensor:
     """Return the states of Chronos, which reads a sample as the number of its bin: no gradient comes to the signal."""
     ids, mask, _ = tokenizer.context_input_transform(signal.flatten(0, 1).detach().cpu())
     states: Tensor = stack(input_ids=ids.to(signal.device), attention_mask=mask.to(signal.device)).last_hidden_state
-    return states[:, : signal.shape[-1]].unflatten(0, signal.shape[:2])  # without the end
+    return _by_record(states[:, : signal.shape[-1]], signal)  # without the end
 
 
 def _patches(body: Any, signal: Tensor) -> Tensor:
     """Return the states of Chronos-Bolt's patches."""
     states: Tensor = body.encode(context=signal.flatten(0, 1))[0]
     count = states.shape[1] - int(body.chronos_config.use_reg_token)
-    return states[:, :count].unflatten(0, signal.shape[:2])
+    return _by_record(states[:, :count], signal)
 
 
 def _grouped(body: Any, signal: Tensor) -> Tensor:
@@ -99,7 +104,7 @@ def _grouped(body: Any, signal: Tensor) -> Tensor:
     groups = torch.arange(records, device=signal.device).repeat_interleave(leads)
     found, _, _, count = body.encode(context=signal.flatten(0, 1), group_ids=groups)
     states: Tensor = found[0]
-    return states[:, :count].unflatten(0, signal.shape[:2])
+    return _by_record(states[:, :count], signal)
 
 
 def chronos(*, model: str, rate_hz: float = 0.0, leads: tuple[str, ...] = mb.LEADS) -> ChronosEncoder:
@@ -176,8 +181,9 @@ class MomentEncoder(SeriesEncoder):
             feed_forward_proj="gated-gelu",
             dropout_rate=0.1,
         )
-        self.encoder = T5EncoderModel(config).encoder
-        self.encoder.embed_tokens = nn.Identity()  # it reads no words
+        body: Any = T5EncoderModel(config).encoder
+        body.embed_tokens = nn.Identity()  # it reads no words
+        self.encoder = body
 
     def encode(self, signal: Tensor) -> Tensor:
         """Return the tokens of each lead."""
@@ -185,7 +191,7 @@ class MomentEncoder(SeriesEncoder):
         series = series - series.mean(dim=-1, keepdim=True)
         deviation = series.square().mean(dim=-1, keepdim=True).add(torch.finfo(series.dtype).tiny).sqrt()
         states: Tensor = self.encoder(inputs_embeds=self.patch_embedding(series / (deviation + STEADY))).last_hidden_state
-        return states.unflatten(0, signal.shape[:2])
+        return _by_record(states, signal)
 
 
 def sinusoids(count: int, width: int) -> Tensor:

@@ -134,12 +134,15 @@ class LinearProbe(mb.Evaluation):
         """Return one probe that scores as the mean of all seeds' does, which is linear, too.
 
         Raises:
-            NotApplicable: the task is not split by a holdout, a part of it is empty, or the subset has no record.
+            NotApplicable: the task is not split by a holdout, a part of it is empty, the subset has no record, or a published
+                practice is asked for that belongs to a row and to no probe.
         """
         task, fraction = context.task(measurement.task), float(measurement.options["fraction"])
+        if kept_out := [name for name in self._as_published(fraction) if name != "subset"]:
+            raise mb.NotApplicable(f"a probe is not kept with {' and '.join(kept_out)} as published; leave these options out")
         if len(task.parts) != 1:
             raise mb.NotApplicable("needs a holdout, whose training records give one probe")
-        problems = problems_of(task, fraction, self.seeds, self.subset)
+        problems = problems_of(task, fraction, self.seeds, self.subset if fraction < 1 else "nested")
         probes = self._fit(context.features(task).embedding, task.labels, problems)
         return mb.FittedProbe(
             classes=task.classes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from melp_bench.store import Store
 
 TASK = "super"
 QUICK = {"fractions": (1.0,), "seeds": (0, 1), "epochs": 3}
-REAL = os.environ.get("MELP_BENCH_REAL_ECG")
+REAL, VENDOR = os.environ.get("MELP_BENCH_REAL_ECG"), os.environ.get("MELP_BENCH_VENDOR_ECG")
 Kept = tuple[FittedProbe, ProbeHeader]
 
 
@@ -135,6 +136,8 @@ def test_a_probe_of_another_model_or_a_damaged_one_is_refused(model: LoadedModel
 def test_an_evaluation_without_a_probe_is_refused(store: Store, model: LoadedModel) -> None:
     with pytest.raises(mb.UserError, match="'knn' fits no probe that can be kept"):
         fit_probe(model, store, TASK, CATALOGUE, evaluation="knn")
+    with pytest.raises(mb.UserError, match="not kept with scoring and chosen_on as published"):
+        fit_probe(model, store, TASK, CATALOGUE, options={**QUICK, "scoring": "softmax", "chosen_on": "test"})
     with pytest.raises(mb.UnknownName, match="no task 'supper'; did you mean 'super'"):
         fit_probe(model, store, "supper", CATALOGUE)
 
@@ -247,3 +250,13 @@ def test_real_files_of_other_sources_are_scored(model: LoadedModel, kept: Kept) 
         scored = predictor.score(path, readers)
         assert scored.scores is not None, scored.reason
         assert all(0 <= score <= 1 for score in scored.scores.values())
+
+
+@pytest.mark.skipif(VENDOR is None, reason="MELP_BENCH_VENDOR_ECG is not set")
+@pytest.mark.skipif(find_spec("ecgdatakit") is None, reason="ecgdatakit is not installed")
+def test_files_of_carts_are_scored_through_the_same_door(model: LoadedModel, kept: Kept) -> None:
+    predictor, readers = Predictor(model, *kept, CATALOGUE), file_readers(CATALOGUE)
+    for path in sorted(Path(str(VENDOR)).glob("*-*")):
+        scored = predictor.score(path, readers)
+        assert scored.reader == "ecg-files"
+        assert scored.scores is not None, scored.reason
