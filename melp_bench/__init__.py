@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Heads,
         Objective,
         PretrainingModel,
+        ScoresClasses,
         Sizes,
         TextBatch,
         TextEncoder,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         Widths,
     )
     from melp_bench.errors import NotApplicable, UnknownName, UserError
-    from melp_bench.evaluations import Context, Evaluation, Measurement, ModelTraits, TaskRecords
+    from melp_bench.evaluations import Context, Evaluation, FittedProbe, Measurement, ModelTraits, TaskRecords
     from melp_bench.features import Features
     from melp_bench.hookspecs import hookimpl
     from melp_bench.leads import LEADS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from melp_bench.published.family import Family
     from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
     from melp_bench.registry import Entry
+    from melp_bench.runs.loaded import LoadedModel, load
     from melp_bench.runs.run import RunResult, run
     from melp_bench.signal import Crops, Filter, Scaling, SignalSpec
 
@@ -39,10 +41,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "published.family": "Family",
-    "components": "ECGEncoder Gauge GuessesWords Heads Objective PretrainingModel Sizes TextBatch TextEncoder TextSource View "
-    "Widths",
+    "components": "ECGEncoder Gauge GuessesWords Heads Objective PretrainingModel ScoresClasses Sizes TextBatch TextEncoder "
+    "TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
-    "evaluations": "Context Evaluation Measurement ModelTraits TaskRecords",
+    "evaluations": "Context Evaluation FittedProbe Measurement ModelTraits TaskRecords",
     "features": "Features",
     "hookspecs": "hookimpl",
     "leads": "LEADS",
@@ -52,6 +54,7 @@ _HOME = {
     "progress": "LoggedRun RunLogger StepValues",
     "records": "BadRecord Dataset Download RecordInfo Signal Task",
     "registry": "Entry",
+    "runs.loaded": "LoadedModel load",
     "runs.run": "RunResult run",
     "signal": "Crops Filter Scaling SignalSpec",
 }
@@ -70,9 +73,11 @@ __all__ = [
     "Family",
     "Features",
     "Filter",
+    "FittedProbe",
     "Gauge",
     "GuessesWords",
     "Heads",
+    "LoadedModel",
     "LoggedRun",
     "MaskedEncoding",
     "Measurement",
@@ -86,6 +91,7 @@ __all__ = [
     "RunLogger",
     "RunResult",
     "Scaling",
+    "ScoresClasses",
     "Signal",
     "SignalSpec",
     "Sizes",
@@ -100,6 +106,7 @@ __all__ = [
     "View",
     "Widths",
     "hookimpl",
+    "load",
     "run",
 ]
 

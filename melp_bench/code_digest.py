@@ -45,6 +45,7 @@ SHARED = (
     "melp_bench.metrics.calibration",
     "melp_bench.metrics.ranking",
     "melp_bench.metrics.threshold",
+    "melp_bench.pseudonyms",
     "melp_bench.splits",
 )
 """Modules of the host that compute for plugins and have no version of their own."""

@@ -29,6 +29,7 @@ __all__ = [
     "Objective",
     "PretrainingModel",
     "RecordInfo",
+    "ScoresClasses",
     "Signal",
     "Sizes",
     "Task",
@@ -53,12 +54,14 @@ class ECGEncoder(nn.Module, ABC):
         projected: True if `record` and `segments` already live in the space shared with reports (a published model with its own
             projection); then no head is put on them and `record_width` is the shared width.
         corpora: names of the datasets its published weights have seen.
+        corpora_source: where that is said, if not in the paper that its entry names.
     """
 
     spec: SignalSpec
     width: int
     projected: bool = False
     corpora: tuple[str, ...] = ()
+    corpora_source: str = ""
 
     @property
     def record_width(self) -> int:
@@ -184,6 +187,17 @@ class Heads(nn.Module, ABC):
         """Return the features of reports with `record`, and `segments` if any, in the shared space."""
 
 
+@runtime_checkable
+class ScoresClasses(Protocol):
+    """What heads offer beside the rest if the model has a way of its own to ask a record for classes, and not the cosine."""
+
+    def class_scores(self, ecg: Features, names: Tensor) -> Tensor:
+        """Return the log-odds (B, C) of classes in records, whose features `ecg` are in the shared space.
+
+        `names` (C, D) are the classes' names in the shared space: `Features.record` of a prompt, or the mean over several.
+        """
+
+
 class View(ABC):
     """Another look at a record, made in a batch on the records' device.
 
@@ -194,9 +208,7 @@ class View(ABC):
     part: tuple[float, float] = (0.0, 1.0)
 
     def at(self, spec: SignalSpec) -> View:
-        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; by default itself.
-
-        Called once, before any work.
+        """Return the view for records as `spec` asks for, where it speaks of hertz, seconds or leads; called once.
 
         Raises:
             UserError: it makes no sense of such records.

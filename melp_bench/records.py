@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,23 +102,24 @@ class Download:
     Patterns are globs on the names in the list; `*` crosses folders, and a folder's name stands for all that is in it.
 
     Attributes:
-        url: the folder that holds the files and SHA256SUMS.txt; with `listing="zenodo"`, the record in Zenodo's API.
+        url: the folder that holds the files and SHA256SUMS.txt; with `listing="zenodo"`, the record in Zenodo's API; with
+            `listing="figshare"`, an article in figshare's, or the list of a collection's articles.
         only: the files that the dataset reads; empty for all that are listed.
         always: files that are fetched whatever a user selects: tables without which no record is read, the licence.
-        unpack: zip archives are unpacked into the folder and not kept.
+        unpack: zip and tar archives are unpacked into the folder and not kept.
     """
 
     url: str
-    listing: Literal["sha256sums", "zenodo"] = "sha256sums"
+    listing: Literal["sha256sums", "zenodo", "figshare"] = "sha256sums"
     only: tuple[str, ...] = ()
     always: tuple[str, ...] = ()
     unpack: bool = False
 
     def __post_init__(self) -> None:
         """Check what would only be found out on the way."""
-        if not self.url.startswith(("https://", "http://")) or self.listing not in ("sha256sums", "zenodo"):
+        if not self.url.startswith(("https://", "http://")) or self.listing not in ("sha256sums", "zenodo", "figshare"):
             raise ValueError(
-                f"Download({self.url!r}, listing={self.listing!r}): wanted an http address, and sha256sums or zenodo"
+                f"Download({self.url!r}, listing={self.listing!r}): wanted an http address, and sha256sums, zenodo or figshare"
             )
 
     def address(self, name: str, mirror: str = "") -> str:
@@ -133,8 +134,8 @@ class Dataset(ABC):
     Attributes:
         version: of the source's release (or of the generator); part of the fingerprint.
         tasks: by name.
-        generated: True if records are made, not measured; such rows are never ranked with real ones, and no source folder
-            is asked for.
+        generated: True if records are made, not measured; such rows are never ranked with real ones. Where they are not served
+            as files either (`download`), no source folder is asked for.
         has_official_folds: True if `RecordInfo.fold` is set by the source.
         download: where its files are served to everyone; None if they have to be asked for, or there are none.
         num_records: how many the release has; 0 where that is not known.
@@ -155,9 +156,14 @@ class Dataset(ABC):
     remarks: Sequence[str] = ()
 
     @property
+    def reads_files(self) -> bool:
+        """True if records are read from a folder: measured ones, and simulated ones that their source serves as files."""
+        return not self.generated or self.download is not None
+
+    @property
     @abstractmethod
     def tasks(self) -> Mapping[str, Task]:
-        """The dataset's tasks by name.
+        """The dataset's tasks by name; none of one that says nothing of its records.
 
         Where the files decide them, they are known once `infos` has yielded every record, and empty before; a store keeps them.
         """
@@ -188,4 +194,16 @@ class Dataset(ABC):
 
         Raises:
             BadRecord: the native file cannot be used.
+        """
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """What a dataset offers beside the rest if it reads the file of a record by itself, without the folder's table."""
+
+    def read_file(self, path: Path) -> Signal | None:
+        """Return the signal of the record in a file, or with the name `path`; None where it is none that the dataset reads.
+
+        Raises:
+            BadRecord: it is one, and cannot be used.
         """

@@ -1,4 +1,4 @@
-"""From one sampling rate to another, as `scipy.signal.resample_poly` does it, batched on the device of the signals.
+"""From one sampling rate to another, as scipy does it by a filter or by a transform, batched on the device of the signals.
 
 Shapes: T samples, P phases, W taps of a phase.
 """
@@ -66,3 +66,21 @@ def resample(signals: Tensor, *, have_hz: float, want_hz: float) -> Tensor:
     flat = torch.cat([flat[..., :1].expand(-1, -1, reach), flat, flat[..., -1:].expand(-1, -1, right)], dim=-1)
     out = F.conv1d(flat, bank.to(flat), stride=stride)[..., :blocks]  # (N, P, blocks)
     return out.transpose(1, 2).reshape(*signals.shape[:-1], blocks * len(bank))[..., :count]
+
+
+def resample_fourier(signals: Tensor, *, have_hz: float, want_hz: float) -> Tensor:
+    """Return `signals` (..., T) at `want_hz`, shape (..., ceil(T * want_hz / have_hz)), by their Fourier transform.
+
+    Equals `scipy.signal.resample` to float32 rounding. The signal counts as periodic: where its ends differ, both ring.
+    """
+    up, down = ratio(have_hz, want_hz)
+    if up == down:
+        return signals
+    have = signals.shape[-1]
+    want = -(-have * up // down)
+    spectrum = torch.fft.rfft(signals)[..., : min(have, want) // 2 + 1]
+    if min(have, want) % 2 == 0:  # the highest frequency that both hold stands for itself and for its negative
+        weights = torch.ones(spectrum.shape[-1], device=signals.device)
+        weights[-1] = 2.0 if want < have else 0.5
+        spectrum = spectrum * weights
+    return torch.fft.irfft(spectrum, want) * (want / have)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from melp_bench.canonical import digest
 from melp_bench.errors import UserError
-from melp_bench.home import atomic_write, make_folder
+from melp_bench.home import TEMPORARY, atomic_write, make_folder
 
 SCHEMA = 2
+ROW_NAME = re.compile(r"[0-9a-f]{64}\.json")
+
+logger = logging.getLogger(__name__)
+Tell = Callable[[str], object]
 
 
 class Interval(BaseModel):
-    """Percentile bootstrap over patients."""
+    """A bootstrap over patients, see `metrics.intervals`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -131,6 +137,15 @@ class Inputs(BaseModel):
         return digest(self.model_dump(mode="json", exclude={"code", "versions"}))
 
 
+class Submission(BaseModel):
+    """Where a row that was not made here comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: str  # SHA-256 of the file that it came in
+    accepted: str  # ISO 8601, UTC
+
+
 class ResultRecord(BaseModel):
     """One row."""
 
@@ -158,6 +173,18 @@ class ResultRecord(BaseModel):
     created: str = ""  # ISO 8601, UTC
     current_since: str = ""  # ISO 8601, UTC: of rows that differ by code alone, the latest is current
     seconds: float = 0.0
+    predictions: str = ""  # SHA-256 that names the file of its predictions; empty where none were kept
+    submitted: Submission | None = None  # None of a row that was made here
+
+    @property
+    def tier(self) -> Literal["re-run", "verified"]:
+        """How far the row is to be trusted: made here, or sent, and its scores recomputed here from its predictions."""
+        return "re-run" if self.submitted is None else "verified"
+
+    @property
+    def cell(self) -> str:
+        """What the row is, as a reader says it: "melp · ptb-xl/super · linear_probe 1 %"."""
+        return " · ".join(text for text in (self.model, self.task, f"{self.evaluation} {self.setting}".strip()) if text)
 
 
 def current(records: Iterable[ResultRecord]) -> tuple[list[ResultRecord], list[ResultRecord]]:
@@ -184,20 +211,41 @@ def write_result(record: ResultRecord, folder: Path) -> Path:
     return path
 
 
-def read_results(folder: Path) -> Iterator[ResultRecord]:
+def read_results(folder: Path, tell: Tell = logger.warning) -> Iterator[ResultRecord]:
     """Yield every row below `folder`, by path.
 
-    Raises:
-        UserError: a file is not a row, or its key is not the digest of its inputs (somebody edited it).
+    What is no row is left out, and told in a line: a file with a row's name that is damaged or was edited, and, passed over,
+    one that no row has the name of, such as what a file manager or a synchronised folder leaves there.
     """
     for path in sorted(folder.rglob("*.json")):
-        yield read_result(path)
+        if not is_row_name(path, folder):
+            if not path.name.startswith(TEMPORARY):
+                tell(f"passed over {str(path)!r}: no row is named so")
+            continue
+        try:
+            record = read_result(path)
+        except UserError as error:
+            tell(f"left out: {error}")
+            continue
+        yield record
+
+
+def is_row_name(path: Path, folder: Path) -> bool:
+    """Return whether the file `path` below `folder` is named as rows are, and is in no hidden folder."""
+    inside = path.relative_to(folder).parts
+    return ROW_NAME.fullmatch(path.name) is not None and not any(part.startswith(".") for part in inside)
 
 
 def read_result(path: Path) -> ResultRecord:
-    """Return the row at `path`, checked against its key."""
+    """Return the row at `path`, checked against its key.
+
+    Raises:
+        UserError: the file is not a row, or its key is not the digest of its inputs (somebody edited it).
+    """
     try:
         record = ResultRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in first["loc"])

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import melp_bench as mb
+
 INITIAL_LOG_SCALE = math.log(1 / 0.07)
 MAXIMUM_LOG_SCALE = math.log(100.0)
 
@@ -22,6 +24,12 @@ def symmetric_info_nce(logits: Tensor) -> tuple[Tensor, Tensor]:
     """
     target = torch.arange(len(logits), device=logits.device)
     return F.cross_entropy(logits, target), F.cross_entropy(logits.T, target)
+
+
+def temperature_gauge(log_scale: Tensor) -> mb.Gauge:
+    """Return the temperature of a learned scale, held within [1 / 100, 1]."""
+    scale = float(log_scale.detach().clamp(0.0, MAXIMUM_LOG_SCALE))
+    return mb.Gauge(math.exp(-scale), math.exp(-MAXIMUM_LOG_SCALE), 1.0)
 
 
 def at_least_float32(value: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -70,16 +71,22 @@ def _unchecked(record: ResultRecord, check: dict[str, Any]) -> list[str]:
 
 def _named(record: ResultRecord, corpora: list[str], *, with_data: bool) -> list[str]:
     """Return the task's datasets that are among `corpora` or, with `with_data`, are the pretraining data themselves."""
-    seen = {_bare(corpus) for corpus in corpora}
-    seen |= {_bare(part) for corpus, parts in _contains().items() if _bare(corpus) in seen for part in parts}
+    seen = seen_among(corpora, datasets_of(record.task))
     pretraining = record.facts.get("pretraining")
     data = pretraining.get("data") if with_data and isinstance(pretraining, dict) else None
     known = data if isinstance(data, list) else [data]
     return [
         dataset
         for dataset in dict.fromkeys(datasets_of(record.task))
-        if _bare(dataset) in seen or record.inputs.datasets.get(dataset, "") in known
+        if dataset in seen or record.inputs.datasets.get(dataset, "") in known
     ]
+
+
+def seen_among(corpora: Iterable[str], datasets: Iterable[str]) -> list[str]:
+    """Return those of `datasets` that `corpora` name, alone or inside a collection; whole names, up to case and punctuation."""
+    seen = {_bare(corpus) for corpus in corpora}
+    seen |= {_bare(part) for corpus, parts in _contains().items() if _bare(corpus) in seen for part in parts}
+    return [dataset for dataset in dict.fromkeys(datasets) if _bare(dataset) in seen]
 
 
 def _bare(name: str) -> str:
@@ -87,7 +94,15 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.split(r"[\s/@(]", name.strip().lower())[0])
 
 
-@cache
+def collections() -> set[str]:
+    """Return the names that a model's corpora may have and no dataset has: collections, and what nobody here reads."""
+    return {*_corpora()["contains"], *_corpora()["elsewhere"]}
+
+
 def _contains() -> dict[str, list[str]]:
-    text = (resources.files("melp_bench.board") / "corpora.toml").read_text(encoding="utf-8")
-    return {str(name): list(parts) for name, parts in tomllib.loads(text)["contains"].items()}
+    return {str(name): list(parts) for name, parts in _corpora()["contains"].items()}
+
+
+@cache
+def _corpora() -> dict[str, dict[str, Any]]:
+    return tomllib.loads((resources.files("melp_bench.board") / "corpora.toml").read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,10 +37,30 @@ def reported_for(evaluation: str, setting: str, task: str, metric: str | None) -
     ]
 
 
+def reported_of(name: str, *, variants: bool = True) -> list[Reported]:
+    """Return what papers report of the method that an encoder or a recipe `name` is of, in the file's order.
+
+    `merl-2024` is MERL, and with `variants` so is `merl-resnet18`; case and punctuation within a method's name do not matter.
+    """
+    words = re.sub(r"-\d{4}$", "", name.lower()).split("-")
+    stems = {"".join(words[:count]) for count in (range(1, len(words) + 1) if variants else (len(words),))}
+    return [cell for cell in _cells() if re.sub(r"[^a-z0-9]", "", cell.method.lower()) in stems]
+
+
+def is_rebuilt_by(method: str, model: str) -> bool:
+    """Return whether the recipe that a model is named by, be it changed or on another encoder, rebuilds a reported method."""
+    recipe = model.partition("+")[0].partition(" (")[0]
+    return recipe in _file().get("recipes", {}).get(method, ())
+
+
+@cache
+def _file() -> dict[str, Any]:
+    return tomllib.loads((resources.files("melp_bench.board") / "reported.toml").read_text(encoding="utf-8"))
+
+
 @cache
 def _cells() -> tuple[Reported, ...]:
-    text = (resources.files("melp_bench.board") / "reported.toml").read_text(encoding="utf-8")
-    return tuple(cell for table in tomllib.loads(text)["table"] for cell in _table_cells(table))
+    return tuple(cell for table in _file()["table"] for cell in _table_cells(table))
 
 
 def _table_cells(table: Mapping[str, Any]) -> Iterator[Reported]:

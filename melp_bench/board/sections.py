@@ -84,6 +84,11 @@ class Cell:
         return plain(outcome.not_measured.get(metric, "")) or "not asked for"
 
     @property
+    def tier(self) -> str:
+        """How far it is to be trusted, see `ResultRecord.tier`: made here only if every row of it was."""
+        return "re-run" if all(record.tier == "re-run" for record in self.seeds) else "verified"
+
+    @property
     def reason(self) -> str:
         """Why nothing was scored."""
         return plain(self.record.reason) or "no reason given"
@@ -238,6 +243,12 @@ class Section:
     def cite_key(self) -> str:
         """The digest of the keys of all rows: names exactly this section."""
         return digest([record.key for record in self.records])
+
+    @property
+    def tiers(self) -> str:
+        """A sentence that names the methods with rows that were sent and verified; empty if all were made here."""
+        sent = [method.label for method in self.methods if any(record.tier == "verified" for record in method.records)]
+        return f"Sent, and verified by recomputing every score from the predictions: {', '.join(sent)}" if sent else ""
 
     @property
     def left_out(self) -> str:

@@ -18,7 +18,7 @@ _FIXED = (
 )
 _TAIL = (
     *("not_measured", "excluded", "rare", "pretraining_overlap", "overlap_check", "parameters", "records_per_second"),
-    *("corpora", "created", "seconds", "key"),
+    *("corpora", "created", "seconds", "tier", "predictions", "key"),
 )
 
 
@@ -91,5 +91,7 @@ def _tail(cell: Cell, corpora: list[str]) -> list[str]:
         csv_text("; ".join(corpora)),
         csv_text(record.created),
         f"{record.seconds:.3f}",
+        cell.tier,
+        csv_text(record.predictions),
         csv_text(record.key),
     ]

@@ -10,6 +10,7 @@ from melp_bench.board.html import render_html
 from melp_bench.board.markdown import render_markdown
 from melp_bench.board.speed import speed_tables
 from melp_bench.board.spreadsheet import render_csv
+from melp_bench.board.statistics import render_statistics
 from melp_bench.board.typeset import render_latex
 from melp_bench.home import atomic_write, make_folder
 from melp_bench.results import ResultRecord, read_results
@@ -27,6 +28,7 @@ def board_files(results: Path | Iterable[ResultRecord], speeds: Iterable[SpeedRo
         "index.html": render_html(sections, measured).encode(),
         "board.csv": render_csv(sections).encode(),
         "board.tex": render_latex(sections).encode(),
+        "statistics.json": render_statistics(sections).encode(),
     }
 
 

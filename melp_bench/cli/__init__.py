@@ -19,6 +19,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     given = sys.argv[1:] if arguments is None else arguments
     _open_streams()
+    if given == ["--help"] and _is_wide():
+        sys.stdout.write(_help())
+        sys.exit(_flushed())
     verbose = "-v" in given or "--verbose" in given
     given = [a for a in given if a not in ("-v", "--verbose")]
     try:
@@ -37,6 +40,22 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _is_wide() -> bool:
+    """Return whether help is laid out as in any terminal of 80 columns or more."""
+    if "COLUMNS" in os.environ:
+        return False
+    try:
+        return not 0 < os.get_terminal_size(sys.stdout.fileno()).columns < 80
+    except (OSError, ValueError):  # no terminal: 80 columns
+        return True
+
+
+def _help() -> str:
+    """Return the help of all commands, kept as text: the command parser takes longer to import than Python."""
+    with open(os.path.join(os.path.dirname(__file__), "help.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH120, PTH123
+        return file.read()
 
 
 def _flushed() -> int:

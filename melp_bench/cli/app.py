@@ -12,13 +12,17 @@ from melp_bench.cli import (
     components,
     data,
     diff,
+    embed,
     leaderboard,
     plugin,
+    predict,
     pretrain,
     protocol,
+    results,
     run,
     scaling,
     sensitivity,
+    submit,
     throughput,
 )
 
@@ -51,12 +55,17 @@ app.command("pretrain", short_help="Pretrain a recipe, or go on with it.")(pretr
 app.command("import", short_help="Import a published checkpoint.")(checkpoints.import_file)
 app.command("export", short_help="Write a checkpoint under its published names, or as ONNX.")(checkpoints.export_file)
 app.add_typer(data.app, name="data")
+app.command("embed", short_help="Write a model's features of a dataset.")(embed.embed)
+app.command("probe", short_help="Fit a probe and keep it.")(predict.probe)
+app.command("predict", short_help="Score record files by a kept probe, and draw them.")(predict.predict)
 app.command("list", short_help="List every component, its plugin and licence.")(components.list_components)
 app.command("show", short_help="Show what a component, recipe or protocol is.")(components.show)
 app.command("diff", short_help="Show what differs between two recipes.")(diff.diff)
 app.add_typer(protocol.app, name="protocol")
 app.command("check", short_help="Check that a component keeps its promises.")(components.check)
-app.command("leaderboard", short_help="Write the board of all result rows.")(leaderboard.leaderboard)
+app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(results.app, name="results")
+app.command("submit", short_help="Bundle rows and predictions for another board.")(submit.submit)
 app.command("sensitivity", short_help="Measure what each published defect moves.")(sensitivity.sensitivity)
 app.command("throughput", short_help="Measure speed, memory and FLOPs of encoders.")(throughput.throughput)
 app.command("scaling", short_help="Estimate what pretraining costs on many GPUs.")(scaling.scaling)

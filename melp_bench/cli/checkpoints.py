@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def import_file(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A published file, or hf:owner/name[/file].")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A published file, or hf:owner/name[/file]; #NAME: that part of it.")
+    ],
     family: Annotated[str, typer.Option("--family", "-f", metavar="ENCODER", help="The encoder it was published as.")],
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="By default $MELP_BENCH_HOME/checkpoints/FAMILY-SHA256.")
@@ -106,4 +108,4 @@ def _account(made: Imported) -> list[str]:
 
     used = len(made.encoder.weights) + (len(made.text.weights) if made.text else 0)
     first = f"used        {used} keys" + (f", {len(made.text.weights)} of them of the text tower" if made.text else "")
-    return [first, *(f"unused      {line}" for line in by_reason(made.unused))]
+    return [first, *(f"unused      {line}" for line in by_reason(made.unused | made.part.beside))]

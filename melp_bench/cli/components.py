@@ -40,19 +40,24 @@ def list_components() -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A component, a recipe or a protocol.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A component, a recipe, a protocol or a checkpoint folder.")],
     option: OptionsFlag = None,
 ) -> None:
-    """Show what a component, recipe or protocol is: what it wants, what it costs, where it comes from."""
+    """Show what a component, recipe, protocol or checkpoint is: what it wants, costs and has seen, and where it comes from."""
     from rich.console import Console
 
+    from melp_bench.checkpoint import is_checkpoint
     from melp_bench.cli.describe import describe_component, describe_protocol, describe_recipe
+    from melp_bench.cli.model_facts import describe_checkpoint
     from melp_bench.cli.tables import facts_table
     from melp_bench.plugins import discover
     from melp_bench.protocol import load_protocol, protocol_names
     from melp_bench.recipe import load_recipe, recipe_names
 
     catalogue, console = discover(), Console()
+    if is_checkpoint(Path(name)):
+        console.print(facts_table(f"checkpoint {name}", describe_checkpoint(Path(name), catalogue)))
+        return
     found = find(catalogue, name)
     recipe = load_recipe(name) if name in recipe_names() else None
     protocol = load_protocol(name) if name in protocol_names() else None

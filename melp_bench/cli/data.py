@@ -186,9 +186,9 @@ def verify(
         found = check(store, progress=lambda done, total: advance(done, total, ""))
     told = f"{found.num_shards:,} shards"
     problems = found.problems
-    if not problems and (source is not None or store.generated):
-        entry = discover().datasets[store.name]
-        built = entry.build(**entry.resolve(store.manifest.options))
+    entry = discover().datasets[store.name] if source is not None or store.generated else None
+    built = None if entry is None else entry.build(**entry.resolve(store.manifest.options))
+    if built is not None and not problems and (source is not None or not built.reads_files):
         with screen.stage("read the source", "rec") as advance:
             native = verify_source(
                 store, built, source, sample=None if every else sample, progress=lambda done, total: advance(done, total, "")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from melp_bench.cli.model_facts import Facts, contaminated, reported
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from melp_bench.recipe import Part, Recipe, Stage
     from melp_bench.registry import Entry
 
-Facts = list[tuple[str, str]]
 HUB = re.compile(r"hf:[\w.-]+(?:/[\w.-]+)+")
 """What of the hub a user can import: a file, or a repository, whose files are named if it has several."""
 
@@ -47,6 +47,7 @@ def describe_component(kind: str, entry: Entry[Any], options: Mapping[str, Any])
         facts += _try(kind, partial(entry.build, *given.get(kind, ()), **entry.resolve(options)))
     if kind == "ECG encoder":
         facts += _published(entry)
+        facts.append(("reported", reported(entry.name)))
     return [
         *facts,
         ("source", entry.source),
@@ -78,7 +79,14 @@ def _built(kind: str, build: Callable[[], Any]) -> Facts:
 
 def _published(entry: Entry[Any]) -> Facts:
     """Return where a component's published files are, and the command that imports one."""
+    from melp_bench.runs.references import has_own_weights
+
     family = entry.published
+    if family is None and has_own_weights(entry):
+        return [
+            ("published files", "none to import: its weights come with it, or from what an option names"),
+            ("evaluate", f"melp-bench run PROTOCOL --model {entry.name}"),
+        ]
     if family is None:
         return [("published files", "none that we know; its weights are drawn at random, or learned by a recipe")]
     hub = HUB.search(family.files)
@@ -107,6 +115,8 @@ def _ecg(encoder: ECGEncoder) -> Facts:
         ("parameters", f"{num_parameters(encoder):,}"),
         ("GFLOPs per record", f"{gflops_per_record(encoder):.3g}"),
         ("corpora", ", ".join(encoder.corpora) or "none: no published weights have seen data"),
+        ("said by", encoder.corpora_source or ("the source below" if encoder.corpora else "")),
+        ("contaminates", contaminated(encoder.corpora)),
     ]
 
 
@@ -201,6 +211,7 @@ def describe_recipe(recipe: Recipe) -> Facts:
         ("heads", _part(recipe.heads) if recipe.heads else "none"),
         *((f"stage {stage.name}", _stage(stage)) for stage in recipe.stages),
         *([] if recipe.stages else [("stages", "none: nothing is trained")]),
+        ("reported", reported(recipe.name, variants=False)),  # a variant of a recipe is another method
         ("source", recipe.source),
     ]
 

@@ -38,6 +38,7 @@ def fetch(
 
     from melp_bench.cli.screen import Screen
     from melp_bench.fetch import fetch as bring
+    from melp_bench.fetch import refuse_secrets
     from melp_bench.plugins import discover
 
     entry = discover().datasets[dataset]
@@ -46,6 +47,7 @@ def fetch(
         raise UserError(_by_hand(entry, offered))
     if mirror and not mirror.startswith(("http://", "https://")):
         raise UserError(f"--mirror {mirror!r} is no address; wanted https://...")
+    refuse_secrets(mirror)
     screen = Screen(Console())
     screen.say(f"{dataset} {offered.version}")
     screen.say(f"licence {offered.licence}")
@@ -79,7 +81,7 @@ def _list(screen: Screen, word: str, lines: Sequence[str]) -> None:
 
 def _by_hand(entry: Entry[Dataset], dataset: Dataset) -> str:
     """Return where a dataset comes from that cannot be fetched."""
-    if dataset.generated:
+    if not dataset.reads_files:
         return f"{entry.name!r} is generated, there is nothing to fetch: melp-bench data prepare {entry.name}"
     if not dataset.homepage:
         return f"{entry.name!r} has no address of its own: melp-bench data prepare {entry.name} --from DIR reads your folder"

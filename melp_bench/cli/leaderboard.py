@@ -1,4 +1,4 @@
-"""`melp-bench leaderboard`: result rows become a board."""
+"""`melp-bench leaderboard`: result rows become a board, and others' rows join them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import typer
 
 from melp_bench.errors import UserError
 
+app = typer.Typer(help="Write the board of all result rows, or accept others' rows.", rich_markup_mode=None)
 
+
+@app.callback(invoke_without_command=True)
 def leaderboard(
+    context: typer.Context = None,  # type: ignore[assignment]  # Typer gives it; a caller need not
     results: Annotated[
         Path | None, typer.Option("--results", metavar="DIR", help="Folder of result rows; by default OUT/results.")
     ] = None,
@@ -24,6 +28,8 @@ def leaderboard(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 2 if the board is stale.")] = False,
 ) -> None:
     """Write the board of all result rows, and of speeds in OUT/throughput: README.md, index.html, board.csv and board.tex."""
+    if context is not None and context.invoked_subcommand is not None:
+        return
     from rich.console import Console
 
     from melp_bench.board import board_files, stale_files, terminal_tables, write_board
@@ -37,7 +43,7 @@ def leaderboard(
     results = results or out / "results"
     if not results.is_dir():
         raise UserError(f"no folder of results at {str(results)!r}; `melp-bench run demo` makes one, or give --results DIR")
-    records = list(read_results(results))
+    records = list(read_results(results, lambda told: typer.echo(told, err=True)))
     again = shlex.join(["melp-bench", "leaderboard", "--results", str(results), "--out", str(out)])
     if check:
         if stale := stale_files(board_files(records, read_speeds(out / SPEEDS)), out):
@@ -51,3 +57,25 @@ def leaderboard(
         console.print(table)
     write_board(records, out)  # last: what cannot be written can be read all the same
     console.print(f"board  {out / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("accept", short_help="Recompute every cell of a bundle, and add its rows.")
+def accept(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `melp-bench submit` made.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The board; by default $MELP_BENCH_HOME/leaderboard.")
+    ] = None,
+) -> None:
+    """Recompute every score of BUNDLE from its predictions, add its rows to OUT/results if all agree, and write the board."""
+    from melp_bench.board import write_board
+    from melp_bench.home import home
+    from melp_bench.plugins import discover
+    from melp_bench.results import read_results
+    from melp_bench.runs.submission import accept_bundle
+
+    out = out or home() / "leaderboard"
+    found = accept_bundle(bundle, out / "results", discover())
+    for line in found.there:
+        typer.echo(line)
+    write_board(read_results(out / "results"), out)
+    typer.echo(f"{len(found.rows)} rows verified and added; board  {out / 'index.html'}")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from melp_bench.components import ScoresClasses
 from melp_bench.embedding import Embedded, Records, embed, features_of, prompt_encoder
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations.frozen import changes, freeze
@@ -26,7 +27,7 @@ from melp_bench.model import Model
 from melp_bench.progress import Advance
 from melp_bench.signal import SignalSpec
 from melp_bench.splits import Positions
-from melp_bench.windows import conform_windows, embed_windows
+from melp_bench.windows import conform_windows, embed_windows, pooled
 
 BATCH = 64
 
@@ -153,6 +154,34 @@ class Context:
         if encode is None:
             raise NotApplicable("needs a text encoder")
         return require_finite(self.name, encode(prompts), "prompt features")
+
+    def class_scorer(self, prompts: Sequence[Sequence[str]]) -> Callable[[TaskRecords, Positions], Tensor] | None:
+        """Return the function from records to log-odds (B, C) by which the model's heads score classes; None without one.
+
+        `prompts` are those of each of the C classes, which is asked for by the mean of their features. A record of several
+        crops has the mean or maximum over them, as its encoder's spec says.
+        """
+        model = self.model
+        heads, text = model.heads, model.text_encoder
+        if text is None or not isinstance(heads, ScoresClasses):
+            return None
+        with torch.no_grad():
+            features = model.text(text.tokenize([one for of in prompts for one in of]).to(self.device)).record
+        names = torch.stack([part.mean(dim=0) for part in torch.split(features, [len(of) for of in prompts])])  # (C, D)
+        require_finite(self.name, names, "prompt features")
+
+        def scores(task: TaskRecords, positions: Positions) -> Tensor:
+            found, spec = [], model.encoder.spec
+            for start in range(0, len(positions), BATCH):
+                where = task.positions[positions[start : start + BATCH]]
+                windows = self._recordings[task.alias].windows(where, spec, device=self.device)
+                with torch.no_grad():
+                    parts = [heads.class_scores(self.encode(one), names) for one in torch.split(windows.signals, BATCH)]
+                odds = torch.cat(parts).float()
+                found.append(odds if spec.crops is None else pooled(odds, windows.owners, spec.crops.pool))
+            return require_finite(self.name, torch.cat(found).cpu(), "class scores") if found else torch.empty(0, len(names))
+
+        return scores
 
     def embedded(self, alias: str) -> Embedded:
         """Return record and embedding of every record of a dataset: one pass, kept on disk."""

@@ -5,9 +5,10 @@ right; then it gets its own name in one step. Nothing is asked for twice: a file
 time, one that was cut off goes on where it ended.
 """
 
+from melp_bench.fetch.connection import refuse_secrets
 from melp_bench.fetch.selection import fetch
 from melp_bench.fetch.transfer import Patience
 from melp_bench.fetch.verified_files import unfinished
 from melp_bench.fetch.workers import FetchOutcome
 
-__all__ = ["FetchOutcome", "Patience", "fetch", "unfinished"]
+__all__ = ["FetchOutcome", "Patience", "fetch", "refuse_secrets", "unfinished"]

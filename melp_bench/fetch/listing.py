@@ -22,21 +22,22 @@ _LONGEST = 255  # bytes of a name between slashes that file systems take
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file as the source lists it; `size` in bytes, where the source states it."""
+    """A file as the source lists it; `size` in bytes and `url`, where the source states them."""
 
     name: str
     algorithm: str  # as hashlib names it
     digest: str
     size: int | None = None
+    url: str = ""  # where it is served, if that does not follow from its name
 
 
 def read_list(path: Path, kind: str) -> Iterator[Listed]:
-    """Yield the files of a list that was fetched: `kind` is "sha256sums" or "zenodo".
+    """Yield the files of a list that was fetched: `kind` is "sha256sums", "zenodo" or "figshare".
 
     Raises:
         UserError: it is not such a list.
     """
-    yield from _read_sums(path) if kind == "sha256sums" else _read_record(path)
+    yield from {"sha256sums": _read_sums, "zenodo": _read_record, "figshare": _read_article}[kind](path)
 
 
 def _read_sums(path: Path) -> Iterator[Listed]:
@@ -72,6 +73,23 @@ def _read_record(path: Path) -> Iterator[Listed]:
         if isinstance(error, UserError):
             raise
         raise UserError("this is no Zenodo record with files that are open to everyone") from error
+
+
+def _read_article(path: Path) -> Iterator[Listed]:
+    """Yield the files of an article as figshare's API tells it: `files`, each with `name`, `size`, MD5s and `download_url`.
+
+    Source: docs.figshare.com, PublicFile.
+    """
+    try:
+        for file in json.loads(path.read_bytes())["files"]:
+            digest, url = str(file.get("computed_md5") or file.get("supplied_md5") or ""), str(file["download_url"])
+            if not re.fullmatch(r"[0-9a-fA-F]{32}", digest) or not url.startswith(("https://", "http://")):
+                raise UserError(f"the article states the MD5 {digest[:80]!r} and the address {url[:80]!r}; wanted both")
+            yield Listed(str(file["name"]), "md5", digest.lower(), int(file["size"]), url)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError("this is no figshare article with files that are open to everyone") from error
 
 
 def refusal(name: str) -> str | None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from melp_bench.errors import UserError
-from melp_bench.fetch.listing import STATE, SUMS, Listed, matches, read_list
-from melp_bench.fetch.transfer import Patience, TransferProblem, bring
+from melp_bench.fetch.connection import refuse_secrets
+from melp_bench.fetch.listing import Listed, matches, read_list
+from melp_bench.fetch.source_list import fetch_list
+from melp_bench.fetch.transfer import Patience
 from melp_bench.fetch.verified_files import VerifiedFiles
-from melp_bench.fetch.workers import FetchOutcome, Workers, run, session
+from melp_bench.fetch.workers import FetchOutcome, Workers, run
 
 if TYPE_CHECKING:
     from melp_bench.components import Download
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 Advance = Callable[[int, int, str], None]
 Stage = Callable[[str], AbstractContextManager[Advance]]
 """Begins the work, counted in the unit it is given; what it gives is called with done, total and a note as the work goes on."""
-
-_LIST_TRIES = 3  # a list that does not come is no reason to let the user wait
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,11 @@ def fetch(
     Raises:
         UserError: no file is selected, the server cannot be reached, the folder cannot be written or is another source's.
     """
+    refuse_secrets(mirror or download.url)
     borne = patience or Patience()
     with VerifiedFiles(folder, download.url) as verified_files:
         workers = Workers(download, mirror, folder.resolve(), verified_files.state, borne)
-        listed = partial(read_list, _list(download, verified_files, borne), download.listing)
+        listed = partial(read_list, fetch_list(download, verified_files, borne), download.listing)
         wanted = partial(_wanted, listed, download, only)
         if only and not any(matches(item.name, only) for item in wanted()):
             shown = ", ".join(repr(item.name) for item in islice(listed(), 3))
@@ -97,43 +97,6 @@ def _count(workers: Workers, verified_files: VerifiedFiles, items: Iterable[List
         stated = stated and item.size is not None
         bytes_all, bytes_known = bytes_all + (item.size or 0), bytes_known + (item.size or 0) * has
     return _Count(files, known, bytes_all if stated else None, bytes_known)
-
-
-def _list(download: Download, verified_files: VerifiedFiles, patience: Patience) -> Path:
-    """Return the source's list, fetched if it is not here; what is published under a version does not change.
-
-    Raises:
-        UserError: there is none, or it is not one.
-    """
-    name = SUMS if download.listing == "sha256sums" else f"{STATE}/record.json"
-    path, item = verified_files.root / name, Listed(name, "list", download.url)
-    if verified_files.knows(item):
-        return path
-    part = verified_files.state / "list.part"
-    part.unlink(missing_ok=True)
-    url = download.address(SUMS) if download.listing == "sha256sums" else download.url
-
-    def fault(fetched: Path) -> str:
-        for _ in read_list(fetched, download.listing):
-            pass
-        return ""
-
-    try:
-        with session() as connection:
-            bring(
-                connection,
-                url,
-                part,
-                path,
-                fault=fault,
-                patience=replace(patience, tries=min(patience.tries, _LIST_TRIES)),
-                stop=threading.Event(),
-                tell=lambda size, new: None,
-            )
-    except TransferProblem as problem:
-        raise UserError(f"cannot get the list of files {url}: {problem}") from problem
-    verified_files.add(item)
-    return path
 
 
 def _bar(workers: Workers, count: _Count, advance: Advance) -> Callable[[int, int], None]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
 
 from melp_bench.errors import UserError
+from melp_bench.fetch.connection import login_advice, place, without_secrets
 from melp_bench.home import commit, unwritable
 
 Tell = Callable[[int, int], None]
@@ -35,6 +37,7 @@ class Patience:
     longest_wait_s: float = 30.0
     connect_s: float = 15.0
     silence_s: float = 60.0
+    slowest: float = 100.0  # bytes per second, over as long as a silence may last; less is no transfer
 
 
 class TransferProblem(Exception):
@@ -46,11 +49,11 @@ class Stopped(Exception):
 
 
 class _Again(Exception):
-    """A try that failed and may not fail the next time; `lost` if the server could not be reached at all."""
+    """A try that failed and may not the next time; `lost` if the server could not be reached at all, `slow` if it trickled."""
 
-    def __init__(self, reason: str, *, lost: bool = False, wait_s: float = 0.0) -> None:
+    def __init__(self, reason: str, *, lost: bool = False, slow: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(reason)
-        self.lost, self.wait_s = lost, wait_s
+        self.lost, self.slow, self.wait_s = lost, slow, wait_s
 
 
 def bring(
@@ -69,26 +72,30 @@ def bring(
     `fault` says what is wrong with a file that came to its end, "" for nothing.
 
     Raises:
-        Problem: the server has no such file, or it does not come whole and right.
+        TransferProblem: the server has no such file, sends a web page for it, or it does not come whole and right.
         UserError: the server cannot be reached at all, or the file cannot be written.
         Stopped: `stop` was set.
     """
     fruitless = corrupt = furthest = 0
     while True:
         try:
-            page = _receive(session, url, part, patience, stop, tell)
+            received = _receive(session, url, part, patience, stop, tell)
         except _Again as again:
             reached = _size(part)
-            fruitless = 0 if reached > furthest else fruitless + 1
+            fruitless = 0 if reached > furthest and not again.slow else fruitless + 1
             furthest = max(furthest, reached)
             if fruitless >= patience.tries:
                 if again.lost:
-                    raise UserError(f"{urlsplit(url).netloc} cannot be reached: {again}; the same command goes on") from again
-                raise TransferProblem(f"{again}, {patience.tries} times without a new byte") from again
+                    raise UserError(f"{place(url)} cannot be reached: {again}; the same command goes on") from again
+                told = "each slower than can be waited for" if again.slow else "without a new byte"
+                raise TransferProblem(f"{again}, {patience.tries} times {told}") from again
             wait_s = min(patience.wait_s * 2**fruitless, patience.longest_wait_s)
             if stop.wait(max(wait_s, again.wait_s)):
                 raise Stopped from None
             continue
+        if received != part:
+            _put_page(received, part, target, fault, url)
+            return
         faults = fault(part)
         if not faults:
             _put(part, target)
@@ -96,7 +103,7 @@ def bring(
         part.unlink()
         corrupt, furthest = corrupt + 1, 0
         if corrupt >= patience.corrupt:
-            raise TransferProblem(f"{faults}, fetched {corrupt} times{page}")
+            raise TransferProblem(f"{faults}, fetched {corrupt} times")
 
 
 def differs(path: Path, algorithm: str, digest: str) -> str:
@@ -110,28 +117,30 @@ def differs(path: Path, algorithm: str, digest: str) -> str:
     return "" if found == digest else f"its {algorithm.upper()} is {found[:12]}..., the source's list says {digest[:12]}..."
 
 
-def _receive(session: requests.Session, url: str, part: Path, patience: Patience, stop: Event, tell: Tell) -> str:
-    """Bring `part` to the end of what the server sends; return a remark on what that was, "" for nothing remarkable."""
+def _receive(session: requests.Session, url: str, part: Path, patience: Patience, stop: Event, tell: Tell) -> Path:
+    """Bring `part` to the end of what the server sends, and return it; or the file of a web page that came in its place."""
     offset = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     times = (patience.connect_s, patience.silence_s)
     try:
         with session.get(url, headers=headers, stream=True, timeout=times) as response:
             if response.status_code == 416 and offset:
-                return ""  # nothing is left to send; the digest tells whether that is so
-            _append(response.raw, part, _start(response, offset), stop, tell)
-            html = "text/html" in response.headers.get("Content-Type", "") and not url.endswith((".html", ".htm"))
-            return "; the server sent a web page in its place" if html else ""
+                return part  # nothing is left to send; the digest tells whether that is so
+            start = _start(response, offset, url)
+            page = "text/html" in response.headers.get("Content-Type", "") and not url.endswith((".html", ".htm"))
+            received = part.with_suffix(".page.part") if page and not start else part  # a beginning is not lost to a login form
+            _append(response.raw, received, start, patience, stop, tell)
+            return received
     except requests.exceptions.SSLError as error:
-        raise UserError(f"the certificate of {urlsplit(url).netloc} is not accepted: {_reason(error)}") from error
+        raise UserError(f"the certificate of {place(url)} is not accepted: {_reason(error)}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        asked, reached = urlsplit(url).netloc, _host(error, url)
+        asked, reached = place(url), _host(error, url)
         lost = isinstance(error, requests.ConnectionError) and isinstance(_cause(error), urllib3.exceptions.MaxRetryError)
         elsewhere = f" at {reached}, where {asked} sends us" if reached != asked else ""
         raise _Again(_reason(error) + elsewhere, lost=lost and not elsewhere) from error
 
 
-def _start(response: requests.Response, offset: int) -> int:
+def _start(response: requests.Response, offset: int, url: str) -> int:
     """Return at which byte the body of `response` starts, 0 from a server that knows no ranges."""
     status = response.status_code
     if status == 200:
@@ -142,22 +151,36 @@ def _start(response: requests.Response, offset: int) -> int:
             return offset
         raise _Again("the server sent another range than it was asked for")
     if status in _TRANSIENT or status >= 500:
-        asked = response.headers.get("Retry-After", "")
-        wait_s = min(float(asked), _LONGEST_S) if re.fullmatch(r"\d{1,6}", asked) else 0.0
-        raise _Again(f"the server answers {status} {response.reason}", wait_s=wait_s)
+        raise _Again(f"the server answers {status} {response.reason}", wait_s=_asked_wait_s(response))
     if status in (401, 403):
-        raise TransferProblem(f"the server refuses it ({status} {response.reason}); it may ask for a login or a signature")
+        raise TransferProblem(f"the server refuses it ({status} {response.reason}); {login_advice(url)}")
     raise TransferProblem(f"the server answers {status} {response.reason}")
 
 
-def _append(raw: Any, part: Path, offset: int, stop: Event, tell: Tell) -> None:
-    """Write what comes to `part` as it comes, so that a kill loses none of it."""
+def _asked_wait_s(response: requests.Response) -> float:
+    """Return how long the server asks to wait: seconds, or until a date, which is compared with the server's own clock."""
+    asked = response.headers.get("Retry-After", "")
+    if re.fullmatch(r"\d{1,6}", asked):
+        return min(float(asked), _LONGEST_S)
+    try:
+        until = parsedate_to_datetime(asked).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    try:
+        now = parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        now = time.time()
+    return min(max(until - now, 0.0), _LONGEST_S)
+
+
+def _append(raw: Any, part: Path, offset: int, patience: Patience, stop: Event, tell: Tell) -> None:
+    """Write what comes to `part` as it comes, so that a kill loses none of it; what trickles is cut off."""
     try:
         file = part.open("ab" if offset else "wb", buffering=0)
     except OSError as error:
         raise unwritable(part, error) from error
     with file:
-        size = offset
+        size, came, since = offset, 0, time.monotonic()
         while chunk := raw.read1(_CHUNK, decode_content=False):
             if stop.is_set():
                 raise Stopped
@@ -167,8 +190,29 @@ def _append(raw: Any, part: Path, offset: int, stop: Event, tell: Tell) -> None:
                     rest = rest[file.write(rest) :]
             except OSError as error:
                 raise unwritable(part, error) from error
-            size += len(chunk)
+            size, came = size + len(chunk), came + len(chunk)
             tell(size, len(chunk))
+            if (passed := time.monotonic() - since) >= patience.silence_s:
+                if came < patience.slowest * passed:
+                    raise _Again(f"{came:,} bytes in {passed:.0f} s", slow=True)
+                came, since = 0, time.monotonic()
+
+
+def _put_page(page: Path, part: Path, target: Path, fault: Callable[[Path], str], url: str) -> None:
+    """Give a web page its name if it is the file all the same, and remove it otherwise.
+
+    Raises:
+        TransferProblem: it is not the file; a login form, perhaps.
+    """
+    try:
+        faults = fault(page)
+    except UserError:
+        faults = "it is no list"
+    if faults:
+        page.unlink()
+        raise TransferProblem(f"the server sent a web page in its place; {login_advice(url)}")
+    _put(page, target)
+    part.unlink(missing_ok=True)
 
 
 def _put(part: Path, target: Path) -> None:
@@ -192,7 +236,7 @@ def _cause(error: Exception) -> object:
 def _host(error: Exception, url: str) -> str:
     """Return the host that a request failed at, which a redirection may have named."""
     request = getattr(error, "request", None)
-    return urlsplit(str(request.url)).netloc if request is not None else urlsplit(url).netloc
+    return place(str(request.url)) if request is not None else place(url)
 
 
 def _reason(error: Exception) -> str:
@@ -208,5 +252,7 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, urllib3.exceptions.ProtocolError) or isinstance(inner, urllib3.exceptions.ProtocolError):
         return "the connection was cut"
+    if isinstance(inner, urllib3.exceptions.ProxyError):
+        return without_secrets(f"the proxy that the environment names: {inner.original_error}")[:160]
     name = "" if isinstance(inner, str) else f"{type(inner or error).__name__} "
-    return " ".join(f"{name}{inner or error}".split())[:160]
+    return without_secrets(" ".join(f"{name}{inner or error}".split()))[:160]

@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 import requests
 
-from melp_bench import __version__
 from melp_bench.errors import UserError
+from melp_bench.fetch.connection import session
 from melp_bench.fetch.listing import Listed
 from melp_bench.fetch.transfer import Patience, Stopped, TransferProblem, bring, differs
-from melp_bench.fetch.unpack import inside, is_unpacked, unpack
+from melp_bench.fetch.unpack import ARCHIVES, inside, is_unpacked, unpack
 from melp_bench.fetch.verified_files import VerifiedFiles
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Workers:
 
     def work(self) -> None:
         """Take files until there is a None."""
-        with session() as connection:
+        with session(self.patience.silence_s) as connection:
             while (item := self.todo.get()) is not None and not self.stop.is_set():
                 try:
                     result = self.bring(connection, item)
@@ -85,13 +85,13 @@ class Workers:
         """Make the file right, whatever lies in its place."""
         path = inside(self.root, item.name)
         archive, key = self.is_archive(item), _key(item)
-        target = self.state / f"{key}.zip" if archive else path
+        target = self.state / f"{key}.archive" if archive else path
         there = target.is_file()
         wrong = differs(target, item.algorithm, item.digest) if there else ""
         if wrong or not there:
             bring(
                 connection,
-                self.download.address(quote(item.name), self.base),
+                item.url if item.url and not self.base else self.download.address(quote(item.name), self.base),
                 self.state / f"{key}.part",
                 target,
                 fault=lambda part: differs(part, item.algorithm, item.digest),
@@ -109,7 +109,7 @@ class Workers:
 
     def is_archive(self, item: Listed) -> bool:
         """Return True if the file is to be unpacked and not kept."""
-        return self.download.unpack and item.name.endswith(".zip")
+        return self.download.unpack and item.name.endswith(ARCHIVES)
 
     def receipt(self, item: Listed) -> Path:
         """Return where it is written what an archive was unpacked to."""
@@ -196,13 +196,6 @@ class _Tally:
             self.kept += 1
         if result.replaced:
             self.replaced.append(f"{item.name!r}: {result.replaced}")
-
-
-def session() -> requests.Session:
-    """Return a connection of its own for a thread; proxies and certificates are the environment's."""
-    made = requests.Session()
-    made.headers["User-Agent"] = f"melp-bench/{__version__}"
-    return made
 
 
 def _key(item: Listed) -> str:

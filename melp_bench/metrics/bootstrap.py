@@ -1,4 +1,4 @@
-"""Percentile bootstrap of any metrics, resampled by patient.
+"""Bootstrap of any metrics, resampled by patient.
 
 Whole patients are drawn with replacement, so that the several records of one patient stay together; a record's weight in
 a resample is the number of times its patient was drawn. All metrics meet the same resamples, and those that read the same
@@ -6,10 +6,11 @@ scores are given the same arrays, so that what sorts them can sort once (see `ra
 Which patients are drawn depends on the patients' names and the seed alone, so that two models scored on the same records
 meet the same resamples (see `paired`), and the order of the records cannot matter.
 
-Rule: a resample may not define a metric of a class, as one that lost every positive does not define an AUROC. Its macro
-mean is then taken over the classes that remain in that resample, and `lost` counts such resamples. A class's own interval
-is over the resamples that define it. An interval reaches to its value at least: a metric that is worse of repeated records
-than of distinct ones, as a calibration error is, may have all its resamples on one side.
+Rule: a resample may not define a metric of a class, as one that lost every positive does not define an AUROC. It says nothing
+of that class then, whose deviation from its value is zero in the macro mean, and `lost` counts such resamples. An interval is
+made of the resamples' variance, see `intervals`; of a metric without two finite bounds it is their percentiles. It reaches to
+its value at least: a metric that is worse of repeated records than of distinct ones, as a calibration error is, may have all
+its resamples on one side.
 
 Shapes: S probe seeds, N records, C classes, K = C numbers of a metric per class, or 1 of a metric over all, R resamples.
 """
@@ -24,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from melp_bench.metrics.intervals import Uncertainty, logit_interval, percentile_interval, supports, uncertainty
 from melp_bench.metrics.metric import Metric
 from melp_bench.metrics.ranking import Floats
 
-VERSION = 1
+VERSION = 2
 """Raise with any change that can move an interval."""
 
 CHUNK = 1 << 18  # weights held at once: resamples are worked through in blocks that stay near the cache
@@ -55,6 +57,7 @@ class Bootstrap:
     by_seed: Floats  # (S, K)
     resampled: Floats  # (R, K) means over the seeds, NaN where a resample does not define it
     level: float
+    support: Floats  # (K,) patients that a number is a mean of, see `intervals.supports`
     per_class: bool = True  # False of a metric that is one number over all classes
 
     @cached_property
@@ -81,32 +84,45 @@ class Bootstrap:
 
     def macro(self) -> Triple:
         """Return the macro mean over scorable classes, and its interval."""
-        return self._with_interval(float(self.point[self.scorable].mean()), self.resampled_macro())
+        value = float(self.point[self.scorable].mean())
+        if not self.metric.bounded:
+            return _reaching(value, percentile_interval(self.resampled_macro(), self.level, self.metric.bounds))
+        known = self._uncertainty
+        support = float(self.support[self.scorable].sum())
+        ends = (known.macro_variance, known.macro_freedom, self.level, self.metric.bounds, support)
+        return _reaching(value, logit_interval(value, *ends))
 
     def of_class(self, column: int) -> Triple:
         """Return the metric of one scorable class, and its interval."""
-        return self._with_interval(float(self.point[column]), self.resampled[:, column])
+        value = float(self.point[column])
+        if not self.metric.bounded:
+            return _reaching(value, percentile_interval(self.resampled[:, column], self.level, self.metric.bounds))
+        known, place = self._uncertainty, int(self.scorable[:column].sum())
+        ends = (float(known.variance[place]), float(known.freedom[place]), self.level, self.metric.bounds)
+        return _reaching(value, logit_interval(value, *ends, float(self.support[column])))
 
     def resampled_macro(self) -> Floats:
-        """Return the macro mean of each resample over the classes that remain in it, shape (R,); NaN if none remains."""
+        """Return the macro mean of each resample, shape (R,), spread as wide as its standard error says; NaN if it lost all.
+
+        Of a metric without two finite bounds they are as they were drawn.
+        """
         values = self.resampled[:, self.scorable]
-        remaining = (~np.isnan(values)).sum(axis=1)
-        sums = np.nansum(values, axis=1)
-        means: Floats = np.divide(sums, remaining, out=np.full(len(values), np.nan), where=remaining > 0)
-        return means
+        deviations = np.where(np.isnan(values), 0.0, values - self.point[self.scorable]).mean(axis=1)
+        drawn = float(deviations.std(ddof=1)) if len(deviations) > 1 else 0.0
+        known = self._uncertainty.macro_variance if self.metric.bounded else np.nan
+        wider = np.sqrt(known) / drawn if drawn > 0 and np.isfinite(known) else 1.0
+        means: Floats = self.point[self.scorable].mean() + wider * deviations
+        return np.where(np.isnan(values).all(axis=1), np.nan, means)
 
-    def _with_interval(self, value: float, resampled: Floats) -> Triple:
-        low, high = percentile_interval(resampled, self.level, empty=self.metric.bounds)
-        return value, min(low, value), max(high, value)
+    @cached_property
+    def _uncertainty(self) -> Uncertainty:
+        """Of the scorable classes."""
+        kept = self.scorable
+        return uncertainty(self.point[kept], self.resampled[:, kept], self.support[kept], self.metric.bounds)
 
 
-def percentile_interval(resampled: Floats, level: float, empty: tuple[float, float]) -> tuple[float, float]:
-    """Return the central `level` of the resampled values that exist; `empty` (nothing is known) if there is none."""
-    known = resampled[~np.isnan(resampled)]
-    if len(known) == 0:
-        return empty
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _reaching(value: float, interval: tuple[float, float]) -> Triple:
+    return value, min(interval[0], value), max(interval[1], value)
 
 
 def bootstrap(
@@ -139,9 +155,16 @@ def bootstrap(
         for one, found in zip(given, blocks, strict=True):
             found.append(_measure(one, arrays, weights)[0].mean(axis=0).T)  # (r, K)
     return [
-        Bootstrap(one.metric, by_seed[..., 0], np.concatenate(found), level, per_class)
+        Bootstrap(one.metric, by_seed[..., 0], np.concatenate(found), level, _support(one, patients, per_class), per_class)
         for one, (by_seed, per_class), found in zip(given, point, blocks, strict=True)
     ]
+
+
+def _support(one: Given, patients: NDArray[Any], per_class: bool) -> Floats:
+    """Return the patients that each of a metric's numbers is a mean of, shape (K,)."""
+    if per_class:
+        return supports(one.labels, patients, of_records=one.metric.of_records)
+    return np.array([float(len(np.unique(patients)))])
 
 
 class _Arrays:

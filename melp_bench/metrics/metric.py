@@ -28,6 +28,8 @@ class Metric:
         higher_is_better: the direction.
         bounds: the least and the largest value there can be; not always finite.
         needs: what the scores must be.
+        counts_all: True if a class's number is a mean over all records, as an accuracy is; else its rarer answer limits what
+            is known of it. Metrics of probabilities and of values are such means anyway.
         choose: (validation scores (V, C), labels (V, C)) -> thresholds (C,), for metrics that need thresholds.
         chosen_on: the records that thresholds are chosen on; "test" flatters, and is there to show by how much.
     """
@@ -40,6 +42,13 @@ class Metric:
     needs: Needs = "ranking"
     choose: Callable[[NDArray[np.floating[Any]], NDArray[Any]], NDArray[np.floating[Any]]] | None = None
     chosen_on: Literal["validation", "test"] = "validation"
+
+    counts_all: bool = False
+
+    @property
+    def of_records(self) -> bool:
+        """Whether a class's number is a mean over all records."""
+        return self.counts_all or self.needs in ("probabilities", "values")
 
     @property
     def bounded(self) -> bool:

@@ -30,15 +30,16 @@ def plot_looks(
     *,
     seconds: float,
     title: str = "",
+    below_mm: float = 0.0,
 ) -> Figure:
     """Return a figure of a record with a lane per sentence; `time` (S, N) is where it looks in the record's first `seconds`,
     by way of `segments` (S, Q).
 
     A lane lies under the rhythm strip, second under second, and is darkest where its sentence looks most; white is chance's own
     share and less. Behind a sentence stand the segment that it attends to most, and how much more than even its darkest
-    place has.
+    place has. `below_mm` of the page are left under the lanes for more.
     """
-    height = (LANE_MM + WORDS_MM) * len(sentences) + MARGIN_MM
+    height = (LANE_MM + WORDS_MM) * len(sentences) + MARGIN_MM + below_mm
     figure = plot_record(signal, title=title, below_mm=height)
     page_width, page_height = (25.4 * float(inches) for inches in figure.get_size_inches())
     shown = min(seconds, 4 * COLUMN_SECONDS)

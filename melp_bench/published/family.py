@@ -28,6 +28,7 @@ class Family:
     Attributes:
         name: as given to `--family`; by habit the entry's name.
         anchor: a published key, without prefix, that every file of the family has; the prefix is what stands before it.
+        parts: under which names a file nests several state dicts beside each other; read as one, with `NAME.` before the keys.
         prefixes: what may stand before the published keys; the first is used to export weights that were never imported.
         renames: published template -> our template, both without prefix; the first that fits wins.
         unused: published template -> why our module has no such key. The tensors are kept aside, so that an export is whole.
@@ -42,6 +43,7 @@ class Family:
 
     name: str
     anchor: str
+    parts: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ("",)
     renames: Pairs = ()
     unused: Pairs = ()

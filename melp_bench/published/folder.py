@@ -24,7 +24,8 @@ from melp_bench.home import atomic_write, make_folder
 from melp_bench.model import Model, widths_of
 from melp_bench.published.family import Family, TextTower
 from melp_bench.published.fitting import Fitted, fit
-from melp_bench.published.tensor_files import Published, file_sha256, locate, read_published
+from melp_bench.published.parts import FamilyPart, part_of
+from melp_bench.published.tensor_files import Published, chosen_part, file_sha256, locate, read_published
 from melp_bench.recipe import Part, Recipe
 from melp_bench.registry import Entry
 from melp_bench.schema import Frozen
@@ -61,11 +62,13 @@ class Imported:
     """What became of a published file.
 
     Attributes:
+        part: what of the file was read.
         text: the tower as it was fitted; None where it was not asked for.
         unused: published key -> why it is not used.
         aside: published key -> tensor that our model has no place for.
     """
 
+    part: FamilyPart
     encoder: Fitted[ECGEncoder]
     text: Fitted[TextSide] | None
     unused: dict[str, str]
@@ -90,18 +93,21 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
             checkpoint; nothing is written then.
     """
     family, source = published_form(entry), read_published(where)
+    part = part_of(source, family)
     _check_free(out, source)
-    encoder = fit(source.tensors, family, entry.build, where)
+    encoder = fit(part.tensors, family, entry.build, where)
     if text is None:
         side, model = None, Model(encoder.module)
         unused, aside = encoder.unused, encoder.aside
     else:
         tower = _tower(family)
         model = _whole(encoder.module, tower, text)
-        rest = {key: source.tensors[key] for key in encoder.unused}
+        inner = {key: key.removeprefix(encoder.layout.prefix) for key in encoder.unused}
+        repeated = {key: why for key, why in encoder.unused.items() if family.tied_to(inner[key]) is not None}
+        rest = {key: part.tensors[key] for key in encoder.unused if key not in repeated}
         side = fit(rest, tower.keys, lambda: TextSide(model), where)
-        unused, aside = side.unused, side.aside
-    made = Imported(encoder, side, unused, aside)
+        unused, aside = repeated | side.unused, side.aside
+    made = Imported(part, encoder, side, unused, aside)
     make_folder(out)
     atomic_write(out / SPELLING, _spelling(family, made).model_dump_json(indent=1) + "\n")
     if aside:
@@ -114,7 +120,8 @@ def import_checkpoint(where: str, entry: Entry[ECGEncoder], out: Path, text: Tex
 def import_path(where: str, entry: Entry[ECGEncoder], folder: Path, text: Text | None = None) -> Path:
     """Return where under `folder` a published file is imported to: named by encoder, file, and the code that understands it."""
     published_form(entry)
-    code = digest([code_digest(entry), code_digest(text.entry) if text else ""])
+    chosen = [chosen_part(where)] if chosen_part(where) else []
+    code = digest([code_digest(entry), code_digest(text.entry) if text else "", *chosen])
     return folder / f"{entry.name}{'+text' if text else ''}-{file_sha256(locate(where))[:12]}-{code[:8]}"
 
 
@@ -133,7 +140,10 @@ def published_form(entry: Entry[ECGEncoder]) -> Family:
 
 def _check_free(out: Path, source: Published) -> None:
     """Check that `out` holds no checkpoint of other origin."""
-    if is_checkpoint(out) and read_manifest(out).source.get("sha256") != source.sha256:
+    if not is_checkpoint(out):
+        return
+    here = read_manifest(out).source
+    if (here.get("sha256"), here.get("part", "")) != (source.sha256, chosen_part(source.source)):
         raise UserError(f"{str(out)!r} already holds another checkpoint; import to another folder, or delete it")
 
 
@@ -181,7 +191,9 @@ def _manifest(entry: Entry[ECGEncoder], made: Imported, source: Published, text:
         text=part,
         heads=heads,
     )
-    origin = {"file": source.source, "sha256": source.sha256, "container": source.container, "license": entry.license}
+    origin = {"file": source.source, "sha256": source.sha256, "container": made.part.name, "license": entry.license}
+    if chosen := chosen_part(source.source):
+        origin["part"] = chosen
     return {"recipe": recipe, "corpora": list(made.encoder.module.corpora), "source": origin}
 
 

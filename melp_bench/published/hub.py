@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from melp_bench.errors import UserError
 
 
 @contextmanager
-def loading(model: str) -> Iterator[str]:
+def loading(model: str, what: str = "text model") -> Iterator[str]:
     """Yield what `from_pretrained` is given for `hf:owner/name` or a local folder; what it raises becomes one line.
 
     Raises:
@@ -30,7 +30,7 @@ def loading(model: str) -> Iterator[str]:
         raise
     except (OSError, ValueError, ImportError, LookupError, RuntimeError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"cannot load the text model {model!r} ({reason}); give 'hf:owner/name' or a local folder") from error
+        raise UserError(f"cannot load the {what} {model!r} ({reason}); give 'hf:owner/name' or a local folder") from error
 
 
 @contextmanager
@@ -73,19 +73,21 @@ MODEL_FILES = (
 """What `from_pretrained` may read of a text model's folder."""
 
 
-def model_files(model: str) -> dict[str, str]:
-    """Return a digest of each file that a text model is read from: `hf:owner/name`, fetched if need be, or a local folder.
+def model_files(model: str, what: str = "text model", more: Sequence[str] = ()) -> dict[str, str]:
+    """Return a digest of each file that a model is read from: `hf:owner/name`, fetched if need be, or a local folder.
+
+    `more` are files that are read beside those of a text model.
 
     Raises:
         UserError: there is no such model.
     """
-    with loading(model) as where:
-        folder = Path(where)
+    with loading(model, what) as where:
+        folder, names = Path(where), (*MODEL_FILES, *more)
         if not folder.is_dir():
             from huggingface_hub import snapshot_download
 
-            folder = Path(snapshot_download(where, allow_patterns=list(MODEL_FILES)))
-        found = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+            folder = Path(snapshot_download(where, allow_patterns=list(names)))
+        found = {path for pattern in names for path in folder.glob(pattern) if path.is_file()}
         if any(path.suffix == ".safetensors" for path in found):
             found = {path for path in found if path.suffix != ".bin"}  # which are not read then
         return {path.name: _content(path) for path in sorted(found)}
@@ -112,7 +114,7 @@ def first_position(body: Any) -> int:
     return 0 if padding is None else padding + 1
 
 
-def missing_weights(model: str, body: Any, report: Mapping[str, Any]) -> list[str]:
+def missing_weights(model: str, body: Any, report: Mapping[str, Any], what: str = "text model") -> list[str]:
     """Return which weights of a head were not in the file and so are drawn at random; `report` is transformers' loading info.
 
     Raises:
@@ -123,5 +125,5 @@ def missing_weights(model: str, body: Any, report: Mapping[str, Any]) -> list[st
     inner = [key for key in missing if key.startswith(prefix) or body.base_model is body]
     if inner:
         more = f" and {len(inner) - 1} more" if inner[1:] else ""
-        raise UserError(f"the text model {model!r} is not whole: it lacks {inner[0]!r}{more}; take one that has its weights")
+        raise UserError(f"the {what} {model!r} is not whole: it lacks {inner[0]!r}{more}; take one that has its weights")
     return missing

@@ -26,12 +26,17 @@ from melp_bench.published.hub import silent_tries
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-CONTAINERS = ("state_dict", "model", "model_state_dict", "module")
 INERT: list[Any] = [  # plain values that training code leaves beside the weights
-    *(Namespace, PosixPath, PurePosixPath, np.dtype),
-    *((np.float64(0).__reduce__()[0], f"{package}.multiarray.scalar") for package in ("numpy.core", "numpy._core")),
-    *{type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float16", "float32", "float64")},
+    *(Namespace, PosixPath, PurePosixPath, np.dtype, np.ndarray),
+    *(
+        (value.__reduce__()[0], f"{package}.multiarray.{name}")
+        for value, name in ((np.float64(0), "scalar"), (np.empty(0), "_reconstruct"))
+        for package in ("numpy.core", "numpy._core")
+    ),
+    *{type(np.dtype(kind)) for kind in (*"?bhilqBHILQefdFDUS",)},
 ]
+NESTED = 3
+"""How deep in a file's mappings state dicts are looked for."""
 _HUB = re.compile(r"hf:([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/([\w.-]+(?:/[\w.-]+)*))?")
 
 
@@ -42,38 +47,64 @@ class Published:
     Attributes:
         source: as it was named.
         sha256: of the file's bytes.
-        container: the key under which the tensors lay; empty for a bare state dict.
-        tensors: by published key, in the file's order.
+        parts: the state dicts in it, by name ("model", "checkpoint.model"; empty for the top level): tensors by published key,
+            in the file's order. Where one was chosen, that one.
     """
 
     source: str
     sha256: str
-    container: str
-    tensors: dict[str, Tensor]
+    parts: dict[str, dict[str, Tensor]]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by published key; where there are several parts, with the part's name and a dot before it."""
+        return next(iter(self.parts.values())) if len(self.parts) == 1 else under_names(self.parts)
+
+
+def under_names(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of several state dicts as one, each key with the name of its part and a dot before it."""
+    return {f"{name}.{key}" if name else key: tensor for name, inner in parts.items() for key, tensor in inner.items()}
 
 
 def read_published(where: str) -> Published:
-    """Return the tensors of a file, or of `hf:owner/name[/file]`.
+    """Return the tensors of a file, or of `hf:owner/name[/file]`; `#NAME` behind it chooses one of the state dicts in it.
 
     Raises:
-        UserError: there is no such file, it is no checkpoint, it is damaged, or it needs unpickling of classes.
+        UserError: there is no such file, it is no checkpoint, it is damaged, it needs unpickling of classes, or it has no such
+            part.
     """
-    path = locate(where)
+    path, chosen = locate(where), chosen_part(where)
     payload = _read(path, where)
-    container, tensors = _tensors(payload)
-    if not tensors:
+    parts = _state_dicts(payload)
+    if not parts:
         raise UserError(f"{where!r} holds no tensors by name (its top level: {_summary(payload)}); wanted a state dict")
-    if strange := [key for key, tensor in tensors.items() if _is_strange(tensor)]:
+    if chosen:
+        if chosen not in parts:
+            known = ", ".join(repr(name) for name in parts if name) or "none with a name"
+            raise UserError(f"{where!r}: the file has no part {chosen!r}; it has {known}")
+        parts = {chosen: parts[chosen]}
+    if strange := [key for inner in parts.values() for key, tensor in inner.items() if _is_strange(tensor)]:
         raise UserError(f"{where!r}: {strange[0]!r} is sparse, quantised or without values; wanted plain tensors")
-    return Published(where, file_sha256(path), container, tensors)
+    return Published(where, file_sha256(path), parts)
+
+
+def chosen_part(where: str) -> str:
+    """Return the name behind the last "#", which chooses a part of a file; empty without one, or where a file is called so."""
+    return where.rpartition("#")[2] if "#" in where and not Path(where).is_file() else ""
+
+
+def _without_part(where: str) -> str:
+    part = chosen_part(where)
+    return where.removesuffix(f"#{part}") if part else where
 
 
 def locate(where: str) -> Path:
-    """Return the local file that `where` names; one on the hub is fetched.
+    """Return the local file that `where` names, whatever part of it; one on the hub is fetched.
 
     Raises:
         UserError: there is no such file.
     """
+    where = _without_part(where)
     path = _fetch(where) if where.startswith("hf:") else Path(where)
     if not path.is_file():
         raise UserError(f"no checkpoint file {where!r}; give a file ({', '.join(SUFFIXES)}) or 'hf:owner/name/file'")
@@ -86,7 +117,7 @@ def is_here(where: str) -> bool:
         return True
     from huggingface_hub import try_to_load_from_cache
 
-    match = _HUB.fullmatch(where)
+    match = _HUB.fullmatch(_without_part(where))
     if match is None or match[2] is None:
         return False
     return isinstance(try_to_load_from_cache(match[1], match[2]), str)
@@ -132,15 +163,15 @@ def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors" and not (pickled or head.startswith(b"PK"))
 
 
-def _tensors(payload: Any) -> tuple[str, dict[str, Tensor]]:
-    """Return the container's name and the tensors by key."""
+def _state_dicts(payload: Any, name: str = "", depth: int = NESTED) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of a mapping, and of the mappings in it, by the mapping's name and by key."""
     if not isinstance(payload, Mapping):
-        return "", {}
-    for name in CONTAINERS:
-        inner = payload.get(name)
-        if isinstance(inner, Mapping) and (found := _only_tensors(inner)):
-            return name, found
-    return "", _only_tensors(payload)
+        return {}
+    found = {name: tensors} if (tensors := _only_tensors(payload)) else {}
+    for key, inner in payload.items() if depth else ():
+        if isinstance(key, str):
+            found |= _state_dicts(inner, f"{name}.{key}" if name else key, depth - 1)
+    return found
 
 
 def _is_strange(tensor: Tensor) -> bool:

@@ -16,7 +16,7 @@ from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import import_path
-from melp_bench.published.tensor_files import file_sha256, locate
+from melp_bench.published.tensor_files import chosen_part, file_sha256, locate
 from melp_bench.recipe import Part, Recipe, load_recipe
 from melp_bench.runs.building import check_recipe, num_classes
 from melp_bench.runs.corpora import corpus_of, data_of, without_reports
@@ -107,9 +107,11 @@ def _recipe_candidate(
 ) -> Candidate:
     recipe = resolve(recipe_of(reference), catalogue, settings)
     if pretrain is None:
-        raise UserError(
-            f"the protocol has no [pretrain], so {recipe.name!r} has no weights; give a checkpoint folder or ENCODER@FILE"
-        )
+        if not is_untrained(recipe):
+            raise UserError(
+                f"the protocol has no [pretrain], so {recipe.name!r} has no weights; give a checkpoint folder or ENCODER@FILE"
+            )
+        pretrain = Pretrain(dataset=next(iter(stores)), steps=1)  # of which an untrained recipe reads the seed
     store = corpus_of(pretrain, stores)
     identity = _identity(recipe, pretrain, store, catalogue, engine)
     folder = checkpoints / f"{file_name(recipe.name)}-{digest(identity)[:12]}"
@@ -124,7 +126,7 @@ def _checkpoint_candidate(folder: Path, catalogue: Catalogue) -> Candidate:
     recipe = manifest.recipe
     identity: dict[str, Any] = {"weights": manifest.weights_sha256, "recipe": recipe_content(recipe)}
     if manifest.source.get("sha256") and recipe.text is None:
-        identity = _published_identity(recipe.encoder.name, manifest.source["sha256"])
+        identity = _published_identity(recipe.encoder.name, manifest.source["sha256"], manifest.source.get("part", ""))
     return Candidate(recipe.name, recipe, identity | {"code": use_code(recipe, catalogue)}, folder)
 
 
@@ -135,27 +137,35 @@ def _published_candidate(reference: PublishedReference, catalogue: Catalogue, ch
         return _checkpoint_candidate(folder, catalogue)
     name = f"{entry.name}@{Path(reference.file).name}"
     recipe = Recipe(name=name, summary=f"published weights: {entry.summary}", encoder=Part(name=entry.name))
-    identity = _published_identity(entry.name, file_sha256(locate(reference.file)))
+    identity = _published_identity(entry.name, file_sha256(locate(reference.file)), chosen_part(reference.file))
     return Candidate(name, recipe, identity | {"code": use_code(recipe, catalogue)}, folder, reference)
 
 
-def _published_identity(encoder: str, sha256: str) -> dict[str, Any]:
-    return {"published": {"encoder": encoder, "sha256": sha256}}
+def _published_identity(encoder: str, sha256: str, part: str) -> dict[str, Any]:
+    return {"published": {"encoder": encoder, "sha256": sha256} | ({"part": part} if part else {})}
 
 
 def recipe_of(reference: RecipeReference) -> Recipe:
     """Return the recipe as its file has it, with the encoder that is named in the place of its own.
 
-    An encoder that was named alone gives its name to the method.
+    An encoder that was named alone gives its name to the method. One that has its own weights needs no recipe's file.
 
     Raises:
         UnknownName: there is no such recipe.
     """
+    if not reference.recipe:
+        part = Part(name=reference.encoder)
+        return Recipe(name=reference.encoder, summary="as it is built, with weights of its own", encoder=part)
     recipe = load_recipe(reference.recipe)
     if not reference.encoder:
         return recipe
     name = reference.encoder if reference.alone else f"{recipe.name}+{reference.encoder}"
     return recipe.model_copy(update={"name": name, "encoder": Part(name=reference.encoder)})
+
+
+def is_untrained(recipe: Recipe) -> bool:
+    """Return whether a recipe trains nothing and learns no vocabulary, so that it needs neither budget nor records."""
+    return not recipe.stages and recipe.text is None
 
 
 def _told(reference: CheckpointReference | PublishedReference) -> str:

@@ -20,6 +20,7 @@ from melp_bench.home import remove_leftovers
 from melp_bench.measure import measure
 from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
+from melp_bench.prediction_files import FOLDER, write_predictions
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.progress import Listener, stage_if_needed
 from melp_bench.results import Outcome, ResultRecord, write_result
@@ -67,7 +68,7 @@ def execute(
     written: list[Path] = []
     if fabric.global_rank or not rows:
         return written
-    for folder in (features, plan.results / plan.protocol.name):
+    for folder in (features, plan.results / plan.protocol.name, plan.results / FOLDER):
         remove_leftovers(folder)
     overlap = OverlapCheck(plan.stores, listener)
     with listener.stage("evaluate", "rows") as advance:
@@ -144,6 +145,7 @@ def _score(row: Row, plan: Plan, context: Context, facts: Mapping[str, Any]) -> 
     """Compute the row and return its file; a pair that cannot be scored is a row too, with its reason."""
     started, planned = time.perf_counter(), row.planned
     result: Outcome | str
+    kept = ""
     try:
         with context.guarding(planned.name):
             predictions = planned.evaluation.run(context, planned.measurement)
@@ -153,10 +155,11 @@ def _score(row: Row, plan: Plan, context: Context, facts: Mapping[str, Any]) -> 
             for what, value in context.task(name).details.items():
                 told.setdefault(what, {})[name] = value
         result = result.model_copy(update={"details": {**result.details, **told}})
+        kept = write_predictions(predictions, plan.results)  # before the row: a row that is there has its predictions
     except NotApplicable as verdict:
         result = str(verdict)
     record = _record(row, plan, result, facts, context.device, round(time.perf_counter() - started, 3))
-    return write_result(record, plan.results)
+    return write_result(record.model_copy(update={"predictions": kept}), plan.results)
 
 
 def _record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from melp_bench.errors import UserError
 from melp_bench.evaluations import ModelTraits
 from melp_bench.plugins import Catalogue
 from melp_bench.protocol import Protocol
-from melp_bench.results import Inputs
+from melp_bench.results import Inputs, read_result
 from melp_bench.runs.candidates import Candidate
 from melp_bench.runs.components import signal_spec
 from melp_bench.runs.measurements import Planned, measurements
@@ -49,9 +50,21 @@ class Plan:
     files: PublishedFiles
 
     def missing(self) -> list[Row]:
-        """Return the rows that are not there yet, under this protocol or any other."""
-        there = {path.stem for path in self.results.glob("*/*.json")}
+        """Return the rows that are not there yet, made here, under this protocol or any other; a damaged one is not there."""
+        there = {path.stem for path in self.results.glob("*/*.json") if path.stem in self._keys and _is_made_here(path)}
         return [row for row in self.rows if row.inputs.key not in there]
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(row.inputs.key for row in self.rows)
+
+
+def _is_made_here(path: Path) -> bool:
+    """Return whether the file is a whole row, and none that somebody sent: a run makes such a one again."""
+    try:
+        return read_result(path).submitted is None
+    except UserError:
+        return False
 
 
 def make_plan(

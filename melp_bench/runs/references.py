@@ -1,8 +1,8 @@
 """What a model's name stands for, read without opening, fetching or importing anything.
 
 A name is a recipe (`melp`, `mine.toml`), a recipe with another encoder (`simclr+my-encoder`), a checkpoint folder, or an
-encoder with a published file (`st-mem-base@weights.pth`, `ecg-fm@hf:owner/name/file`). `random-init+*` is a recipe with every
-encoder that is small enough for a demo.
+encoder with a published file (`st-mem-base@weights.pth`, `ecg-fm@hf:owner/name/file`). An encoder named alone that comes with
+weights of its own is taken as it is. `random-init+*` is a recipe with every encoder that is small enough for a demo.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEMO_PARAMETERS = 2_000_000
 class RecipeReference:
     """A recipe by name or file, with another encoder in the place of its own where one is named."""
 
-    recipe: str
+    recipe: str  # "": the encoder as it is built, with weights of its own
     encoder: str = ""
     alone: bool = False  # only the encoder was named, and the recipe is the protocol's for such
 
@@ -55,7 +55,7 @@ def spread(text: str, catalogue: Catalogue) -> list[str]:
     recipe, _, encoder = text.partition("+")
     if encoder != EVERY:
         return [text]
-    sizes = {entry.name: num_parameters_of(entry, {}) for entry in catalogue.ecg_encoders}
+    sizes = {e.name: num_parameters_of(e, {}) for e in catalogue.ecg_encoders if not has_own_weights(e)}
     return [f"{recipe}+{name}" for name, size in sizes.items() if size is not None and size <= DEMO_PARAMETERS]
 
 
@@ -76,7 +76,8 @@ def parse(text: str, catalogue: Catalogue, *, bare_recipe: str | None = None) ->
     if recipe.endswith(".toml") or recipe in recipe_names():
         return RecipeReference(recipe)
     if text in catalogue.ecg_encoders:
-        return RecipeReference(_recipe_of(text, bare_recipe), text, alone=True)
+        own = has_own_weights(catalogue.ecg_encoders[text])
+        return RecipeReference("" if own else _recipe_of(text, bare_recipe), text, alone=True)
     if Path(text).is_dir():
         raise UserError(f"{text!r} is a folder without a checkpoint in it; `melp-bench pretrain` makes one")
     known = [*recipe_names(), *(entry.name for entry in catalogue.ecg_encoders)]
@@ -95,6 +96,14 @@ def published_reference(text: str, catalogue: Catalogue) -> PublishedReference |
     if not at or "/" in encoder or encoder.endswith(".toml"):
         return None
     return PublishedReference(catalogue.ecg_encoders[encoder], file)
+
+
+def has_own_weights(entry: Entry[ECGEncoder]) -> bool:
+    """Return whether an encoder is built from files with weights: by default, or by an option that must name them."""
+    try:
+        return bool(entry.read_digests({}))
+    except UserError:  # an option must be given
+        return entry.reads is not None
 
 
 def _recipe_of(encoder: str, bare_recipe: str | None) -> str:

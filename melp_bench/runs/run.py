@@ -170,7 +170,7 @@ def carry_out(
     with fabric.rank_zero_first() if fabric else nullcontext():
         stores = open_stores(spec.protocol, catalogue, listener, spec.workers)
     plan = _plan(spec, references, catalogue, stores, files)
-    known = list(read_results(plan.results))  # a damaged one is told before any work
+    known = list(read_results(plan.results, listener.say))  # what is no row is told before any work
     on_plan(plan, code_changes(plan, known))
     if plan.missing():
         from melp_bench.runs.execute import execute
@@ -190,7 +190,7 @@ def carry_out(
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)
-    records = list(read_results(plan.results))
+    records = list(read_results(plan.results, lambda told: None))  # it was told before
     if first:
         from melp_bench.board import write_board
 

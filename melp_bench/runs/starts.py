@@ -16,7 +16,8 @@ from melp_bench.plugins import Catalogue
 from melp_bench.pretrain.texts import read_reports
 from melp_bench.published.fitting import fit
 from melp_bench.published.folder import published_form
-from melp_bench.published.tensor_files import file_sha256, locate, read_published
+from melp_bench.published.parts import part_of
+from melp_bench.published.tensor_files import chosen_part, file_sha256, locate, read_published
 from melp_bench.recipe import PREVIOUS, RANDOM, Recipe
 from melp_bench.runs.components import build_component
 from melp_bench.runs.references import published_reference
@@ -32,11 +33,17 @@ def digests_of_starts(recipe: Recipe, catalogue: Catalogue) -> dict[str, Any]:
     for stage in recipe.stages:
         for part, source in elsewhere(stage.start, recipe).items():
             file = published_reference(source, catalogue)
-            found = file_sha256(locate(file.file)) if file else _checkpoint(source, stage.name, part).weights_sha256
+            found = _file_digest(file.file) if file else _checkpoint(source, stage.name, part).weights_sha256
             starts[f"{stage.name}.{part}"] = found
         if stage.reports is not None:
             reports[stage.name] = digest(read_reports(Path(stage.reports)))
     return ({"starts": starts} if starts else {}) | ({"reports": reports} if reports else {})
+
+
+def _file_digest(where: str) -> str:
+    """Return what tells the weights of a published file: its digest, with the part that was chosen of it."""
+    part = chosen_part(where)
+    return file_sha256(locate(where)) + (f"#{part}" if part else "")
 
 
 def elsewhere(start: Mapping[str, str], recipe: Recipe) -> dict[str, str]:
@@ -74,7 +81,8 @@ def load_start(model: Model, part: str, source: str, recipe: Recipe, catalogue: 
     entry, where = reference.encoder, reference.file
     if part != "encoder" or entry.name != recipe.encoder.name:
         raise UserError(f"{source!r} is of the encoder {entry.name!r}; the recipe's {part} is {getattr(recipe, part).name!r}")
-    fitted = fit(read_published(where).tensors, published_form(entry), entry.build, where)
+    family = published_form(entry)
+    fitted = fit(part_of(read_published(where), family).tensors, family, entry.build, where)
     wanted = {name: value for name, value in fitted.options.items() if recipe.encoder.options.get(name) != value}
     if wanted:
         shown = ", ".join(f"{name}={value!r}" for name, value in wanted.items())

@@ -35,13 +35,13 @@ def unprepared(protocol: Protocol, catalogue: Catalogue) -> dict[str, str]:
         dataset, _, path = _built(entry, use)
         if _stored(dataset, path, code_digest(entry)) is None:
             found[alias] = (
-                "it is to be made, which the run does" if dataset.generated else f"first: {_command(entry.name, use)}"
+                f"first: {_command(entry.name, use)}" if dataset.reads_files else "it is to be made, which the run does"
             )
     return found
 
 
 def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers: int) -> Store:
-    """Return the store of one dataset, made now if it is generated and not there.
+    """Return the store of one dataset, made now if it makes its records itself and is not there.
 
     Raises:
         UserError: it is read from files and was not prepared, or by another version of its plugin.
@@ -53,7 +53,7 @@ def open_one(entry: Entry[Dataset], use: DatasetUse, listener: Listener, workers
         if store.manifest.code not in ("", code):
             listener.say(f"{entry.name}: code changed since its store was prepared; to read again: {_command(entry.name, use)}")
         return store
-    if not dataset.generated:
+    if dataset.reads_files:
         raise UserError(_absence(entry.name, dataset, path, use))
     with listener.stage(f"corpus {entry.name}", "rec") as advance:
         return prepare(
@@ -83,7 +83,7 @@ def _stored(dataset: Dataset, path: Path, code: str) -> Store | None:
     if not (path / "store.json").is_file():
         return None
     store = open_store(path)
-    if store.manifest.version != dataset.version or (dataset.generated and store.manifest.code not in ("", code)):
+    if store.manifest.version != dataset.version or (not dataset.reads_files and store.manifest.code not in ("", code)):
         return None
     store.tasks = dict(dataset.tasks) or store.tasks
     return store

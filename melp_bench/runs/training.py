@@ -28,9 +28,9 @@ from melp_bench.pretrain.validation import Budget
 from melp_bench.progress import Listener, OnStep, StepValues, drawn_by
 from melp_bench.protocol import Pretrain
 from melp_bench.published.folder import import_checkpoint
-from melp_bench.recipe import PREVIOUS, RANDOM, Stage, stage_steps
+from melp_bench.recipe import PREVIOUS, RANDOM, Recipe, Stage, stage_steps
 from melp_bench.runs.building import build_model, build_step, num_classes
-from melp_bench.runs.candidates import Candidate
+from melp_bench.runs.candidates import Candidate, is_untrained
 from melp_bench.runs.corpora import data_of, parts_of, source_of, vocabulary_reports
 from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.ranks import num_ranks, num_ranks_here
@@ -181,13 +181,15 @@ def _pretrain(
     engine: Engine,
 ) -> None:
     """Train a recipe's stages, and write the checkpoint."""
+    if is_untrained(candidate.recipe):
+        _keep_untrained(candidate, catalogue, fabric)
+        return
     if budget is None or store is None:
         raise UserError(f"{candidate.told!r} has no checkpoint, and the protocol says nothing of pretraining")
     recipe, training = candidate.recipe, _Training(candidate, catalogue, budget, store, fabric, listener, engine)
     model = build_model(recipe, catalogue, training.vocabulary(), budget.seed).to(fabric.device)
     made: dict[str, Any] = {"seed": budget.seed, "identity": candidate.identity}
-    published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
-    corpora = [] if published else list(model.encoder.corpora)  # published weights come by an import, never by a recipe
+    corpora = own_corpora(model, recipe, catalogue)
     if recipe.stages:
         with watchers(candidate, budget, loggers, fabric, listener) as watching:
             told = [*on_step, *watching]
@@ -202,6 +204,22 @@ def _pretrain(
         manifest = {"recipe": recipe, "corpora": list(dict.fromkeys(corpora)), "pretraining": made}
         save_checkpoint(candidate.folder, model, manifest, assets)
         shutil.rmtree(candidate.folder / STATE, ignore_errors=True)
+
+
+def _keep_untrained(candidate: Candidate, catalogue: Catalogue, fabric: Fabric) -> None:
+    """Write the checkpoint of a recipe that trains nothing: its encoder as it is built."""
+    recipe, seed = candidate.recipe, candidate.seed or 0
+    model = build_model(recipe, catalogue, TextSource(), seed)
+    made = {"seed": seed, "identity": candidate.identity}
+    if fabric.global_rank == 0:
+        manifest = {"recipe": recipe, "corpora": own_corpora(model, recipe, catalogue), "pretraining": made}
+        save_checkpoint(candidate.folder, model, manifest, {})
+
+
+def own_corpora(model: Model, recipe: Recipe, catalogue: Catalogue) -> list[str]:
+    """Return what the weights have seen that a recipe's encoder is built with; published ones come by an import instead."""
+    published = catalogue.ecg_encoders[recipe.encoder.name].published is not None
+    return [] if published else list(model.encoder.corpora)
 
 
 def _train_stage(training: _Training, index: int, model: Model, on_step: Sequence[OnStep]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from melp_bench.home import TEMPORARY, atomic_write, make_folder
 from melp_bench.locks import LOCK_FILES, Tell, folder_lock
 from melp_bench.records import Dataset, RecordInfo
 from melp_bench.store.exchange import NEXT, clear, finish_exchange, sweep
-from melp_bench.store.index import QUARANTINE, SCHEMA, index_digest, write_table
+from melp_bench.store.index import QUARANTINE, SCHEMA, IndexDigests, TableWriter
 from melp_bench.store.layout import (
     FORMAT,
     Options,
@@ -69,7 +69,7 @@ def prepare(
             told apart, a patient is in two folds, no record can be used, or the folder cannot be written.
     """
     chosen = dict(options or {})
-    if source is None and not dataset.generated:
+    if source is None and dataset.reads_files:
         raise UserError(f"dataset {name!r} is read from files; say where they are with --from DIR")
     if source is not None and not source.is_dir():
         raise UserError(f"source {str(source)!r} is not a folder; give the one that holds the files of {name!r}")
@@ -77,7 +77,7 @@ def prepare(
     check_records(infos, name)
     for remark in remarks:
         tell(remark)
-    state = None if source is None or dataset.generated else source_state(dataset, source, infos)
+    state = source_state(dataset, source, infos) if source is not None and dataset.reads_files else None
     size = max(16, min(512, -(-len(infos) // 64)))
     plan = StorePlan(_plan_digest(dataset, name, chosen, infos, size, code), state)
     folder = make_folder(store_path(name, chosen) if root is None else root)
@@ -148,17 +148,28 @@ def _run(
 
 
 def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: StorePlan, root: Path, count: int, code: str) -> None:
-    """Join the rows of the shards and write index, quarantine and, last, `store.json`."""
-    parts = [read_part(root, number) for number in range(count)]
-    rows = [row for part in parts for row in part["records"]]
-    bad = [row for part in parts for row in part["quarantine"]]
-    reasons = dict(sorted(Counter(row["code"] for row in bad).items()))
-    if not rows:
-        shown = ", ".join(f"{code} {number}" for code, number in reasons.items())
-        clear(root)  # nothing of it is worth to be gone on with
-        raise UserError(f"no record of {name!r} can be used: {shown}; the first: {bad[0]['record_id']!r}, {bad[0]['detail']}")
-    write_table(root / "index.parquet", rows, SCHEMA)
-    write_table(root / "quarantine.parquet", bad, QUARANTINE)
+    """Join the rows of the shards and write index, quarantine and, last, `store.json`; few rows are held at a time."""
+    reasons, patients, shards, digests = Counter[str](), set[str](), list[Shard](), IndexDigests()
+    num_records, first = 0, ""
+    with (
+        TableWriter(root / "index.parquet", SCHEMA) as index,
+        TableWriter(root / "quarantine.parquet", QUARANTINE) as quarantine,
+    ):
+        for number in range(count):
+            part = read_part(root, number)
+            rows, bad = part["records"], part["quarantine"]
+            digests.add(rows)
+            index.add(rows)
+            quarantine.add(bad)
+            num_records += len(rows)
+            patients.update(row["patient_id"] or row["record_id"] for row in rows)
+            reasons.update(row["code"] for row in bad)
+            first = first or (f"{bad[0]['record_id']!r}, {bad[0]['detail']}" if bad else "")
+            shards.append(Shard(part["values"], part["digest"]))
+        if not num_records:
+            shown = ", ".join(f"{code} {number}" for code, number in sorted(reasons.items()))
+            clear(root)  # nothing of it is worth to be gone on with
+            raise UserError(f"no record of {name!r} can be used: {shown}; the first: {first}")
     manifest = StoreManifest(
         format=FORMAT,
         name=name,
@@ -168,13 +179,13 @@ def _finish(dataset: Dataset, name: str, options: dict[str, Any], plan: StorePla
         citation=dataset.citation,
         generated=dataset.generated,
         has_official_folds=dataset.has_official_folds,
-        num_records=len(rows),
-        num_patients=len({row["patient_id"] or row["record_id"] for row in rows}),
-        quarantined=reasons,
+        num_records=num_records,
+        num_patients=len(patients),
+        quarantined=dict(sorted(reasons.items())),
         plan=plan.digest,
-        index=index_digest(rows),
-        data=index_digest(rows, judged=False),
-        shards=[Shard(part["values"], part["digest"]) for part in parts],
+        index=digests.index,
+        data=digests.data,
+        shards=shards,
         tasks=tasks_to_json(dataset.tasks),
         code=code,
         release=dataset.release,

@@ -6,7 +6,7 @@ Shapes: N records in the store, B records asked for, C classes, L leads, T sampl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -32,6 +32,9 @@ READ = (
     *("quality_flags", "shard", "offset", "gains"),
 )
 """The columns of the index that a store is opened with."""
+OPEN_SHARDS = 128
+"""Shards that a store keeps open at most; the one that was read longest ago is closed first. MIMIC-IV-ECG has 1,563, and a
+process may open 1,024 files as a rule. A window of the pretraining order reads from some 32 of them."""
 Positions = Sequence[int] | NDArray[np.int64]
 
 
@@ -91,7 +94,7 @@ class Store:
         self.shards: NDArray[np.int64] = np.array(said["shard"](), dtype=np.int64)
         self._offset: NDArray[np.int64] = np.array(said["offset"](), dtype=np.int64)
         self._gains = _once(map(tuple, said["gains"]()), partial(np.array, dtype=np.float32))
-        self._maps: dict[int, NDArray[np.int16]] = {}
+        self._shard = lru_cache(maxsize=OPEN_SHARDS)(partial(_mapped, root, manifest))  # safe among threads
         self._labels: dict[str, NDArray[np.bool_]] = {}
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
@@ -257,15 +260,21 @@ class Store:
 
     def _values(self, position: int) -> NDArray[np.int16]:
         """Return a record's int16 values, (L, T), as a view of its shard."""
-        shard = int(self.shards[position])
-        if shard not in self._maps:
-            path = shard_path(self.root, shard)
-            expected = 2 * self.manifest.shards[shard].values
-            if not path.is_file() or path.stat().st_size != expected:
-                raise UserError(f"shard {str(path)!r} is missing or has not {expected} bytes; prepare the store again")
-            self._maps[shard] = np.asarray(np.memmap(path, dtype="<i2", mode="r"))
+        values = self._shard(int(self.shards[position]))
         start, leads, samples = int(self._offset[position]), len(self.leads[position]), int(self.num_samples[position])
-        return self._maps[shard][start : start + leads * samples].reshape(leads, samples)
+        return values[start : start + leads * samples].reshape(leads, samples)
+
+
+def _mapped(root: Path, manifest: StoreManifest, shard: int) -> NDArray[np.int16]:
+    """Return all values of a shard, mapped into memory; its file is open for as long as somebody holds them.
+
+    Raises:
+        UserError: the shard is missing, or has not the length that it was written with.
+    """
+    path, expected = shard_path(root, shard), 2 * manifest.shards[shard].values
+    if not path.is_file() or path.stat().st_size != expected:
+        raise UserError(f"shard {str(path)!r} is missing or has not {expected} bytes; prepare the store again")
+    return np.asarray(np.memmap(path, dtype="<i2", mode="r"))
 
 
 def _pylist(table: pa.Table, name: str) -> list[Any]:

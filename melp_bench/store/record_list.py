@@ -32,7 +32,7 @@ def list_records(dataset: Dataset, source: Path) -> tuple[list[RecordInfo], list
     if decimal:
         told.append(f"patient ids with a decimal: {len(decimal):,}, {decimal[0]!r} for one; read without it")
     known = dataset.num_records
-    if known and len(infos) != known and not dataset.generated:
+    if known and len(infos) != known and dataset.reads_files:
         more = "" if len(infos) < known else ": more than there are"
         told.append(f"{len(infos):,} of {known:,} records that this release has{more}")
     counts = Counter(info.patient_id for info in infos if info.patient_id)
@@ -47,18 +47,29 @@ def _settled(info: RecordInfo, decimal: list[str]) -> RecordInfo:
     patient, report = info.patient_id, info.report
     if patient is not None:
         patient = stated(patient) or None
-    if patient is not None and not patient.isalnum():
-        if _SHORTENED.fullmatch(patient):
-            raise UserError(
-                f"record {info.record_id!r} has the patient {patient!r}, a number that a spreadsheet shortened: several people "
-                "may share it; save the table again with that column as text"
-            )
-        if whole := _DECIMAL.fullmatch(patient):
-            decimal.append(patient)
-            patient = whole[1]
+    if patient is not None and (whole := whole_id(patient, info.record_id)) != patient:
+        decimal.append(patient)
+        patient = whole
     if not stated(report):
         report = ""
     return info if (patient, report) == (info.patient_id, info.report) else replace(info, patient_id=patient, report=report)
+
+
+def whole_id(patient: str, record_id: str) -> str:
+    """Return a patient's id without the decimal that a spreadsheet gave it: "12" of "12.0".
+
+    Raises:
+        UserError: a spreadsheet shortened it ("1.23457E+11").
+    """
+    if patient.isalnum():
+        return patient
+    if _SHORTENED.fullmatch(patient):
+        raise UserError(
+            f"record {record_id!r} has the patient {patient!r}, a number that a spreadsheet shortened: several people "
+            "may share it; save the table again with that column as text"
+        )
+    whole = _DECIMAL.fullmatch(patient)
+    return whole[1] if whole else patient
 
 
 def check_records(infos: Sequence[RecordInfo], name: str) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from melp_bench.records import Dataset
 from melp_bench.store.drift import file_drift, record_drift, unknown_records
-from melp_bench.store.index import index_digest
+from melp_bench.store.index import IndexDigests, rows_of
 from melp_bench.store.layout import shard_path
 from melp_bench.store.prepare import Progress
 from melp_bench.store.record_list import list_records
@@ -52,7 +51,7 @@ def verify_source(
     positions = np.unique(np.linspace(0, len(store) - 1, wanted).astype(int)).tolist()
     problems = [problem for problem in [unknown_records(store, infos)] if problem is not None]
     records = [infos[record] for record in store.record_ids[positions].tolist() if record in infos]
-    num_files, drift = (0, []) if dataset.generated else file_drift(source, records)
+    num_files, drift = file_drift(source, records) if dataset.reads_files else (0, [])
     problems += drift
     for done, position in enumerate(positions, start=1):
         problems += record_drift(store, position, dataset, source, infos)
@@ -65,8 +64,10 @@ def _check_content(store: Store, progress: Progress | None) -> list[str]:
     problems = []
     if store.manifest.sealed().fingerprint != store.fingerprint:
         problems.append("store.json: the fingerprint is not that of its content")
-    rows = pq.read_table(store.root / "index.parquet").to_pylist()
-    if (index_digest(rows), index_digest(rows, judged=False)) != (store.manifest.index, store.manifest.data):
+    digests = IndexDigests()
+    for rows in rows_of(store.root / "index.parquet"):
+        digests.add(rows)
+    if (digests.index, digests.data) != (store.manifest.index, store.manifest.data):
         problems.append("index.parquet: the rows are not those that were written")
     for number, shard in enumerate(store.manifest.shards):
         path = shard_path(store.root, number)

@@ -68,7 +68,7 @@ def dataset_subject(build: Callable[[], Dataset], source: Path | None) -> Datase
         raise TypeError(f"build returned {type(dataset).__name__!r}; wanted a melp_bench.Dataset")
     if source is not None and not source.is_dir():
         raise UserError(f"no folder {str(source)!r}; give the folder of the native files")
-    return DatasetSubject(dataset, Path() if dataset.generated and source is None else source)
+    return DatasetSubject(dataset, source if source is not None or dataset.reads_files else Path())
 
 
 def _tasks(subject: DatasetSubject) -> str:
@@ -77,6 +77,8 @@ def _tasks(subject: DatasetSubject) -> str:
     tasks = subject.dataset.tasks
     if not tasks and subject.source is None:
         raise NotApplicable("its tasks are known once its table is read; needs --from DIR")
+    if not tasks and not any(info.statements for info in subject.infos):
+        raise NotApplicable("its source says nothing of its records: a corpus for pretraining on signals")
     demand(bool(tasks), "it has no task")
     for name, task in tasks.items():
         demand(task.name == name, f"task {name!r} calls itself {task.name!r}")
@@ -156,6 +158,8 @@ def _folds(subject: DatasetSubject) -> str:
 
 def _labels(subject: DatasetSubject) -> str:
     seen = Counter(itertools.chain.from_iterable(info.statements for info in subject.infos))
+    if not seen and not subject.dataset.tasks:
+        raise NotApplicable("its source says nothing of its records")
     demand(bool(seen), "no record carries a statement")
     notes, labelled = [], 0  # a packaging may lack the labels of a task, none lacks all
     for name, task in subject.dataset.tasks.items():

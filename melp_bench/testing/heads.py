@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from melp_bench.components import Heads, Widths
+from melp_bench.components import Heads, ScoresClasses, Widths
+from melp_bench.errors import NotApplicable
 from melp_bench.features import Features
 from melp_bench.testing.compare import demand_all_used, round_trip
 from melp_bench.testing.verdict import demand
@@ -108,6 +109,28 @@ def _gradient(subject: HeadsSubject) -> str:
     return f"{sum(p.numel() for p in heads.parameters()):,} parameters"
 
 
+def _class_scores(subject: HeadsSubject) -> str:
+    heads = subject.heads
+    if not isinstance(heads, ScoresClasses):
+        raise NotApplicable("classes are scored by the cosine")
+    with torch.no_grad():
+        ecg, names = heads.ecg(features_of(WIDTHS)), heads.text(features_of(WIDTHS, text=True)).record[:3]
+        scores = heads.class_scores(ecg, names)
+        alone = ecg.apply({name: tensor[:1] for name, tensor in ecg.present().items()})
+        one, swapped = heads.class_scores(alone, names), heads.class_scores(ecg, names.flip(0))
+    wanted = (RECORDS, len(names))
+    demand(tuple(scores.shape) == wanted, f"class_scores are {tuple(scores.shape)}; wanted {wanted}")
+    demand(bool(torch.isfinite(scores).all()), "class_scores are not finite")
+    near = 1e-4 * max(float(scores.abs().max()), 1.0)
+    moved = float((one - scores[:1]).abs().max())
+    demand(moved <= near, f"the scores of a record move by {moved:.3g} with its neighbours")
+    moved = float((swapped.flip(1) - scores).abs().max())
+    demand(moved <= near, f"the scores of classes move by {moved:.3g} with the order in which they are asked for")
+    apart = float((scores.amax(dim=0) - scores.amin(dim=0)).min())
+    demand(apart > 1e-6, "the scores of a class are the same for different records")
+    return f"{tuple(scores.shape)}"
+
+
 def _round_trip(subject: HeadsSubject) -> str:
     other = round_trip(subject.heads, lambda: subject.build(WIDTHS))
     given = features_of(WIDTHS)
@@ -123,5 +146,6 @@ HEADS_CHECKS: dict[str, Callable[[HeadsSubject], str]] = {
     "what is projected already is left alone": _projected,
     "a record does not depend on its neighbours": _neighbours,
     "gradient reaches every parameter": _gradient,
+    "a score of its own for classes is one": _class_scores,
     "weights survive a strict round trip": _round_trip,
 }

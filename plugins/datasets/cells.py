@@ -17,7 +17,7 @@ OLDEST_YEARS = 90.0
 """What stands for an age that is hidden because it is above 89."""
 _HIDDEN = re.compile(r">\s*89|(>=|≥)\s*(89|90)|(89|90)\s*\+")
 _DICOM = re.compile(r"(\d{3})([DWMY])", re.IGNORECASE)
-_AGE = re.compile(r"(\d{1,3}(?:[.,]\d+)?)\s*([^\W\d_]*)\.?")
+_AGE = re.compile(r"(\d{1,5}(?:[.,]\d+)?)\s*([^\W\d_]*)\.?")
 _DAYS_A_YEAR = 365.25
 _PARTS = {
     1.0: "y yr yrs year years yo a j jahr jahre ans ano anos año años",

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 import melp_bench as mb
+from melp_bench.leads import canonical_lead
 
 ROLES: Mapping[str, str] = {
     "record": "records recordname recordid recordno file filename filepath filenamehr filenamelr path header ecgid ecgpath "
@@ -76,3 +77,18 @@ def told_columns(taken: Mapping[str, str], classes: Sequence[str], table: str) -
     shown = ", ".join(map(repr, classes[:12])) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
     number = "class" if len(classes) == 1 else f"{len(classes)} classes"
     return f"{table}: {roles}{f'; no {lacking}' if lacking else ''}{alone}; {number} {shown}"
+
+
+def named_leads(given: Sequence[str]) -> dict[str, str]:
+    """Return name -> lead as `leads` says it ("X=V1").
+
+    Raises:
+        UserError: one is not of that form, or comes twice.
+    """
+    named: dict[str, str] = {}
+    for text in given:
+        name, sign, lead = (part.strip() for part in text.rpartition("="))
+        if not (name and sign) or name in named:
+            raise mb.UserError(f"lead {text!r}; wanted the name in the files and the lead that it is, each once, as in X=V1")
+        named[name] = canonical_lead(lead)
+    return named

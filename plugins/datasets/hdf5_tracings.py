@@ -1,24 +1,22 @@
 """Tracings in HDF5 files as CODE publishes them: a dataset `tracings` (N, T, 12), zero-padded at both ends.
 
-Read without trusting the file: no link or storage outside it, no virtual dataset, no row larger than a record can be. Unit
-and lead order differ between releases and their documentation contradicts itself, so both are measured. Shapes: N records, L
-leads, T samples.
+Read without trusting the file (see `hdf5_files`), and no row larger than a record can be. Unit and lead order differ between
+releases and their documentation contradicts itself, so both are measured. Shapes: N records, L leads, T samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 import melp_bench as mb
 from melp_bench.lead_identity import identity_error
+from melp_plugins.datasets.hdf5_files import opened, own_dataset
 
 RATE_HZ = 400.0
 UNITS = {"V": 1000.0, "mV": 1.0, "1e-4V": 0.1, "uV": 0.001}
@@ -30,7 +28,6 @@ ORDERS: tuple[tuple[str, ...], ...] = (mb.LEADS, ("I", "II", "III", "aVL", "aVF"
 """The orders that the releases' documentation names."""
 _SAMPLE = 64
 _MAX_SAMPLES = 200_000
-_MAX_CHUNK_BYTES = 2_000_000_000
 _ID_NAMES = ("exam_id", "id_exam")
 
 
@@ -40,11 +37,11 @@ def row_ids(path: Path) -> NDArray[np.int64] | None:
     Raises:
         BadRecord: the file cannot be read.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         names = [name for name in _ID_NAMES if name in file]
         if not names:
             return None
-        ids = _inner(file, names[0])
+        ids = own_dataset(file, names[0])
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise mb.BadRecord(
                 "unreadable-samples", f"{path.name!r}: {names[0]} is {ids.dtype} of {ids.shape}; wanted integers"
@@ -59,7 +56,7 @@ def num_rows(path: Path) -> int:
         UserError: the file cannot be read.
     """
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             return int(_tracings(file, path).shape[0])
     except mb.BadRecord as error:
         raise mb.UserError(f"cannot count the tracings of {str(path)!r}: {error}; fetch the file again") from error
@@ -71,7 +68,7 @@ def read_tracing(path: Path, row: int, *, unit: str = "auto") -> mb.Signal:
     Raises:
         BadRecord: the file cannot be read, has no such row, or the row is all padding.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         tracings = _tracings(file, path)
         if not 0 <= row < tracings.shape[0]:
             raise mb.BadRecord("missing-samples", f"{path.name!r} has {tracings.shape[0]} rows, no row {row}")
@@ -113,43 +110,19 @@ def order_of(tracings: Sequence[NDArray[np.float32]]) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def _conventions(path: Path, _mtime: int, _size: int) -> tuple[str, tuple[str, ...]]:
     """Return unit and lead order of a file, measured on rows spread evenly over it."""
-    with _opened(path) as file:
+    with opened(path) as file:
         tracings = _tracings(file, path)
         rows = np.unique(np.linspace(0, tracings.shape[0] - 1, min(_SAMPLE, tracings.shape[0])).astype(int))
         sample = [stripped(np.asarray(tracings[int(row)], dtype=np.float32)) for row in rows]
     return unit_of(sample), order_of(sample)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise mb.BadRecord("missing-file", path.name)
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except mb.BadRecord:
-        raise
-    except Exception as error:  # h5py meets a broken file with any exception there is, wherever it is touched
-        raise mb.BadRecord("unreadable-samples", f"{path.name!r}: {type(error).__name__}: {error}") from error
-
-
-def _inner(file: Any, name: str) -> Any:
-    """Return a dataset that lies in the file itself."""
-    link, value = file.get(name, getlink=True), None
-    if isinstance(link, h5py.HardLink):
-        value = file[name]
-    if not isinstance(value, h5py.Dataset) or value.external or value.is_virtual:
-        raise mb.BadRecord("unsafe-path", f"{Path(file.filename).name!r}: {name} is no dataset of the file's own")
-    return value
-
-
 def _tracings(file: Any, path: Path) -> Any:
     name = next((name for name in ("tracings", "signal") if name in file), None)
     if name is None:
         raise mb.BadRecord("unreadable-samples", f"{path.name!r} has no dataset 'tracings'; it has {sorted(file)[:8]}")
-    tracings = _inner(file, name)
-    shape, kind = tracings.shape, tracings.dtype.kind
-    chunk = tracings.dtype.itemsize * int(np.prod(tracings.chunks or (1,), dtype=np.int64))
-    if len(shape) != 3 or shape[2] != len(mb.LEADS) or shape[1] > _MAX_SAMPLES or kind not in "fiu" or chunk > _MAX_CHUNK_BYTES:
+    tracings = own_dataset(file, name)
+    shape = tracings.shape
+    if len(shape) != 3 or shape[2] != len(mb.LEADS) or shape[1] > _MAX_SAMPLES:
         raise mb.BadRecord("wrong-shape", f"{path.name!r}: {name} is {tracings.dtype} of {shape}; wanted (N, samples, 12)")
     return tracings

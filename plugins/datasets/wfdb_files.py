@@ -55,28 +55,40 @@ def _named_files(source: Path, path: str) -> Generator[str, None, tuple[tuple[st
 
 
 def read_wfdb(
-    source: Path, path: str, *, checksums: bool = True, step: float | None = None, leads: Collection[str] = ()
+    source: Path,
+    path: str,
+    *,
+    checksums: bool = True,
+    step: float | None = None,
+    leads: Collection[str] = (),
+    part: range | None = None,
 ) -> Signal:
     """Return the record whose header is `source/path.hea`: millivolts, its own leads and order, NaN where a sample is missing.
 
     Channels that are no standard lead, nor one of `leads` by the header's name, are left out where they cannot be read: a file
     that is missing, another unit. `step` is the millivolts of one unit of a source whose headers' gains and zeros are known
-    to be wrong. A record of several segments with the same leads is joined; a gap between them is missing samples.
+    to be wrong. A record of several segments with the same leads is joined; a gap between them is missing samples. `part` is
+    the frames that are read, of a record of one segment; checksums are of the whole, and not compared then.
 
     Raises:
         BadRecord: a file is missing, empty or too short, the header cannot be read or names a file elsewhere, or (with
             `checksums`) the samples are not those that were written.
     """
     header = read_header(source / f"{path}.hea")
+    if header.segments and part is not None:
+        raise BadRecord("several-layouts", f"{path!r} joins several records; a part is read of one")
     if header.segments:
         return _joined(source, PurePosixPath(path).parent, header, checksums=checksums, step=step, leads=leads)
     folder = (source / path).parent
     rows = _usable_rows(folder, header, leads)
     lines = [header.lines[row] for row in rows]
     rate_hz = header.rate_hz * _per_frame(lines)
-    digital = digital_samples(source / path, header, rows)  # (L, T)
+    frames = range(header.num_samples) if part is None else part
+    if not 0 <= frames.start < frames.stop <= header.num_samples:
+        raise BadRecord("missing-samples", f"the record has {header.num_samples} samples, not {frames.start} to {frames.stop}")
+    digital = digital_samples(source / path, header, rows, frames)  # (L, T)
     flags = []
-    if checksums and (wrong := _wrong_sum(digital, lines)):
+    if checksums and part is None and (wrong := _wrong_sum(digital, lines)):
         if not header.states_no_checksum:
             raise BadRecord("checksum-mismatch", f"lead {wrong!r}: the samples are not those the header was made of")
         flags.append("checksum-not-stated")

@@ -40,8 +40,8 @@ def fewest_bytes(lines: Sequence[Line], num_samples: int) -> int:
     return math.ceil(samples * _BYTES[lines[0].format]) + lines[0].offset
 
 
-def digital_samples(record: Path, header: Header, rows: Sequence[int]) -> NDArray[Any]:
-    """Return the samples of the channels `rows` of a header whose files were checked, (L, T).
+def digital_samples(record: Path, header: Header, rows: Sequence[int], part: range) -> NDArray[Any]:
+    """Return the samples of the channels `rows` in the frames `part`, of a header whose files were checked, (L, T).
 
     Raises:
         BadRecord: they cannot be read.
@@ -50,27 +50,32 @@ def digital_samples(record: Path, header: Header, rows: Sequence[int]) -> NDArra
     lines = [line for line in header.lines if line.file in files]
     try:
         if all(line.format in _SIXTEEN_BITS for line in lines):  # nearly all
-            return _sixteen_bits(record.parent, header, rows)
+            return _sixteen_bits(record.parent, header, rows, part)
         import wfdb  # slow to import, and few need it
 
         read = wfdb.rdrecord(
-            str(record.absolute()), physical=False, return_res=64, channels=list(rows), smooth_frames=False, ignore_skew=True
+            str(record.absolute()),
+            sampfrom=part.start,
+            sampto=part.stop,
+            physical=False,
+            return_res=64,
+            channels=list(rows),
+            smooth_frames=False,
+            ignore_skew=True,
         )
         return np.stack([np.asarray(signal) for signal in read.e_d_signal])
     except Exception as error:  # wfdb meets a broken file with any exception there is
         raise BadRecord("unreadable-samples", f"{record.name!r}: {type(error).__name__}: {error}") from error
 
 
-def _sixteen_bits(folder: Path, header: Header, rows: Sequence[int]) -> NDArray[np.int16]:
-    """Return the samples of 16-bit files, in which the leads of a file take turns, (L, T)."""
+def _sixteen_bits(folder: Path, header: Header, rows: Sequence[int], part: range) -> NDArray[np.int16]:
+    """Return the frames `part` of 16-bit files, in which the leads of a file take turns, (L, T)."""
     found: dict[int, NDArray[np.int16]] = {}
     for name in dict.fromkeys(header.lines[row].file for row in rows):
         inside = [(row, line) for row, line in enumerate(header.lines) if line.file == name]
         ends = np.cumsum([line.per_frame for _, line in inside]).tolist()
-        offset = inside[0][1].offset
-        frames = np.fromfile(
-            folder / name, dtype=_SIXTEEN_BITS[inside[0][1].format], count=ends[-1] * header.num_samples, offset=offset
-        )
+        offset = inside[0][1].offset + 2 * ends[-1] * part.start
+        frames = np.fromfile(folder / name, dtype=_SIXTEEN_BITS[inside[0][1].format], count=ends[-1] * len(part), offset=offset)
         frames = frames.reshape(-1, ends[-1])  # (frames, samples of all leads)
         for (row, line), end in zip(inside, ends, strict=True):
             found[row] = frames[:, end - line.per_frame : end].reshape(-1)

@@ -13,6 +13,7 @@ Shapes: B records, L leads, T samples, N tokens, D channels of a token, Q querie
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 import melp_bench as mb
-from melp_plugins.layers import QueryPool
+from melp_plugins.layers import EncoderLayer, QueryPool, convolve, sample_by_sample
 
 
 class Extractor(nn.Module):
@@ -56,16 +57,23 @@ class Extractor(nn.Module):
             nn.init.kaiming_normal_(convolution.weight)  # type: ignore[arg-type]  # a convolution's weight is a tensor
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Return (B, C, N) for `signal` (B, L, T)."""
-        x = torch.cat([signal, torch.asinh(signal / self.companding_mv)], dim=1) if self.companding_mv else signal
+        """Return (B, N, C) for `signal` (B, L, T)."""
+        x = torch.cat([signal, companded(signal, self.companding_mv)], dim=1) if self.companding_mv else signal
+        x = sample_by_sample(x)  # (B, L, 1, T)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.gelu(norm(convolution(x)))
-        return x
+            x = F.gelu(norm(convolve(cast("nn.Conv1d", convolution), x)))
+        return x.squeeze(2).transpose(1, 2)
+
+
+def companded(signal: Tensor, millivolts: float) -> Tensor:
+    """Return asinh(signal / `millivolts`), written out as what is vectorised on a CPU: a quarter of the time."""
+    size = (signal / millivolts).abs()
+    return signal.sign() * torch.log1p(size + size.square() / (1 + (1 + size.square()).sqrt()))
 
 
 def _norm(name: str, channels: int) -> nn.Module:
     if name == "batch":
-        return nn.BatchNorm1d(channels)
+        return nn.BatchNorm2d(channels)
     return nn.GroupNorm(channels, channels) if name == "group" else nn.Identity()
 
 
@@ -81,8 +89,8 @@ class ConvolutionalPositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, N, D) for `x` (B, N, D); an even kernel's surplus last position is cut."""
-        positions = self.convolution(x.transpose(1, 2))[..., : x.shape[1]]
-        return F.gelu(positions).transpose(1, 2)
+        positions = convolve(self.convolution, x.transpose(1, 2)[:, :, None])[..., : x.shape[1]]  # (B, D, 1, N)
+        return F.gelu(positions.squeeze(2).transpose(1, 2))
 
 
 class ConvTransformer(mb.ECGEncoder):
@@ -131,7 +139,7 @@ class ConvTransformer(mb.ECGEncoder):
 
     def local(self, signal: Tensor) -> Tensor:
         """Return the convolutions' output (B, N, C) for `signal` (B, L, T)."""
-        convolved: Tensor = self.extractor(signal).transpose(1, 2)
+        convolved: Tensor = self.extractor(signal)
         return convolved
 
     def normed(self, local: Tensor) -> Tensor:
@@ -212,10 +220,7 @@ def conv_transformer(
         ),
         ConvolutionalPositions(width=width, kernel=position_kernel, groups=position_groups),
         nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, heads, round(mlp_ratio * width), dropout, "gelu", batch_first=True, norm_first=norm_first
-            )
-            for _ in range(layers)
+            EncoderLayer(width, heads, round(mlp_ratio * width), dropout, norm_first=norm_first) for _ in range(layers)
         ),
         QueryPool(queries=queries, width=pool_width, context=width, heads=pool_heads),
         dropout=dropout,

@@ -61,7 +61,8 @@ class ECGFM(Wav2Vec2CMSC):
     spec = mb.SignalSpec(
         rate_hz=500.0, seconds=5.0, leads=mb.LEADS, scaling=mb.Scaling.ZSCORE_RECORD, crops=mb.Crops(pool="mean")
     )
-    corpora: tuple[str, ...] = ("mimic-iv-ecg", "ptb-xl", "cpsc2018", "g12ec", "csn")
+    corpora: tuple[str, ...] = ("mimic-iv-ecg", "physionet-2021")
+    corpora_source = "the paper, and the name of the file of the pretrained weights"
 
     def __init__(self, *, size: str = "base", dropout: float = 0.1) -> None:
         super().__init__(size=size, dropout=dropout)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_plugins.ecg.kept_tokens import Kept
+from melp_plugins.layers import EncoderLayer
 
 
 class PatchTransformer(mb.ECGEncoder):
@@ -30,10 +32,7 @@ class PatchTransformer(mb.ECGEncoder):
         self.embed = nn.Linear(self.local_width, width)
         self.positions = nn.Parameter(0.02 * torch.randn(spec.samples // patch, width))
         self.rows = nn.Parameter(0.02 * torch.randn(self.token_rows, 1, width))
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True)
-            for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, round(mlp_ratio * width)) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     @property
@@ -68,11 +67,8 @@ class PatchTransformer(mb.ECGEncoder):
         x = x + (self.rows + self.positions[: x.shape[1] // self.token_rows]).flatten(0, 1)
         if masked is None or stand_in is not None:
             return self._through(x, None)
-        seen = masked.int().argsort(dim=1, stable=True)[:, : int((~masked).sum(dim=1).max())]  # (B, K), in their order
-        absent = masked.gather(1, seen)  # (B, K), where a record has fewer tokens than another
-        places = seen[..., None].expand(-1, -1, self.width)
-        states = self._through(x.gather(1, places), absent).masked_fill(absent[..., None], 0.0)
-        return torch.zeros_like(x, dtype=states.dtype).scatter(1, places, states)
+        kept = Kept.of(x, masked)
+        return kept.back(self._through(kept.tokens, kept.absent))
 
     def _through(self, x: Tensor, absent: Tensor | None) -> Tensor:
         for layer in self.layers:

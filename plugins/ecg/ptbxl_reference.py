@@ -46,9 +46,9 @@ def conv_layer(
 
 
 class XBlock(nn.Module):
-    """A bottleneck beside a path that averages before it changes the number of channels."""
+    """A bottleneck beside a path that changes the number of channels and averages; with `pool_first` the other way round."""
 
-    def __init__(self, inner: int, width: int, outer: int, kernel: int, stride: int) -> None:
+    def __init__(self, inner: int, width: int, outer: int, kernel: int, stride: int, pool_first: bool = False) -> None:
         super().__init__()
         self.convs = nn.Sequential(
             conv_layer(inner, width, 1),
@@ -56,21 +56,25 @@ class XBlock(nn.Module):
             conv_layer(width, outer, 1, active=False, norm_scale=0.0),
         )
         path: list[nn.Module] = [conv_layer(inner, outer, 1, active=False)] if inner != outer else []
-        self.idpath = nn.Sequential(*path, *([nn.AvgPool1d(2, ceil_mode=True)] if stride > 1 else []))
+        path += [nn.AvgPool1d(2, ceil_mode=True)] if stride > 1 else []
+        self.idpath = nn.Sequential(*(path[::-1] if pool_first else path))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outer, ceil(N / stride))."""
         return F.relu(self.convs(x) + self.idpath(x))
 
 
-def xresnet_layers(leads: int, blocks: tuple[int, ...] = (3, 4, 23, 3), kernel: int = 5) -> list[nn.Module]:
-    """Return the stem and the stages of an xresnet whose stages all have 64 and 256 channels."""
+def xresnet_layers(leads: int, widths: tuple[int, ...] = (64,) * 4, *, pool_first: bool = False) -> list[nn.Module]:
+    """Return the stem and the stages of an xresnet of 101 layers; a stage of `widths` w has w and 4 w channels."""
+    blocks, kernel = (3, 4, 23, 3), 5
     sizes = (leads, 32, 32, 64)
     layers: list[nn.Module] = [conv_layer(a, b, kernel, 2 if i == 0 else 1) for i, (a, b) in enumerate(pairwise(sizes))]
     layers.append(nn.MaxPool1d(3, 2, 1))
-    for stage, num in enumerate(blocks):
-        first = XBlock(64 if stage == 0 else 256, 64, 256, kernel, 1 if stage == 0 else 2)
-        layers.append(nn.Sequential(first, *(XBlock(256, 64, 256, kernel, 1) for _ in range(num - 1))))
+    inner = 64
+    for stage, (num, width) in enumerate(zip(blocks, widths, strict=True)):
+        first = XBlock(inner, width, 4 * width, kernel, 1 if stage == 0 else 2, pool_first)
+        inner = 4 * width
+        layers.append(nn.Sequential(first, *(XBlock(inner, width, inner, kernel, 1) for _ in range(num - 1))))
     return layers
 
 

@@ -9,10 +9,13 @@ Shapes: B records, L leads, T samples, N positions, C channels of a map.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 import melp_bench as mb
+from melp_plugins.layers import convolve, sample_by_sample
 
 
 class ResidualBlock(nn.Module):
@@ -21,17 +24,21 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm1d(outputs)
+        self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv1d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm1d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm1d(outputs))
+            self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C', N') for `x` (B, C, N)."""
-        y = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        """Return (B, C', 1, N') for `x` (B, C, 1, N)."""
+        y = torch.relu_(self.bn1(convolve(self.conv1, x)))
+        y = self.bn2(convolve(self.conv2, y))
+        if self.shortcut is not None:
+            convolution, norm = self.shortcut
+            x = norm(convolve(cast("nn.Conv1d", convolution), x))
+        return torch.relu_(y + x)
 
 
 class ResNet1d(mb.ECGEncoder):
@@ -42,7 +49,7 @@ class ResNet1d(mb.ECGEncoder):
         self.spec = mb.SignalSpec(rate_hz=rate_hz, seconds=seconds)
         self.width = 8 * width
         self.conv1 = nn.Conv1d(len(self.spec.leads), width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm1d(width)
+        self.bn1 = nn.BatchNorm2d(width)
         stages, inputs = [], width
         for i in range(4):
             outputs, stride = width * 2**i, 1 if i == 0 else 2
@@ -54,9 +61,10 @@ class ResNet1d(mb.ECGEncoder):
 
     def forward(self, signal: Tensor) -> mb.Features:
         """Return features of `signal` (B, L, T), of any length."""
-        feature_map = self.stages(torch.relu(self.bn1(self.conv1(signal))))  # (B, 8 width, N)
-        mean = feature_map.mean(dim=-1)  # (B, 8 width)
-        return mb.Features(record=mean, embedding=mean, tokens=feature_map.transpose(1, 2))
+        x = torch.relu_(self.bn1(convolve(self.conv1, sample_by_sample(signal))))  # (B, width, 1, T / 2)
+        tokens = self.stages(x).squeeze(2).transpose(1, 2)  # (B, N, 8 width)
+        mean = tokens.mean(dim=1)  # (B, 8 width)
+        return mb.Features(record=mean, embedding=mean, tokens=tokens)
 
 
 def resnet1d_18(*, width: int = 16, rate_hz: float = 100.0, seconds: float = 10.0) -> ResNet1d:

@@ -7,6 +7,8 @@ Shapes: B records, L leads, T samples, N tokens (T / 16), C = 256 local channels
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +20,8 @@ from torch.nn.utils.parametrizations import weight_norm
 import melp_bench as mb
 from melp_bench.published.family import Shapes, count_blocks
 
-CONV_CHANNELS = 256
+CONV_CHANNELS, HALVING = 256, (2, 2, 2, 2)  # for ECG each convolution has kernel and stride 2
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")  # as MIMIC-IV-ECG has them
-CONV_LAYERS = 4  # each halves the rate: kernel 2, stride 2
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,15 @@ class SamePad(nn.Module):
 
 
 class ConvFeatureExtractor(nn.Module):
-    """Four halving convolutions; group norm, one group per channel, after the first only."""
+    """Convolutions without padding; group norm, one group per channel, after the first only."""
 
-    def __init__(self, leads: int) -> None:
+    def __init__(self, leads: int, channels: int, kernels: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
-        inputs = [leads] + [CONV_CHANNELS] * (CONV_LAYERS - 1)
-        self.conv_layers = nn.ModuleList(_halving(channels, norm=index == 0) for index, channels in enumerate(inputs))
+        inputs = [leads] + [channels] * (len(kernels) - 1)
+        self.conv_layers = nn.ModuleList(
+            _conv_layer(inner, channels, kernel, stride, norm=index == 0)
+            for index, (inner, kernel, stride) in enumerate(zip(inputs, kernels, strides, strict=True))
+        )
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return local features (B, C, N) of signal (B, L, T)."""
@@ -59,11 +63,11 @@ class ConvFeatureExtractor(nn.Module):
         return signal
 
 
-def _halving(channels: int, *, norm: bool) -> nn.Sequential:
+def _conv_layer(inner: int, channels: int, kernel: int, stride: int, *, norm: bool) -> nn.Sequential:
     """Return one convolution; the identity stands where the published layer has its dropout, so that the norm is number 2."""
-    conv = nn.Conv1d(channels, CONV_CHANNELS, 2, stride=2, bias=False)
+    conv = nn.Conv1d(inner, channels, kernel, stride=stride, bias=False)
     nn.init.kaiming_normal_(conv.weight)
-    norms = [nn.GroupNorm(CONV_CHANNELS, CONV_CHANNELS)] if norm else []
+    norms = [nn.GroupNorm(channels, channels)] if norm else []
     return nn.Sequential(conv, nn.Identity(), *norms, nn.GELU())
 
 
@@ -159,13 +163,22 @@ class Wav2Vec2(nn.Module):
     Masked prediction needs the first two apart: its targets are the local features, its input has some of them replaced.
     """
 
-    def __init__(self, size: Size, *, leads: int = 12, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        size: Size,
+        *,
+        leads: int = 12,
+        dropout: float = 0.1,
+        channels: int = CONV_CHANNELS,
+        kernels: Sequence[int] = HALVING,
+        strides: Sequence[int] = HALVING,
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(size, dropout)
-        self.feature_extractor = ConvFeatureExtractor(leads)
-        self.post_extract_proj = nn.Linear(CONV_CHANNELS, size.width)
+        self.feature_extractor = ConvFeatureExtractor(leads, channels, kernels, strides)
+        self.post_extract_proj = nn.Linear(channels, size.width)
         self.conv_pos = ConvPositions(size.width)
-        self.layer_norm = nn.LayerNorm(CONV_CHANNELS)
+        self.layer_norm = nn.LayerNorm(channels)
         self.dropout = nn.Dropout(dropout)
 
     def local_features(self, signal: Tensor) -> Tensor:
@@ -234,7 +247,7 @@ class BackboneMasking:
 
 def padded_tokens(padding: Tensor) -> Tensor:
     """Return which tokens are padding (B, N), given which samples are (B, T)."""
-    halvings = 2**CONV_LAYERS
+    halvings = math.prod(HALVING)
     real = (~padding).sum(1, keepdim=True) // halvings  # (B, 1)
     absent: Tensor = torch.arange(padding.shape[1] // halvings, device=padding.device) >= real
     return absent
@@ -262,14 +275,15 @@ MELP_UNUSED = (
 """The same of MELP's class around a backbone, in its first stage and its second."""
 
 
-def size_of(shapes: Shapes, layer: str) -> dict[str, Any]:
+def size_of(shapes: Shapes, layer: str, sizes: Mapping[str, Size] = SIZES) -> dict[str, Any]:
     """Return the option `size` of a published file; `layer` is the template of a key that each layer has once.
 
     Raises:
         UserError: no published size has so many layers.
     """
     depth = count_blocks(shapes, layer)
-    for name, size in SIZES.items():
+    for name, size in sizes.items():
         if size.layers == depth:
             return {"size": name}
-    raise mb.UserError(f"this wav2vec2 checkpoint has {depth} layers; known sizes have 8, 12 and 24")
+    known = ", ".join(str(size.layers) for size in sizes.values())
+    raise mb.UserError(f"this checkpoint has {depth} layers; known sizes have {known}")

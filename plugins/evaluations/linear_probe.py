@@ -19,6 +19,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import melp_bench as mb
@@ -114,6 +115,29 @@ class LinearProbe(mb.Evaluation):
         if self.scoring == "softmax":
             return pooled(task, _softmax_of(score), kind="probability", scales_differ=True, details=details)
         return pooled(task, score, kind="logit", scales_differ=True, details=details)
+
+    def fitted(self, context: mb.Context, measurement: mb.Measurement) -> mb.FittedProbe:
+        """Return one probe that scores as the mean of all seeds' does, which is linear, too.
+
+        Raises:
+            NotApplicable: the task is not split by a holdout, a part of it is empty, the subset has no record, or the row
+                reproduces what a publication did beside it.
+        """
+        task, fraction = context.task(measurement.task), float(measurement.options["fraction"])
+        if len(task.parts) != 1:
+            raise mb.NotApplicable("needs a holdout, whose training records give one probe")
+        if wrong := set(self._as_published(fraction)) - {"subset"}:
+            raise mb.NotApplicable(f"{', '.join(sorted(wrong))} reproduces a publication, and scores no new record")
+        problems = problems_of(task, fraction, self.seeds, self.subset)
+        probes = fit(context.features(task).embedding, task.labels, problems, self.fitting)
+        return mb.FittedProbe(
+            classes=task.classes,
+            weight=torch.stack([probe.weight for probe in probes]).mean(dim=0),
+            bias=torch.stack([probe.bias for probe in probes]).mean(dim=0),
+            mean=probes[0].mean,
+            scale=probes[0].scale,
+            details=fit_details(task, fraction, self.seeds, problems, probes),
+        )
 
 
 def _fit_while_learning(

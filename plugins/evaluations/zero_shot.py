@@ -1,7 +1,9 @@
-"""Zero-shot classification: the cosine between a record and the prompt of each class. Nothing is fitted.
+"""Zero-shot classification: the cosine between a record and each class's prompt, or the model's own answer; nothing is fitted.
 
 The rule (Radford et al. 2021, prompt ensembling): every paraphrase of a class is embedded and normalised, the paraphrases
-are averaged, the mean is normalised again; a record's score for a class is its cosine to that mean. Scored on the test part of
+are averaged, the mean is normalised again; a record's score for a class is its cosine to that mean. A model whose heads have a
+way of their own to ask for classes (`ScoresClasses`) is scored by that, a class being the mean of its paraphrases' features as
+they are; the scores are log-odds then, and the row says so. Scored on the test part of
 a holdout and on every record where the protocol cross-validates, as no label has been seen. Validation records are scored
 beside them, as metrics that need a threshold or a probability choose it there.
 
@@ -17,7 +19,8 @@ Shapes: N scored records, C classes, D channels of the space shared with reports
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -72,7 +75,7 @@ class ZeroShot(mb.Evaluation):
         return None if model.reads_text else NO_TEXT
 
     def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
-        """Return the cosines of records and classes.
+        """Return the cosines of records and classes, or the log-odds that the model's own heads give them.
 
         Raises:
             NotApplicable: the model reads no text, or the task has no prompts.
@@ -81,22 +84,27 @@ class ZeroShot(mb.Evaluation):
         task = context.task(measurement.task)
         prompts, details = prompts_for(task, self.prompts)
         chosen = self._chosen(prompts)
-        directions = torch.stack([class_directions(context, task.classes, some) for some in chosen])  # (S, C, D)
-        record = context.features(task).record
+        scorers = [context.class_scorer([some[name] for name in task.classes]) for some in chosen]
+        own = scorers[0] is not None
+        if own:
+            details = {**details, "scored_by": "the model's own heads"}
+        ways = [
+            cosines(context, task, some) if scorer is None else partial(scorer, task)
+            for some, scorer in zip(chosen, scorers, strict=True)
+        ]
 
-        def cosine(positions: Positions) -> NDArray[np.float32]:
-            found = F.normalize(record[positions], dim=-1) @ directions.transpose(1, 2)  # (S, N, C)
-            return np.asarray(found.numpy(), dtype=np.float32)
+        def scores(positions: Positions) -> NDArray[np.float32]:
+            return np.stack([np.asarray(way(positions).numpy(), dtype=np.float32) for way in ways])  # (S, N, C)
 
         holdout = task.parts[0].validation if len(task.parts) == 1 else task.scored[:0]
         return mb.Predictions(
-            scores=cosine(task.scored),
+            scores=scores(task.scored),
             labels=task.labels[task.scored],
             record_ids=task.record_ids[task.scored],
             patients=task.patients[task.scored],
             classes=task.classes,
-            kind="ranking",
-            validation=(cosine(holdout), task.labels[holdout]) if len(holdout) else None,
+            kind="logit" if own else "ranking",
+            validation=(scores(holdout), task.labels[holdout]) if len(holdout) else None,
             details=details,
         )
 
@@ -114,6 +122,13 @@ def drawn(name: str, texts: Sequence[str], draw: int) -> str:
     turn, place = divmod(draw, len(texts))
     order = sorted(range(len(texts)), key=lambda i: hashlib.sha256(f"{turn}:{name}:{i}".encode()).digest())
     return texts[order[place]]
+
+
+def cosines(context: mb.Context, task: mb.TaskRecords, prompts: Mapping[str, Sequence[str]]) -> Callable[[Positions], Tensor]:
+    """Return the function from records to their cosines (N, C) with the directions of `prompts`."""
+    directions = class_directions(context, task.classes, prompts)  # (C, D)
+    record = context.features(task).record
+    return lambda positions: F.normalize(record[positions], dim=-1) @ directions.T
 
 
 def class_directions(context: mb.Context, classes: Sequence[str], prompts: Mapping[str, Sequence[str]]) -> Tensor:
@@ -155,7 +170,7 @@ def melp_evaluations() -> list[mb.Entry[mb.Evaluation]]:
         mb.Entry(
             "zero_shot",
             ZeroShot,
-            "the cosine between a record and the prompts of each class",
+            "the cosine between a record and the prompts of each class, or the model's own answer",
             "https://arxiv.org/abs/2103.00020",
             "MIT",
         )

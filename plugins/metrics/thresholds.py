@@ -41,7 +41,8 @@ def accuracy_metric(*, thresholds: ChosenOn = "validation") -> mb.Metric:
     Raises:
         UserError: there are no such records.
     """
-    metric = mb.Metric("accuracy", "macro accuracy", weighted_accuracy, needs="thresholds", choose=best_f1_thresholds)
+    chosen = best_f1_thresholds
+    metric = mb.Metric("accuracy", "macro accuracy", weighted_accuracy, needs="thresholds", choose=chosen, counts_all=True)
     return _chosen_on(metric, thresholds)
 
 

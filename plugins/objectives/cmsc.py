@@ -7,6 +7,7 @@ Shapes: B records, D channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import melp_bench as mb
-from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32
+from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32, temperature_gauge
 from melp_plugins.objectives.clocs import patient_contrast
 from melp_plugins.views.parts import FIRST_HALF, SECOND_HALF
 
@@ -77,6 +78,14 @@ class CMSC(mb.Objective):
             if self.log_scale is None:
                 return clocs_loss(first, second, patients)
             return cmsc_loss(first, second, patients, self.log_scale.clamp(0.0, MAXIMUM_LOG_SCALE))
+
+    def gauges(self) -> dict[str, mb.Gauge]:
+        """Return the temperature where it is learned."""
+        return {} if self.log_scale is None else {"temperature": temperature_gauge(self.log_scale)}
+
+    def chance(self, batch: int) -> float | None:
+        """Return ln(batch); none of the paper's form, whose second part is only where a patient has more records than one."""
+        return None if self.form == "clocs" else math.log(batch)
 
 
 def cmsc(sizes: mb.Sizes, *, form: str = "melp") -> CMSC:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32, symmetric_info_nce
+from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32, symmetric_info_nce, temperature_gauge
 
 
 def clip_loss(x: Tensor, y: Tensor, log_scale: Tensor) -> Tensor:
@@ -42,8 +42,7 @@ class Rhythm(mb.Objective):
 
     def gauges(self) -> dict[str, mb.Gauge]:
         """Return the temperature, the scale's inverse."""
-        scale = float(self.log_scale.detach().clamp(0.0, MAXIMUM_LOG_SCALE))
-        return {"temperature": mb.Gauge(math.exp(-scale), math.exp(-MAXIMUM_LOG_SCALE), 1.0)}
+        return {"temperature": temperature_gauge(self.log_scale)}
 
     def chance(self, batch: int) -> float:
         """Return ln(batch)."""

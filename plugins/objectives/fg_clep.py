@@ -65,6 +65,13 @@ class SoftSigmoid(mb.Objective):
         """Return the logits of cosines."""
         return self.log_scale.exp() * cosine + self.bias
 
+    def gauges(self) -> dict[str, mb.Gauge]:
+        """Return the temperature, which has no bounds, and the bias."""
+        return {
+            "temperature": mb.Gauge(math.exp(-float(self.log_scale.detach()))),
+            "bias": mb.Gauge(float(self.bias.detach())),
+        }
+
 
 class SoftReports(SoftSigmoid):
     """Whole records against whole reports."""

@@ -10,6 +10,7 @@ Shapes: B pairs, N words, M record tokens, D shared channels.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -55,6 +56,10 @@ class LocalWords(mb.Objective):
                 temperature3=third,
             )
         return loss
+
+    def chance(self, batch: int) -> float:
+        """Return ln(batch)."""
+        return math.log(batch)
 
 
 class GlobalLocalWords(LocalWords):

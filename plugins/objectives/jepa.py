@@ -2,11 +2,11 @@
 
 Paper: Learning General Representation of 12-Lead Electrocardiogram with a Joint-Embedding Predictive Architecture, Kim 2024,
     https://arxiv.org/abs/2410.08559; after I-JEPA, Assran et al. 2023 (arXiv 2301.08243).
-Written from the paper and parity data.
+Written from the paper and parity data; the predictor's parameters have the published names.
 As published: the same stretches of time are masked in all leads; targets are the target encoder's tokens of the whole record,
-layer-normed without weights; a narrow predictor sees one lead at a time; smooth L1. Differs in the encoder, which is any with
-masked encoding: cross-pattern attention and eight leads are a matter of the encoder.
-Shapes: B records, L leads, T samples, R rows of tokens, P places of a row, D channels.
+layer-normed without weights; a narrow predictor sees one lead at a time, and is told the positions again before every block;
+smooth L1. The published encoder is `ecg-jepa`; here it is any with masked encoding.
+Shapes: B records, L leads, T samples, R rows of tokens, P places of a row, D channels, E of the predictor.
 """
 
 from __future__ import annotations
@@ -15,13 +15,40 @@ import copy
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_bench.masking import in_rows, without_separators
+from melp_plugins.ecg.ecg_jepa import place_table
+from melp_plugins.ecg.vit_block import PlacedBlocks
 from melp_plugins.info_nce import at_least_float32
-from melp_plugins.objectives.row_decoder import NEEDS, RowDecoder, row_length, smallest_stay
+from melp_plugins.objectives.row_decoder import NEEDS, row_length, smallest_stay
+
+
+class RowPredictor(nn.Module):
+    """A narrow transformer that sees one row of tokens at a time, a learned vector standing where one was left out."""
+
+    def __init__(self, encoder: mb.MaskedEncoding, places: int, *, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.separators = encoder.separators
+        self.predictor_embed = nn.Linear(encoder.context_width, width)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.pos_embed = nn.Parameter(
+            F.pad(place_table(1, places, width), (0, 0, self.separators, self.separators)), requires_grad=False
+        )
+        self.predictor_blocks = PlacedBlocks(width, heads, depth)
+        self.predictor_norm = nn.LayerNorm(width)
+        self.predictor_proj = nn.Linear(width, encoder.context_width)
+
+    def forward(self, states: Tensor, masked: Tensor) -> Tensor:
+        """Return (B, R, P, D) of the encoder's states (B, R, P, D), between separators if it has any; `masked` is (B, R, P)."""
+        x = self.predictor_embed(states)  # (B, R, P + 2, E)
+        hidden = F.pad(masked, (self.separators, self.separators))
+        x = torch.where(hidden[..., None], self.mask_token, x).flatten(0, 1)  # (B R, P + 2, E)
+        x = self.predictor_norm(self.predictor_blocks(x, self.pos_embed))
+        out: Tensor = self.predictor_proj(x[:, self.separators : x.shape[1] - self.separators])
+        return out.reshape(*masked.shape, -1)
 
 
 class JEPA(mb.Objective):
@@ -33,7 +60,7 @@ class JEPA(mb.Objective):
     scale: ClassVar[str] = "signal"
     keep: ClassVar[Literal["lowest", "last"]] = "last"
     target_encoder: mb.ECGEncoder
-    predictor: RowDecoder
+    predictor: RowPredictor
 
     def __init__(self, *, share: tuple[float, float], blocks: int, width: int, depth: int, heads: int, momentum: float) -> None:
         super().__init__()
@@ -59,8 +86,8 @@ class JEPA(mb.Objective):
         encoder = model.encoder
         if (reason := self.fits(encoder)) is not None or not isinstance(encoder, mb.MaskedEncoding):
             raise mb.NotApplicable(reason or NEEDS)
-        self.places, self.rows, width = row_length(encoder), encoder.token_rows, encoder.context_width
-        self.predictor = RowDecoder(encoder, self.places, width, width=self.width, depth=self.depth, heads=self.heads)
+        self.places, self.rows = row_length(encoder), encoder.token_rows
+        self.predictor = RowPredictor(encoder, self.places, width=self.width, depth=self.depth, heads=self.heads)
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.followed = (self.target_encoder, encoder)
 
@@ -132,10 +159,10 @@ def jepa(
             f"'jepa' with share {share}, blocks {blocks}, momentum {momentum}; wanted two ascending shares between 0 and 1, "
             "no or some blocks, and a momentum from 0 to 1"
         )
-    if min(predictor_width, predictor_depth, predictor_heads) < 1 or predictor_width % 2:
+    if min(predictor_width, predictor_depth, predictor_heads) < 1 or predictor_width % predictor_heads or predictor_width % 4:
         raise mb.UserError(
             f"'jepa' with predictor_width {predictor_width}, predictor_depth {predictor_depth}, predictor_heads "
-            f"{predictor_heads}; wanted an even width, and one block and one head at least"
+            f"{predictor_heads}; wanted one block and one head at least, and a width that 4 and the heads divide"
         )
     return JEPA(
         share=(share[0], share[1]),

@@ -8,6 +8,8 @@ Shapes: B records, P embedding channels, D projected channels.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,6 +47,10 @@ class MoCoV3(MomentumObjective):
             one, two = (at_least_float32(query) for query in queries)
             key1, key2 = (at_least_float32(key) for key in keys)
             return contrast(one, key2, temperature=self.temperature) + contrast(two, key1, temperature=self.temperature)
+
+    def chance(self, batch: int) -> float:
+        """Return 2 tau ln(batch) for each direction."""
+        return 4 * self.temperature * math.log(batch)
 
 
 def moco_v3(

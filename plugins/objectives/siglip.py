@@ -47,6 +47,13 @@ class SigLIP(mb.Objective):
             y = F.normalize(at_least_float32(text.record), dim=-1)
             return siglip_loss(x, y, self.log_scale, self.bias)
 
+    def gauges(self) -> dict[str, mb.Gauge]:
+        """Return the temperature, which has no bounds, and the bias."""
+        return {
+            "temperature": mb.Gauge(math.exp(-float(self.log_scale.detach()))),
+            "bias": mb.Gauge(float(self.bias.detach())),
+        }
+
 
 def siglip(sizes: mb.Sizes, *, first_scale: float = FIRST_SCALE, first_bias: float = FIRST_BIAS) -> SigLIP:
     """Return SigLIP; the scale of the cosines and what is added to them are learned, from these values on.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import melp_bench as mb
 from melp_plugins.info_nce import symmetric_info_nce
-from melp_plugins.layers import QueryPool
+from melp_plugins.layers import Attention, QueryPool
 
 
 def caption_loss(logits: Tensor, labels: Tensor, *, pad_id: int) -> Tensor:
@@ -39,7 +39,7 @@ class CaptionAttention(nn.Module):
         super().__init__()
         self.norm_query, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.norm_memory: nn.Module = nn.LayerNorm(width) if crosses else nn.Identity()
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width))
 
     def forward(self, x: Tensor, *, memory: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

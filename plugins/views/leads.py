@@ -112,7 +112,7 @@ class LeadMix(mb.View):
         Raises:
             UserError: the leads do not tell a vectorcardiogram, or each is scaled by itself.
         """
-        if spec.scaling in (mb.Scaling.ZSCORE_LEAD, mb.Scaling.MINMAX_LEAD):
+        if spec.scaling in (mb.Scaling.ZSCORE_LEAD, mb.Scaling.MINMAX_LEAD, mb.Scaling.SYMMETRIC_LEAD):
             raise mb.UserError(f"'lead-mix' adds up leads, which the encoder scales one by one ({spec.scaling}); leave it out")
         return replace(self, leads=spec.leads)
 

@@ -75,7 +75,9 @@ class Wander(mb.View):
         cycles = 3 * uniform(signal, generator, len(signal), 1, 1)
         phase = uniform(signal, generator, *signal.shape[:2], 1)
         time = torch.linspace(0, 1, signal.shape[-1], device=signal.device, dtype=signal.dtype)
-        return signal + self.strength * spread(signal) * torch.sin(2 * math.pi * (cycles * time + phase))
+        turned, begun = 2 * math.pi * cycles * time, 2 * math.pi * phase  # (B, 1, T), (B, L, 1)
+        waves = begun.cos() @ turned.sin() + begun.sin() @ turned.cos()  # the sine of their sum
+        return signal + self.strength * spread(signal) * waves
 
 
 @dataclass(frozen=True, kw_only=True)

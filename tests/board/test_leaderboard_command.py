@@ -24,7 +24,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_by_default_rows_and_board_are_under_home(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     leaderboard()
-    assert {path.name for path in home.iterdir()} == {"results", "README.md", "index.html", "board.csv", "board.tex"}
+    assert {path.name for path in home.iterdir()} == {
+        "results",
+        "README.md",
+        "index.html",
+        "board.csv",
+        "board.tex",
+        "statistics.json",
+    }
     said = capsys.readouterr().out
     assert "not separable" in said or "≈ best" in said
     assert str(home / "index.html") in said

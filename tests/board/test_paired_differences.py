@@ -59,6 +59,7 @@ def test_the_difference_is_the_paired_bootstrap_of_the_scores() -> None:
     (stairs,) = stairs_of(*rows)
     sign = 1 if wanted.value > 0 else -1
     told = [float(n.replace("−", "-")) for n in re.findall(r"[−\d][\d.]+", stairs.steps[0].text.partition(":")[2])]
+    assert told.pop() == pytest.approx(wanted.p, abs=6e-4)
     assert told == pytest.approx([sign * wanted.value, *sorted((sign * wanted.low, sign * wanted.high))], abs=6e-4)
     assert stairs.steps[0].separable == wanted.separable
 
@@ -101,4 +102,4 @@ def test_steps_stay_inside_the_drawing_and_names_beside_their_own_row() -> None:
 def test_the_page_holds_every_pair_with_its_interval() -> None:
     page = board_files([resampled("a", 0.9), resampled("bb", 0.8)])["index.html"].decode()
     assert "Paired differences" in page
-    assert re.search(r"<title>a − bb: 0\.100 \[0\.0\d\d, 0\.10\d\], they differ</title>", page)
+    assert re.search(r"<title>a − bb: 0\.100 \[0\.0\d\d, 0\.10\d\], p &lt; 0\.001, they differ</title>", page)

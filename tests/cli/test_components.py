@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import melp_bench as mb
+from melp_bench import cli
 from melp_bench.cli import components
 from melp_bench.cli.census import stores_table
 from melp_bench.cli.tables import kind_table
@@ -152,3 +154,32 @@ def test_the_commands_are_imported_without_torch() -> None:
         "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_kept_help_is_what_the_command_parser_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Renew it by COLUMNS=80 python -m melp_bench --help > melp_bench/cli/help.txt."""
+    said = []
+    for columns in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)  # then the parser itself is asked
+        with pytest.raises(SystemExit) as end:
+            cli.main(["--help"])
+        assert end.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert said == [cli._help()] * 2
+    monkeypatch.delenv("COLUMNS")
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert capsys.readouterr().out == said[0]
+
+
+def test_help_is_there_before_the_command_parser_is() -> None:
+    code = (
+        "import sys\nfrom melp_bench.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    sys.exit('typer' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: melp-bench")

@@ -48,6 +48,11 @@ def digest_of_weights(home: Path) -> str:
     return read_manifest(checkpoint).weights_sha256
 
 
+def kept_predictions(home: Path) -> dict[str, bytes]:
+    folder = home / "leaderboard" / "results" / "predictions"
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def scores(home: Path) -> dict[str, object]:
     return {row.key: row.outcome for row in read_results(home / "leaderboard" / "results")}
 
@@ -144,6 +149,28 @@ def test_kill_in_run_loses_nothing_and_the_same_command_ends_in_the_same_bits(
     assert call(*command) == 0
     assert digest_of_weights(corpus_only) == digest_of_weights(made[0])
     assert scores(corpus_only) == scores(made[0])
+    assert kept_predictions(corpus_only) == kept_predictions(made[0])
+
+
+def test_kill_between_rows_keeps_every_row_with_its_predictions(
+    made: tuple[Path, str], corpus_only: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made[0] / "checkpoints", corpus_only / "checkpoints")
+    folder = corpus_only / "leaderboard" / "results"
+    command = ["run", made[1], "-m", "melp", *SMALL]
+    stopped(command, corpus_only, lambda: (folder / "predictions").is_dir(), signal.SIGKILL)
+    assert call(*command) == 0
+    assert scores(corpus_only) == scores(made[0])
+    assert kept_predictions(corpus_only) == kept_predictions(made[0])
+    damaged = min((folder / "tiny").glob("*.json"))
+    damaged.write_text("{", encoding="utf-8")
+    assert call(*command) == 0  # and one that is damaged is made again
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out" in said
+    assert "plan 1 rows to compute, 3 cached" in said
+    assert scores(corpus_only) == scores(made[0])
+    assert call("results", "verify") == 0
+    assert "4 rows: 4 verified" in capsys.readouterr().out
 
 
 def test_ctrl_c_between_rows_keeps_the_rows_that_are_there(

@@ -15,8 +15,8 @@ HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors canonical home signal filtering resampling windows features "
-    "predictions splits results metrics measure progress leads lead_names lead_identity",
-    "components records masking",
+    "predictions splits results metrics measure progress leads lead_names lead_identity prediction_files",
+    "components records masking pseudonyms",
     "registry code_digest normalised_source bound_values locks schema defects recipe recipes protocol protocols label_files "
     "store fetch leakage ecg_plot",
     "model embedding evaluations checkpoint published pretrain throughput",
@@ -29,7 +29,7 @@ NEAREST = "melp_bench.registry.nearest"
 PLUGINS_MAY_READ = {
     "errors", "signal", "features", "components", "registry", "hookspecs", "published", "ecg_plot",
     "store", "leads", "lead_names", "records", "lead_identity", "metrics", "predictions",
-    "evaluations", "splits", "masking", "progress",
+    "evaluations", "splits", "masking", "progress", "pseudonyms",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage, signal
 
 from melp_bench.errors import UserError
-from melp_bench.filtering import Filter, extension, filtered, running_median
+from melp_bench.filtering import Filter, decimated, extension, filtered, running_median
 from melp_bench.leads import LEADS
 from melp_bench.signal import Scaling, SignalSpec, conform, native_window
 
@@ -24,6 +24,8 @@ FILTERS = {
     "notch": Filter(notch_hz=50.0),
     "narrow notch": Filter(notch_hz=60.0, notch_q=100.0),
     "all": Filter(notch_hz=50.0, band=(0.67, 40.0), baseline_seconds=0.4),
+    "finite band": Filter(band=(0.05, 47.0), fir_seconds=0.3),
+    "finite high pass behind a notch": Filter(notch_hz=50.0, band=(0.5, None), fir_seconds=0.25),
 }
 
 
@@ -48,6 +50,11 @@ def by_scipy(x: np.ndarray, wanted: Filter, rate_hz: float) -> np.ndarray:
         b, a = signal.iirnotch(wanted.notch_hz, wanted.notch_q, fs=rate_hz)
         x = run(signal.tf2sos(b, a), x) if wanted.causal else np.asarray(signal.filtfilt(b, a, x))
     low, high = wanted.band
+    if wanted.fir_seconds is not None:
+        length = int(wanted.fir_seconds * rate_hz)
+        taps = signal.firwin(length + 1 - length % 2, [edge for edge in (low, high) if edge], pass_zero=False, fs=rate_hz)
+        start = signal.lfilter_zi(taps, 1.0) * x[..., :1]
+        return signal.lfilter(taps, 1.0, x, zi=start)[0] if wanted.causal else np.asarray(signal.filtfilt(taps, 1.0, x))
     if low or high:
         kind, edges = ("bandpass", (low, high)) if low and high else ("highpass", low) if low else ("lowpass", high)
         x = run(signal.butter(wanted.order, edges, btype=kind, output="sos", fs=rate_hz), x)
@@ -66,6 +73,23 @@ def test_a_filter_is_scipys_to_one_part_in_a_hundred_thousand(name: str, rate_hz
     found = filtered(x, wanted, rate_hz).numpy()
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= TOLERANCE * np.abs(x.numpy()).max()
+
+
+@pytest.mark.parametrize("factor", [2, 5])
+def test_decimation_is_scipys(factor: int) -> None:
+    x = waves(3, 6003)
+    expected = signal.decimate(x.double().numpy(), factor)
+    found = decimated(x, factor).numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(x.numpy()).max()
+
+
+def test_a_finite_filter_without_a_band_and_a_band_that_a_rate_cannot_hold_are_told() -> None:
+    with pytest.raises(UserError, match=r"fir_seconds is 0\.3 and there is no band"):
+        Filter(notch_hz=50.0, fir_seconds=0.3)
+    x, slow = waves(1, 2, 400), Filter(band=(None, 47.0), fir_seconds=0.3)
+    assert torch.equal(filtered(x, slow, 80.0), x)  # it has nothing above 40 Hz
+    assert filtered(x[..., :9], FILTERS["finite band"], 500.0).shape == (1, 2, 9)
 
 
 def test_a_record_that_is_shorter_than_its_extension_is_filtered_all_the_same() -> None:
@@ -194,3 +218,14 @@ def test_gradients_pass_the_filter() -> None:
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
     assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("width", [3, 21, 201])
+def test_a_median_that_reads_zeros_beyond_the_ends_is_scipys_medfilt(width: int) -> None:
+    x = waves(2, 3, 150)
+    expected = np.stack([[signal.medfilt(lead, width) for lead in record] for record in x.double().numpy()])
+    assert np.abs(running_median(x, width, "zero").numpy() - expected).max() < 1e-6
+    with_gradient = running_median(x.clone().requires_grad_(), width, "zero")  # as on a device without scipy
+    assert np.abs(with_gradient.detach().numpy() - expected).max() < 1e-6
+    with pytest.raises(UserError, match="baseline_ends is 'hold'"):
+        Filter(baseline_seconds=0.4, baseline_ends="hold")  # type: ignore[arg-type]

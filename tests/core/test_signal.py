@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melp_bench.errors import UserError
+from melp_bench.resampling import resample_fourier
 from melp_bench.signal import LEADS, Scaling, SignalSpec, bridge, canonical_lead, conform, native_window, resample
 
 RATES = (100, 250, 257, 400, 500, 1000)
@@ -62,6 +63,48 @@ def test_resampling_is_that_of_scipy_to_one_part_in_a_hundred_thousand(have: int
     found = resample(x, have_hz=have, want_hz=want).numpy()
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("have", RATES)
+@pytest.mark.parametrize("want", [100, 250, 400, 500])
+@pytest.mark.parametrize("seconds", [2.0, 2.01, 2.002])
+def test_resampling_by_a_fourier_transform_is_that_of_scipy(have: int, want: int, seconds: float) -> None:
+    x = noise(2, 3, round(seconds * have)).cumsum(-1)
+    found = resample_fourier(x, have_hz=have, want_hz=want).numpy()
+    count = math.ceil(round(seconds * have) * want / have)
+    expected = x.double().numpy() if have == want else scipy.signal.resample(x.double().numpy(), count, axis=-1)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_by_a_fourier_transform_a_record_is_resampled_alone_and_without_what_is_not_kept() -> None:
+    spec = SignalSpec(rate_hz=100, seconds=4, resampling="fourier")
+    lengths = [500, 1000, 1500]
+    records = [noise(12, length, seed=length) for length in lengths]
+    batch = torch.full((3, 12, 1500), 77.0)
+    for row, record in enumerate(records):
+        batch[row, :, : record.shape[1]] = record
+    found = conform(batch, rate_hz=250, leads=LEADS, spec=spec, lengths=torch.tensor(lengths)).numpy()
+    for row, record in enumerate(records):
+        kept = record[:, :1000].double().numpy()
+        expected = scipy.signal.resample(kept, 2 * kept.shape[1] // 5, axis=-1)
+        np.testing.assert_allclose(found[row, :, : expected.shape[1]], expected, atol=1e-5)
+        assert not found[row, :, expected.shape[1] :].any()
+
+
+@pytest.mark.parametrize("wrong", [{"resampling": "nearest"}, {"clip": 0.0}, {"clip": -1.0}])
+def test_what_a_spec_cannot_mean_is_told_at_once(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(wrong))} is "):
+        SignalSpec(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_is_scaled_is_clipped_and_padding_stays_zero() -> None:
+    x = noise(1, 12, 600)
+    x[0, 3, 100] = 40.0
+    spec = SignalSpec(rate_hz=100, seconds=7, scaling=Scaling.ZSCORE_LEAD)
+    whole, held = (conform(x, rate_hz=100, leads=LEADS, spec=replace(spec, clip=clip)) for clip in (None, 2.5))
+    assert float(whole.abs().max()) > 20
+    assert torch.equal(held, whole.clamp(-2.5, 2.5))
 
 
 @pytest.mark.parametrize("want", [100, 250, 400, 500])
@@ -153,6 +196,8 @@ def test_scaling_is_that_of_a_slow_loop_over_the_real_samples(scaling: Scaling) 
                 values = (values - part.mean()) / part.std()
             elif scaling.value.startswith("minmax"):
                 values = (values - part.min()) / (part.max() - part.min())
+            elif scaling.value.startswith("symmetric"):
+                values = 2 * (values - part.min()) / (part.max() - part.min()) - 1
             expected[lead, : len(values)] = values
         assert np.abs(found[row] - expected).max() < 2e-5
 

@@ -18,17 +18,25 @@ from melp_bench.testing import check_component
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    part.strip()
-    for block in re.findall(r"```console\n(.*?)```", README, re.S)
-    for line in block.splitlines()
-    if line.startswith("$ ")
-    for part in line[2:].split("&&")
-]
+FOUNDATION_MODELS = (ROOT / "docs" / "foundation-models.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("melp-bench ")])
-def test_every_command_of_the_readme_is_understood(command: str) -> None:
+def commands_of(page: str) -> list[str]:
+    """Return the commands of a page's consoles."""
+    return [
+        part.strip()
+        for block in re.findall(r"```console\n(.*?)```", page, re.S)
+        for line in block.splitlines()
+        if line.startswith("$ ")
+        for part in line[2:].split("&&")
+    ]
+
+
+COMMANDS = commands_of(README)
+
+
+@pytest.mark.parametrize("command", [c for c in (*COMMANDS, *commands_of(FOUNDATION_MODELS)) if c.startswith("melp-bench ")])
+def test_every_command_of_the_readme_and_of_the_models_page_is_understood(command: str) -> None:
     words = shlex.split(command)[1:]
     node = typer.main.get_command(app)
     while hasattr(node, "commands"):
@@ -59,6 +67,15 @@ def test_the_readmes_encoder_passes_every_check_and_is_thirty_lines_long() -> No
     verdicts = list(check_component("ECG encoder", entry))
     assert verdicts
     assert [v for v in verdicts if v.ok is False] == []
+
+
+def test_the_python_lines_of_the_models_page_run_and_are_ten() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", FOUNDATION_MODELS, re.S)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    module = types.ModuleType("models_page")
+    exec(compile(code, "foundation-models.md", "exec"), module.__dict__)
+    assert module.__dict__["embedding"].ndim == 1
+    assert module.__dict__["tokens"].ndim == 2
 
 
 @pytest.mark.parametrize("link", [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link])

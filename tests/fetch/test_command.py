@@ -119,6 +119,11 @@ def test_files_come_from_where_the_homepage_is(name: str) -> None:
     if dataset.download.listing == "zenodo":
         assert dataset.download.url == dataset.homepage.replace("zenodo.org/", "zenodo.org/api/")
         assert dataset.download.unpack
+    elif dataset.download.listing == "figshare":
+        doi = re.fullmatch(r"https://doi\.org/10\.6084/m9\.figshare\.(c\.)?(\d+)", dataset.homepage)
+        assert doi is not None
+        place = f"collections/{doi[2]}/articles?page_size=100" if doi[1] else f"articles/{doi[2]}"
+        assert dataset.download.url == f"https://api.figshare.com/v2/{place}"
     else:
         assert dataset.download.url == dataset.homepage.replace("physionet.org/content/", "physionet.org/files/")
         assert dataset.homepage.startswith("https://physionet.org/content/")

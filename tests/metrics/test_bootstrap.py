@@ -61,18 +61,22 @@ def test_every_resample_is_that_of_scikit_learn_on_the_drawn_patients_records() 
     assert fast.auroc.lost == int(np.isnan(area).any(axis=1).sum()) > 5
 
 
-def test_the_macro_mean_of_a_resample_is_over_the_classes_that_remain_in_it() -> None:
+def test_a_resample_that_lost_a_class_says_nothing_of_it_in_its_macro_mean() -> None:
     scores, labels, patients = make()
     labels[:, 2] = False
     labels[4, 2] = True
     result = bootstrap(scores, labels, patients, resamples=50)
     area, _ = slow(scores, labels, patients, 50, 0)
-    np.testing.assert_allclose(result.auroc.resampled_macro(), np.nanmean(area, axis=1), atol=1e-12)
+    point = [roc_auc_score(labels[:, c], scores[:, c]) for c in range(3)]
+    filled = np.where(np.isnan(area), point, area).mean(axis=1)
+    macro = result.auroc.resampled_macro()
+    wider = np.divide(macro - np.mean(point), filled - np.mean(point))
+    assert np.ptp(wider) < 1e-9  # one factor for all: a single positive varies more than its resamples do
+    assert wider[0] > 1.5
     value, low, high = result.auroc.macro()
     assert value == pytest.approx(roc_auc_score(labels, scores, average="macro"), abs=1e-12)
-    assert (low, high) == pytest.approx(np.quantile(np.nanmean(area, axis=1), [0.025, 0.975]))
-    kept = area[~np.isnan(area[:, 2]), 2]
-    assert result.auroc.of_class(2)[1:] == pytest.approx(np.quantile(kept, [0.025, 0.975]))
+    assert low < value - 1.5 * macro.std()
+    assert high > value + macro.std()
 
 
 def test_a_class_that_cannot_be_scored_is_in_no_mean() -> None:
@@ -128,11 +132,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.87 * 120 <= covered <= 0.995 * 120
 
 
-def test_one_patient_gives_an_interval_of_no_width_and_unknown_classes_the_widest() -> None:
-    scores, labels, _ = make()
-    value, low, high = bootstrap(scores, labels, np.full(len(labels), "p"), resamples=10).auroc.macro()
-    assert value == low == high
-    nowhere = Bootstrap(auroc(), np.ones((1, 1)), np.full((5, 1), np.nan), 0.95)
+def test_a_class_that_no_resample_defines_has_the_widest_interval() -> None:
+    nowhere = Bootstrap(auroc(), np.ones((1, 1)), np.full((5, 1), np.nan), 0.95, np.ones(1))
     assert nowhere.of_class(0) == (1.0, 0.0, 1.0)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from filling import Fixture
 from torch import Tensor
 
+import melp_bench as mb
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -42,3 +44,16 @@ def adapter_for(folder: str) -> Adapter:
     if not fits:
         raise LookupError(f"no adapter fits the parity folder {folder!r}")
     return max(fits, key=lambda adapter: len(adapter.pattern))
+
+
+def watched(model: mb.ECGEncoder, layers: Mapping[str, str], signal: Tensor) -> tuple[mb.Features, dict[str, Tensor]]:
+    """Return a model's features of `signal`, and by name what those of its layers gave; `layers` is name to module."""
+    seen: dict[str, Tensor] = {}
+    handles = [
+        model.get_submodule(layer).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
+        for name, layer in layers.items()
+    ]
+    features = model(signal)
+    for handle in handles:
+        handle.remove()
+    return features, seen

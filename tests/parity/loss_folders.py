@@ -1,17 +1,17 @@
-"""The folders of the parity set that hold losses, found by what is in them."""
+"""The folders of the parity sets that hold losses, found by what is in them."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from parity_folders import folders_with
 from torch import Tensor
 
 Normal = Callable[..., Tensor]
-LOSSES = sorted(path.parent for path in Path(os.environ.get("MELP_BENCH_PARITY") or "/nowhere").glob("*/losses.npz"))
+LOSSES = folders_with("losses.npz")
 
 
 def salt_of(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Every published key list of the parity set: one of our families takes it, and gives it back key by key.
+"""Every published key list of the parity sets: one of our families takes it, and gives it back key by key.
 
 Nothing here is as large as a model: each tensor is one number, seen at every place of its shape, and modules are built on the
 meta device.
@@ -7,12 +7,13 @@ meta device.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+import adapters_ked
 import pytest
 import torch
+from parity_folders import NONE, folders_with
 from torch import Tensor, nn
 
 from melp_bench.errors import UserError
@@ -21,13 +22,16 @@ from melp_bench.published.family import Family
 from melp_bench.published.fitting import fit, publish
 from melp_plugins.text import melp_decoder
 
-ROOT = Path(os.environ.get("MELP_BENCH_PARITY") or "/nowhere")
-FOLDERS = sorted(path for path in ROOT.glob("*") if path.is_dir())
+FOLDERS = folders_with("*")
 if not FOLDERS:
-    pytest.skip("MELP_BENCH_PARITY names no folder of fixtures", allow_module_level=True)
+    pytest.skip(f"{NONE} of fixtures", allow_module_level=True)
+CATALOGUE = discover()
 FAMILIES: list[tuple[Family, Callable[..., nn.Module]]] = [
-    *((entry.published, entry.build) for entry in discover().ecg_encoders if entry.published is not None),
+    *((entry.published, entry.build) for entry in CATALOGUE.ecg_encoders if entry.published is not None),
+    *((entry.published, entry.build) for entry in CATALOGUE.text_encoders if entry.published is not None),
     (melp_decoder.FAMILY, melp_decoder.MELPDecoder),
+    (adapters_ked.TEXT_PART, adapters_ked.TextPart),
+    (adapters_ked.DECODER_PART, adapters_ked.DecoderPart),
 ]
 READ = ("fixture.json", "losses.npz", "expected.json", "state_dicts.json")
 """One of these is in every folder that some test reads: a model's outputs, losses, metrics, or keys alone."""
@@ -47,7 +51,7 @@ def same(a: Tensor, b: Tensor) -> bool:
 def key_lists() -> dict[str, dict[str, Tensor]]:
     """Return the published tensors by the name of their list."""
     found = {}
-    for path in sorted(ROOT.glob("*/state_dict*.json")):
+    for path in [path for folder in FOLDERS for path in sorted(folder.glob("state_dict*.json"))]:
         content = json.loads(path.read_text())
         lists = {path.stem: content} if isinstance(content, list) else content
         aliases = {a: b for name, pairs in lists.items() if name.startswith("aliases") for a, b in pairs.items()}

@@ -12,6 +12,7 @@ from fill import rng
 from loss_folders import LOSSES, Normal
 from melp_sentences import aggregate_sentence_emb
 from merl_accuracy import pair_accuracies
+from parity_folders import NONE
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ from melp_plugins.objectives.merl import cma_loss, uma_loss
 from melp_plugins.objectives.token import coca_loss
 
 if not LOSSES:
-    pytest.skip("MELP_BENCH_PARITY names no folder with losses", allow_module_level=True)
+    pytest.skip(f"{NONE} with losses", allow_module_level=True)
 
 
 def close(got: Tensor | None, want: np.ndarray) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from parity_folders import NONE, folders_with
 
 from melp_bench.metrics import acc_as_published, auroc, max_f1
 
-FOLDERS = sorted(path.parent for path in Path(os.environ.get("MELP_BENCH_PARITY") or "/nowhere").glob("*/expected.json"))
+FOLDERS = folders_with("expected.json")
 if not FOLDERS:
-    pytest.skip("MELP_BENCH_PARITY names no folder with metrics", allow_module_level=True)
+    pytest.skip(f"{NONE} with metrics", allow_module_level=True)
 CASES = [(folder, name) for folder in FOLDERS for name in json.loads((folder / "expected.json").read_text())]
 
 

@@ -1,8 +1,7 @@
-"""Every model folder of the parity set: the published outputs, within the fixture's own tolerance, in float32 on the CPU."""
+"""Every model folder of the parity sets: the published outputs, within the fixture's own tolerance, in float32 on the CPU."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,27 +12,27 @@ import torch
 from adapters import adapter_for
 from fill import rng
 from filling import Fixture, normal
+from parity_folders import NONE, folders_with
 
 RTOL, ATOL = 1e-4, 1e-5  # the set's own rule; an output may state its own atol
-ROOT = Path(os.environ.get("MELP_BENCH_PARITY", ""))
-FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/fixture.json")) if "MELP_BENCH_PARITY" in os.environ else []
+FOLDERS = folders_with("fixture.json")
 if not FOLDERS:
-    pytest.skip("MELP_BENCH_PARITY names no folder of fixtures", allow_module_level=True)
-CASES = [(folder, output) for folder in FOLDERS for output in Fixture.read(ROOT / folder).outputs]
+    pytest.skip(f"{NONE} of fixtures", allow_module_level=True)
+CASES = [(folder, output) for folder in FOLDERS for output in Fixture.read(folder).outputs]
 
 
 @lru_cache(maxsize=1)
-def ours(folder: str) -> Mapping[str, torch.Tensor]:
+def ours(folder: Path) -> Mapping[str, torch.Tensor]:
     """Return our outputs of a folder; the latest folder's are kept, as tests come folder by folder."""
-    fixture = Fixture.read(ROOT / folder)
+    fixture = Fixture.read(folder)
     with torch.inference_mode():
-        return adapter_for(folder).outputs(fixture, fixture.weights(), fixture.inputs())
+        return adapter_for(folder.name).outputs(fixture, fixture.weights(), fixture.inputs())
 
 
 @lru_cache(maxsize=1)
-def expected(folder: str) -> Mapping[str, np.ndarray]:
+def expected(folder: Path) -> Mapping[str, np.ndarray]:
     """Return the stored outputs of a folder."""
-    return Fixture.read(ROOT / folder).expected()
+    return Fixture.read(folder).expected()
 
 
 def worst_ratio(got: np.ndarray, want: np.ndarray, atol: float) -> float:
@@ -50,18 +49,18 @@ def test_the_generator_is_the_sets_own() -> None:
     assert rng("demo-salt", "layer.weight").standard_normal() != rng("demo-salt", "other").standard_normal()
 
 
-@pytest.mark.parametrize("folder", [name for name in FOLDERS if (ROOT / name / "fill.json").exists()])
-def test_filled_weights_have_the_stated_checksum(folder: str) -> None:
-    fixture = Fixture.read(ROOT / folder)
+@pytest.mark.parametrize("folder", folders_with("fill.json"), ids=lambda folder: folder.name)
+def test_filled_weights_have_the_stated_checksum(folder: Path) -> None:
+    fixture = Fixture.read(folder)
     assert fixture.checksum(fixture.weights()) == fixture.meta["fill_checksum"]["sha256"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("folder", "output"), CASES, ids=[f"{folder}-{output}" for folder, output in CASES])
-def test_output_matches_the_published_one(folder: str, output: str, record_property: Callable[[str, object], None]) -> None:
-    fixture = Fixture.read(ROOT / folder)
+@pytest.mark.parametrize(("folder", "output"), CASES, ids=[f"{folder.name}-{output}" for folder, output in CASES])
+def test_output_matches_the_published_one(folder: Path, output: str, record_property: Callable[[str, object], None]) -> None:
+    fixture = Fixture.read(folder)
     answers = ours(folder)
-    assert output in answers, f"the adapter of {folder} does not answer {output!r}"
+    assert output in answers, f"the adapter of {folder.name} does not answer {output!r}"
     full, want, stated = answers[output].detach().cpu().numpy(), expected(folder)[output], fixture.outputs[output]
     assert list(full.shape) == list(stated["full_shape"])
     got = fixture.strided(output, full)
@@ -70,4 +69,4 @@ def test_output_matches_the_published_one(folder: str, output: str, record_prope
         return
     ratio = worst_ratio(got, want, stated.get("atol") or ATOL)
     record_property("error_over_tolerance", ratio)
-    assert ratio <= 1.0, f"{folder}/{output}: the error is {ratio:.2f} times the tolerance"
+    assert ratio <= 1.0, f"{folder.name}/{output}: the error is {ratio:.2f} times the tolerance"

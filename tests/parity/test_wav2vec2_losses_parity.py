@@ -11,6 +11,7 @@ import torch
 from fill import rng
 from filling import Fixture
 from loss_folders import LOSSES, Normal, salt_of, stored
+from parity_folders import NONE
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,7 +23,7 @@ from melp_plugins.objectives.ets import ets_loss
 from melp_plugins.objectives.masked import FAMILY, Masked, PretrainingHead, Quantised, contrast_loss, others
 
 if not LOSSES:
-    pytest.skip("MELP_BENCH_PARITY names no folder with losses", allow_module_level=True)
+    pytest.skip(f"{NONE} with losses", allow_module_level=True)
 Want = dict[str, np.ndarray]
 
 

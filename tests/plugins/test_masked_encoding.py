@@ -15,6 +15,8 @@ from melp_bench.plugins import discover
 from melp_bench.testing.small import SIZES, SmallEncoder
 from melp_plugins.ecg import d_beta, ecg_fm, melp, merl_layers
 from melp_plugins.ecg.conv_transformer import conv_transformer
+from melp_plugins.ecg.ecg_jepa import ECGJEPA
+from melp_plugins.ecg.ecg_jepa_weimann import WHOLE, WeimannEncoder
 from melp_plugins.ecg.merl import MerlVitBackbone
 from melp_plugins.ecg.patch_transformer import patch_transformer
 from melp_plugins.ecg.st_mem import StMem
@@ -37,6 +39,8 @@ BUILD: dict[str, Callable[[], mb.ECGEncoder]] = {
     "melp": lambda: melp.MELPEncoder(size="tiny"),
     "d-beta": d_beta.DBeta,
     "st-mem": lambda: StMem("small"),
+    "ecg-jepa": lambda: ECGJEPA(depth=2, width=32, heads=2),
+    "ecg-jepa-weimann": lambda: WeimannEncoder(WHOLE, "xs", depth=2),
     "merl-vit": lambda: MerlVitBackbone("tiny"),
 }
 

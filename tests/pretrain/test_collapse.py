@@ -97,18 +97,33 @@ def test_a_gauge_is_a_sign_at_its_bounds_alone() -> None:
 
 
 def features(vectors: Tensor) -> mb.Features:
-    return mb.Features(vectors, vectors, segments=vectors[:, None], segments_mask=torch.ones(len(vectors), 1, dtype=torch.bool))
+    one, mask = vectors[:, None], torch.ones(len(vectors), 1, dtype=torch.bool)
+    return mb.Features(vectors, vectors, segments=one, segments_mask=mask, tokens=one, tokens_mask=mask)
 
 
-@pytest.mark.parametrize("name", ["rhythm", "beat", "cma", "uma", "simclr"])
+CHANCES = {
+    "rhythm": ("ecg", "text"), "beat": ("ecg", "text"), "gloria": ("ecg", "text"), "cma": ("ecg", "text"), "uma": ("ecg",),
+    "simclr": ("ecg", "ecg"), "moco-v3": ("vectors",) * 4, "cmsc": ("ecg", "ecg", "patients"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANCES)
 @pytest.mark.parametrize("batch", [4, 9])
 def test_what_a_contrast_calls_chance_is_its_loss_where_all_features_are_one(name: str, batch: int) -> None:
     sizes = mb.Sizes(shared=8, embedding=8, ecg_tokens=8, text_tokens=8, vocab=9)
     objective = discover().objectives[name].build(sizes).eval()
-    given = features(torch.ones(batch, 8))
-    inputs = 1 if name == "uma" else 2
+    vectors = torch.ones(batch, 8)
+    given = features(vectors)
+    inputs = {"ecg": given, "text": given, "vectors": vectors, "patients": torch.arange(batch) // 2}
     with torch.no_grad():
-        assert objective.chance(batch) == pytest.approx(float(objective(*[given] * inputs)), rel=1e-5)
+        assert objective.chance(batch) == pytest.approx(float(objective(*[inputs[word] for word in CHANCES[name]])), rel=1e-5)
+
+
+def test_every_objective_that_says_what_chance_is_is_asked() -> None:
+    sizes = mb.Sizes(shared=8, embedding=8, ecg_tokens=8, text_tokens=8, vocab=9, classes=3)
+    ours = [entry for entry in discover().objectives if entry.build.__module__.startswith("melp_plugins")]
+    said = {entry.name for entry in ours if type(entry.build(sizes)).chance is not mb.Objective.chance}
+    assert {name.removesuffix("-global") for name in said} == set(CHANCES)
 
 
 def test_the_temperature_of_the_rhythm_objective_is_a_gauge_that_comes_to_its_clamp() -> None:

@@ -17,10 +17,20 @@ pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 ENCODERS = discover().ecg_encoders
 
 
-@pytest.mark.parametrize("name", ["resnet1d-18", "conv-transformer"], ids=["asks for len(x)", "fused attention"])
-def test_a_graph_answers_for_any_number_of_records(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+CASES = {
+    "asks for len(x)": ("resnet1d-18", {}),
+    "fused attention": ("conv-transformer", {}),
+    "masked attention": ("ecg-jepa", {"depth": 1, "width": 48}),
+    "a register": ("ecg-jepa-weimann-xs", {"depth": 1}),
+}
+
+
+@pytest.mark.parametrize(("name", "options"), list(CASES.values()), ids=list(CASES))
+def test_a_graph_answers_for_any_number_of_records(
+    name: str, options: dict[str, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     entry = ENCODERS[name]
-    encoder = entry.build(**entry.resolve({})).eval()
+    encoder = entry.build(**entry.resolve(options)).eval()
     fused = torch.backends.mha.get_fastpath_enabled()
     export_onnx(encoder, tmp_path / "graph.onnx")
     assert "".join(capfd.readouterr()) == ""
@@ -29,7 +39,7 @@ def test_a_graph_answers_for_any_number_of_records(name: str, tmp_path: Path, ca
     session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     for records in (1, 4):
-        signal = torch.randn(records, 12, encoder.spec.samples)
+        signal = torch.randn(records, len(encoder.spec.leads), encoder.spec.samples)
         with torch.no_grad():
             want = encoder(signal).present()
         assert set(names) == {key for key in want if not key.endswith("_mask")}

@@ -52,13 +52,26 @@ def test_every_container_gives_the_same_tensors(tmp_path: Path, payload: object,
     path = tmp_path / name
     torch.save(payload, path)
     read = read_published(str(path))
-    assert read.container == container
+    assert list(read.parts) == [container]
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert read.tensors.keys() == TENSORS.keys()
     assert all(torch.equal(read.tensors[key], tensor) for key, tensor in TENSORS.items())
 
 
-@pytest.mark.parametrize("beside", [np.float64(0.9), np.float32(0.9), np.int64(3), np.bool_(True)], ids=repr)
+PLAIN = [
+    *(np.float64(0.9), np.float32(0.9), np.int64(3), np.bool_(True)),
+    *(
+        np.arange(3.0),
+        np.ones((2, 2), np.float32),
+        np.zeros(2, np.uint8),
+        np.array(["I", "II"]),
+        np.array([True]),
+        np.array(1.0),
+    ),
+]
+
+
+@pytest.mark.parametrize("beside", PLAIN, ids=repr)
 def test_plain_values_beside_the_weights_are_no_hindrance(tmp_path: Path, beside: object) -> None:
     torch.save({"state_dict": TENSORS, "best": {"score": beside}}, tmp_path / "f.ckpt")
     assert read_published(str(tmp_path / "f.ckpt")).tensors.keys() == TENSORS.keys()
@@ -73,6 +86,13 @@ def test_a_numpy_scalar_written_before_numpy_2_is_read(tmp_path: Path) -> None:
     assert read_published(str(path)).tensors.keys() == TENSORS.keys()
 
 
+def test_a_numpy_array_of_objects_is_refused_and_never_run(tmp_path: Path) -> None:
+    hidden = np.array([Exploit(tmp_path / "ran")], dtype=object)
+    torch.save({"state_dict": TENSORS, "extra": hidden}, tmp_path / "f.ckpt")
+    refused(tmp_path / "f.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_numpy_scalar_that_hides_an_object_is_refused_and_never_run(tmp_path: Path) -> None:
     class Hidden:
         def __reduce__(self) -> tuple[object, tuple[object, bytes]]:
@@ -82,6 +102,35 @@ def test_a_numpy_scalar_that_hides_an_object_is_refused_and_never_run(tmp_path: 
     torch.save({"state_dict": TENSORS, "extra": Hidden()}, tmp_path / "f.ckpt")
     refused(tmp_path / "f.ckpt")
     assert not (tmp_path / "ran").exists()
+
+
+BOTH = {"model": TENSORS, "model_ema": {key: 2 * tensor for key, tensor in TENSORS.items()}, "epoch": 3}
+
+
+def test_every_state_dict_in_a_file_is_a_part_by_its_name(tmp_path: Path) -> None:
+    optimiser = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"checkpoint": BOTH, "optimizer": optimiser, "scale": torch.ones(1)}, tmp_path / "f.pt")
+    read = read_published(str(tmp_path / "f.pt"))
+    assert list(read.parts) == ["", "checkpoint.model", "checkpoint.model_ema"]
+    assert read.tensors.keys() == {"scale", *(f"checkpoint.{part}.{key}" for part in ("model", "model_ema") for key in TENSORS)}
+
+
+def test_a_part_is_chosen_by_its_name_behind_the_files(tmp_path: Path) -> None:
+    torch.save(BOTH, tmp_path / "f.pt")
+    read = read_published(f"{tmp_path / 'f.pt'}#model_ema")
+    assert read.sha256 == read_published(str(tmp_path / "f.pt")).sha256
+    assert all(torch.equal(read.tensors[key], 2 * tensor) for key, tensor in TENSORS.items())
+    with pytest.raises(UserError, match=r"has no part 'ema'; it has 'model', 'model_ema'"):
+        read_published(f"{tmp_path / 'f.pt'}#ema")
+    torch.save({"a": torch.ones(1)}, tmp_path / "f.pt#model_ema")  # a file's own name comes first
+    assert read_published(f"{tmp_path / 'f.pt'}#model_ema").tensors.keys() == {"a"}
+
+
+def test_mappings_in_one_another_without_end_are_no_hindrance(tmp_path: Path) -> None:
+    endless: dict[str, object] = {"model": TENSORS}
+    endless["again"] = endless
+    torch.save(endless, tmp_path / "f.pt")
+    assert "model" in read_published(str(tmp_path / "f.pt")).parts
 
 
 def test_the_content_says_the_format_and_not_the_name(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ CATALOGUE = discover()
 FULL_SIZE = 2_000_000  # parameters of the encoder
 PUBLISHED = {
     "ecg-fm": 90_883_072,  # the README of bowang-lab/ECG-FM
+    "ecg-jepa": 182_000_640,  # its pretraining model: encoder, target and predictor, with their positions
     "st-mem": 88_534_753,  # its pretraining model, whose patch embedding stands in the file twice
     "heartlang": 44_562_176 + 25_706_721 - 2 * 8192 * 128 - 2 * 8192 - 1,  # both models; codes are no parameters
 }

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import signal as signals
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from melp_bench.components import Dataset, RecordInfo, Signal
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.signal import LEADS, Scaling, SignalSpec, conform
 from melp_bench.splits import hash_fold
-from melp_bench.store import Store, open_store, prepare, store_path, verify, verify_source
+from melp_bench.store import Store, open_store, prepare, reader, store_path, verify, verify_source
 
 FOLDS_OF = [4, 2, 5]  # of "1", "15709" and "p0": SHA-256, first eight bytes, modulo ten; a split that moves is a broken promise
 
@@ -48,6 +49,29 @@ def test_a_record_comes_back_within_half_a_step(finished: Store) -> None:
         bound = np.abs(had.millivolts).max(axis=1, keepdims=True) / 65534 + 1e-6
         assert (np.abs(got.millivolts - had.millivolts) <= bound).all()
         assert (got.rate_hz, got.leads) == (had.rate_hz, had.leads)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed in /proc, which is Linux's")
+def test_a_store_keeps_few_of_its_shards_open_and_reads_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make(tmp_path / "s", Waves(count=90)).root
+    monkeypatch.setattr(reader, "OPEN_SHARDS", 2)
+    store, plain = open_store(root), open_store(root)
+    shards = [str(path.resolve()) for path in (root / "shards").iterdir()]
+    assert len(shards) == len(store.manifest.shards) > 4
+    plain._shard = cache(plain._shard.__wrapped__)
+    before = open_among(shards)
+    order = np.random.default_rng(3).permutation(len(store)).tolist()
+    found = [store.signal(position).millivolts for position in order]
+    assert open_among(shards) - before == 2
+    for position, millivolts in zip(order, found, strict=True):
+        np.testing.assert_array_equal(millivolts, plain.signal(position).millivolts)
+    assert open_among(shards) - before == 2 + len(shards)
+
+
+def open_among(files: list[str]) -> int:
+    """Return how many of the files this process has open, each as often as it is."""
+    held = [str(link.resolve()) for link in Path("/proc/self/fd").iterdir()]
+    return sum(name in files for name in held)
 
 
 def test_values_in_the_sources_own_steps_come_back_exactly(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every installed component keeps the promises of its kind; a new one is tested by existing.
 
-Components of more than two million parameters are slow: `-m "not slow"` leaves them out.
+Components of more than two million parameters are slow: `-m "not slow"` leaves them out. A slow one whose depth is an option is
+asked with two blocks: more of the same promise nothing else.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def test_a_component_keeps_the_promises_of_its_kind(kind: str, entry: Entry[Any]
     if needed:
         pytest.skip(f"{entry.name!r} cannot be built without {needed}; its own tests build it")
     options: dict[str, Any] = {"num_records": 600} if kind == "dataset" and "num_records" in entry.options() else {}
+    if "depth" in entry.options() and is_slow(kind, entry):
+        options["depth"] = 2
     real, source = os.environ.get("MELP_BENCH_REAL_ECG"), None
     if kind == "dataset" and real and entry.name in SOURCES:
         folder = Path(real) / SOURCES[entry.name]

@@ -1,0 +1,57 @@
+"""`melp-bench results`: what rows say, checked against the predictions they were measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from melp_bench.errors import UserError
+
+app = typer.Typer(help="Check result rows against their predictions.", no_args_is_help=True, rich_markup_mode=None)
+
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="DIR", help="Folder of result rows; by default $MELP_BENCH_HOME/leaderboard/results."),
+]
+
+
+def results_folder(given: Path | None) -> Path:
+    """Return the folder of rows that was given, or the usual one.
+
+    Raises:
+        UserError: there is none.
+    """
+    from melp_bench.home import home
+
+    folder = given or home() / "leaderboard" / "results"
+    if not folder.is_dir():
+        raise UserError(f"no folder of results at {str(folder)!r}; `melp-bench run demo` makes one, or give --results DIR")
+    return folder
+
+
+@app.command("verify", short_help="Recompute every score from the saved predictions.")
+def verify(results: Results = None) -> None:
+    """Recompute every score and interval from the predictions kept beside it; exit with 2 if one does not come out."""
+    from collections import Counter
+
+    from melp_bench.plugins import discover
+    from melp_bench.runs.verification import verify_results
+
+    folder = results_folder(results)
+    found = verify_results(folder, discover())
+    for line in found.passed_over:
+        typer.echo(f"passed over  {line}")
+    for line in found.left_out:
+        typer.echo(f"left out     {line}")
+    for check in found.checks:
+        if check.state in ("refused", "other code"):
+            typer.echo(f"{check.state:<12} {check}")
+    counts = Counter(check.state for check in found.checks)
+    typer.echo(f"{len(found.checks)} rows: {', '.join(f'{n} {state}' for state, n in sorted(counts.items())) or 'none'}")
+    if found.refused or found.left_out:
+        raise UserError(
+            f"{len(found.refused)} rows do not agree with their predictions and {len(found.left_out)} files are damaged, "
+            f"in {str(folder)!r}; delete them and run again"
+        )
