@@ -51,7 +51,7 @@ class AttentionFitting:
 USUAL = AttentionFitting()
 
 
-class AttentionProbe(mb.Evaluation):
+class AttentiveProbe(mb.Evaluation):
     """One row per task; its score is the mean over the seeds, which draw the order of the batches."""
 
     version = 1
@@ -114,8 +114,11 @@ class AttentionProbe(mb.Evaluation):
         return pooled(task, score, kind="logit", scales_differ=True, details=details)
 
 
-class AttentionPool(nn.Module):
+class PooledTokens(nn.Module):
     """Queries, what they pool of tokens that are standardised first, and a linear layer under it."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, mean: Tensor, scale: Tensor, heads: int, classes: int) -> None:
         super().__init__()
@@ -148,10 +151,10 @@ class AttentionPool(nn.Module):
 
 def fit(
     tokens: Tensor, mask: Tensor, task: mb.TaskRecords, part: SplitPart, seed: int, fitting: AttentionFitting
-) -> AttentionPool:
+) -> PooledTokens:
     """Return the probe of the best epoch, fitted on the training records of `part`."""
     labels = torch.from_numpy(task.labels.astype(np.float32))
-    probe = AttentionPool(*token_moments(tokens[part.train], mask[part.train]), fitting.heads, labels.shape[1])
+    probe = PooledTokens(*token_moments(tokens[part.train], mask[part.train]), fitting.heads, labels.shape[1])
     optimizer = torch.optim.AdamW(probe.parameters(), lr=fitting.learning_rate, weight_decay=fitting.weight_decay)
     steps = fitting.epochs * math.ceil(len(part.train) / fitting.batch_size)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -200,7 +203,7 @@ def melp_evaluations() -> list[mb.Entry[mb.Evaluation]]:
     return [
         mb.Entry(
             "attention_probe",
-            AttentionProbe,
+            AttentiveProbe,
             "learned queries pool an encoder's tokens under a linear layer; the encoder is frozen",
             "https://arxiv.org/abs/2404.08471",
             "MIT",

@@ -20,7 +20,7 @@ from melp_bench.measure import measure
 from melp_bench.metrics import Metric, weighted_auroc
 from melp_bench.model import Model
 from melp_bench.results import Interval
-from melp_plugins.evaluations.attention_probe import AttentionFitting, AttentionPool, AttentionProbe, fit, token_moments
+from melp_plugins.evaluations.attention_probe import AttentionFitting, AttentiveProbe, PooledTokens, fit, token_moments
 from melp_plugins.evaluations.linear_probe import LinearProbe
 
 Make = Callable[..., Any]
@@ -71,7 +71,7 @@ def test_what_stands_in_one_token_is_found_there_and_lost_in_the_mean(make_task:
     context = splitting(made, tokens, tmp_path)
     values = {}
     linear = LinearProbe(fractions=(1.0,), seeds=(0,), epochs=20)
-    for name, evaluation in (("attention", AttentionProbe(**LEAST)), ("linear", linear)):
+    for name, evaluation in (("attention", AttentiveProbe(**LEAST)), ("linear", linear)):
         (row,) = evaluation.expand(["s/x"])
         with context.guarding(name):
             values[name] = measure(evaluation.run(context, row), AUROC, Interval(resamples=5)).scores["auroc"].value
@@ -83,7 +83,7 @@ def test_pooling_is_what_a_slow_loop_says() -> None:
     generator = torch.Generator().manual_seed(0)
     tokens, mask = torch.randn(5, 7, 6, generator=generator), torch.arange(7) < torch.tensor([[7], [3], [1], [5], [6]])
     mean, scale = token_moments(tokens, mask)
-    probe = AttentionPool(mean, scale, heads=2, classes=3)
+    probe = PooledTokens(mean, scale, heads=2, classes=3)
     with torch.no_grad():
         for weight in probe.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator))
@@ -137,10 +137,10 @@ class Mute(Split):
 
 def test_a_model_without_tokens_or_by_crops_is_not_applicable(make_task: Make, tmp_path: Path) -> None:
     made, tokens = one_token_matters(make_task, records=40)
-    (row,) = AttentionProbe().expand(["s/x"])
+    (row,) = AttentiveProbe().expand(["s/x"])
     for encoder, told in ((Mute(), "needs tokens, which the model does not offer"), (Split(mb.Crops()), "by crops")):
         context = splitting(made, tokens, tmp_path, encoder)
         with pytest.raises(NotApplicable, match=told):
-            AttentionProbe().run(context, row)
+            AttentiveProbe().run(context, row)
     with pytest.raises(UserError, match="heads = 0, epochs = 40"):
-        AttentionProbe(heads=0)
+        AttentiveProbe(heads=0)
