@@ -110,7 +110,8 @@ def _change_evaluation(use: dict[str, Any], one: Defect) -> None:
     if use["name"] in one.evaluations:
         use["options"] = {**use.get("options", {}), **one.evaluations[use["name"]]}
     if "metrics" in use:
-        metrics = [{"name": metric} if isinstance(metric, str) else metric for metric in use["metrics"]]
+        given = use["metrics"]
+        metrics: list[dict[str, Any]] = [{"name": metric} if isinstance(metric, str) else metric for metric in given]
         use["metrics"] = [
             {**metric, "options": {**metric.get("options", {}), **one.metrics.get(metric["name"], {})}} for metric in metrics
         ]

@@ -143,7 +143,12 @@ def plot(rows: Sequence[Move], everything: Sequence[Move]) -> MovePlot:
 
     bars = tuple(
         MoveBar(
-            round((i + 0.5) * ROW, 1), *(x(end) for end in row.points), _differs(row), f"{row.where} {row.task}: {row.told}"
+            y=round((i + 0.5) * ROW, 1),
+            x=x(row.points[0]),
+            low=x(row.points[1]),
+            high=x(row.points[2]),
+            separable=_differs(row),
+            text=f"{row.where} {row.task}: {row.told}",
         )
         for i, row in enumerate(rows)
         if row.points is not None

@@ -26,7 +26,7 @@ def sensitivity(
     ] = None,
     setting: options.Settings = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Board, rows and sensitivity/; by default $MELP_BENCH_HOME.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Board and pages; by default $MELP_BENCH_HOME/leaderboard.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and do nothing.")] = False,
     device: options.Device = "auto",

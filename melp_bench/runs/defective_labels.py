@@ -48,10 +48,10 @@ def with_moved_columns(
         UserError: the task has no such class, or the circle is none.
     """
     if unknown := [name for name in circle if name not in classes]:
-        raise UserError(f"moved_columns of {task!r} name {unknown[0]!r}{nearest(unknown[0], classes)}")
+        raise UserError(f"moved_columns of {task!r} name {unknown[0]!r}{nearest(unknown[0], tuple(classes))}")
     if len(circle) < 2 or len(set(circle)) < len(circle):
         raise UserError(f"moved_columns of {task!r} are {list(circle)}; wanted at least two classes, each once")
-    columns = [classes.index(name) for name in circle]
+    columns = np.array([classes.index(name) for name in circle])
     moved = labels.copy()
-    moved[np.ix_(train, columns)] = labels[np.ix_(train, columns[1:] + columns[:1])]
+    moved[np.ix_(train, columns)] = labels[np.ix_(train, np.roll(columns, -1))]
     return moved

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from melp_bench.plugins import Catalogue
-from melp_bench.protocol import DatasetUse, EvaluationUse, Pretrain, Protocol
+from melp_bench.protocol import DatasetUse, EvaluationUse, MetricUse, Pretrain, Protocol
 from melp_bench.runs.differences import NOTHING, Comparison, SettingDifference, unequal
 
 Differences = Iterator[SettingDifference | str]
@@ -87,16 +87,17 @@ def _settings(use: EvaluationUse, catalogue: Catalogue) -> dict[str, Any]:
     """Return the options of an evaluation and its metrics with theirs."""
     entry = catalogue.evaluations[use.name]
     options = entry.resolve(use.options)
-    named = use.metrics or [{"name": name} for name in getattr(entry.build, "metrics", ())]
     metrics = []
-    for metric in named:
-        name, given = (metric["name"], {}) if isinstance(metric, dict) else (metric.name, metric.options)
-        usual, chosen = catalogue.metrics[name].resolve({}), catalogue.metrics[name].resolve(given)
-        metrics.append(" ".join([name, *(f"{key}={value}" for key, value in chosen.items() if value != usual[key])]))
+    for metric in use.metrics or [MetricUse(name=name) for name in getattr(entry.build, "metrics", ())]:
+        component = catalogue.metrics[metric.name]
+        usual, chosen = component.resolve({}), component.resolve(metric.options)
+        metrics.append(" ".join([metric.name, *(f"{key}={value}" for key, value in chosen.items() if value != usual[key])]))
     return {**options, "metrics": metrics}
 
 
 def _equal_or(what: str, place: str, one: dict[str, Any], two: dict[str, Any]) -> Differences:
     """Yield what differs between two tables, or that they are the same."""
     found = list(unequal(place, one, two))
-    yield from found or [what]
+    yield from found
+    if not found:
+        yield what

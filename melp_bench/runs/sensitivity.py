@@ -95,7 +95,9 @@ def _move(name: str, setting: str, before: ResultRecord, after: ResultRecord) ->
     move = replace(move, metric=one.metrics[one.primary], before=scores[0], after=scores[1], classes=classes)
     if one.resamples is None or two.resamples is None or not _same_patients(before, after):
         value = scores[1].value - scores[0].value
-        return replace(move, difference=Difference(value, -math.inf, math.inf), note="not on the same records: no interval")
+        return replace(
+            move, difference=Difference(value, -math.inf, math.inf, 1.0), note="not on the same records: no interval"
+        )
     resampled = unpack(two.resamples.values), unpack(one.resamples.values)
     level = float(before.inputs.interval["level"])
     return replace(move, difference=difference_of(scores[1].value - scores[0].value, *resampled, level))

@@ -2,8 +2,9 @@
 
 There, batch normalisation of a "frozen" encoder returns to training mode with every epoch: training records are normalised by
 their own batch, the running statistics move towards them, and validation and test records are normalised by what these have
-become. Here a copy of the model sees the training records of a part once, in batches in an order drawn by the part; what it
-makes of them is what probes learn from. Then its statistics are kept, and all other records are embedded with them.
+become. Here a copy of the model sees the training records of a part in batches, in a new order each pass, as often as it takes
+for its statistics to be those of the records (50 batches: of what they were, 0.9 to the power of 50 is left); what it makes of
+them in the last pass is what probes learn from. Then its statistics are kept, and all other records are embedded with them.
 
 Shapes: N records of the task, P embedding channels.
 """
@@ -21,6 +22,7 @@ import melp_bench as mb
 from melp_bench.splits import SplitPart
 
 BATCH = 128
+FEWEST_BATCHES = 50
 
 
 def num_batch_norms(context: mb.Context) -> int:
@@ -38,10 +40,12 @@ def embed_while_learning(context: mb.Context, task: mb.TaskRecords, part: SplitP
         raise mb.NotApplicable("batch normalisation that learns is not defined for an encoder that reads records by crops")
     model = copy.deepcopy(context.model)
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    order = np.random.default_rng(seed).permutation(part.train)
-    rest = np.setdiff1d(np.arange(len(task)), part.train)
+    generator, rest = np.random.default_rng(seed), np.setdiff1d(np.arange(len(task)), part.train)
+    passes = -(-FEWEST_BATCHES // -(-len(part.train) // BATCH)) if layers else 1
     found: Tensor | None = None
-    for positions, learning in ((order, True), (rest, False)):
+    for number in range(passes + 1):
+        learning = number < passes
+        positions = generator.permutation(part.train) if learning else rest
         for layer in layers:
             layer.train(learning)
         for batch in np.array_split(positions, max(1, -(-len(positions) // BATCH))):

@@ -89,7 +89,7 @@ class LinearProbe(mb.Evaluation):
 
     def _as_published(self, fraction: float) -> dict[str, str]:
         """Return the options that are not as usual for a row, and what a reader is told of each; all labels are one set."""
-        told = {"subset": self.subset} if self.subset != "nested" and fraction < 1 else {}
+        told: dict[str, str] = {"subset": self.subset} if self.subset != "nested" and fraction < 1 else {}
         told |= {"scoring": self.scoring} if self.scoring != "logits" else {}
         told |= {"chosen_on": f"chosen on {self.chosen_on}"} if self.chosen_on != "validation" else {}
         told |= {"batch_norm": "batch norm learns"} if self.batch_norm != "frozen" else {}

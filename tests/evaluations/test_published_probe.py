@@ -114,9 +114,10 @@ def test_statistics_move_to_the_training_records_as_a_slow_loop_moves_them(norma
     with context.guarding("the test"):  # the model itself stays as it is
         found = embed_while_learning(context, made.task, part, seed=0)
     mean, variance = torch.zeros(12, dtype=torch.float64), torch.ones(12, dtype=torch.float64)
-    order = np.random.default_rng(0).permutation(part.train)
+    generator = np.random.default_rng(0)
     expected = torch.zeros(370, 12, dtype=torch.float64)
-    for batch in np.array_split(order, 3):  # 296 records in batches of at most 128
+    batches = [b for _ in range(17) for b in np.array_split(generator.permutation(part.train), 3)]  # the first 50 and no fewer
+    for batch in batches:  # 296 records in batches of at most 128
         x = made.features[batch].double()
         expected[batch] = (x - x.mean(dim=0)) / (x.var(dim=0, correction=0) + 1e-5).sqrt()
         mean, variance = 0.9 * mean + 0.1 * x.mean(dim=0), 0.9 * variance + 0.1 * x.var(dim=0, correction=1)
@@ -126,8 +127,8 @@ def test_statistics_move_to_the_training_records_as_a_slow_loop_moves_them(norma
 
 
 @pytest.mark.parametrize("split", ["holdout", "cross-validate"])
-def test_a_probe_on_statistics_that_never_settled_is_hurt_and_told(normalised: Any, split: str) -> None:
-    """Three batches move the running mean a quarter of the way: test records do not lie where training records did."""
+def test_a_probe_on_statistics_that_moved_is_another_and_is_told(normalised: Any, split: str) -> None:
+    """Training records are normalised by their batch, and test records by what the statistics have become."""
     made, context = normalised(records=370, split=split, signal=1.5)
     frozen, learning = (predictions(context, made, batch_norm=b, seeds=(0,), epochs=5) for b in ("frozen", "learning"))
     assert learning.details["batch_norms"] == 1
@@ -135,7 +136,7 @@ def test_a_probe_on_statistics_that_never_settled_is_hurt_and_told(normalised: A
     assert (learning.record_ids == frozen.record_ids).all()
     assert not np.allclose(learning.scores, frozen.scores)
     areas = [auroc(one.scores[0], one.labels).mean() for one in (frozen, learning)]
-    assert areas[1] < areas[0] + 0.02
+    assert areas[1] == pytest.approx(areas[0], abs=0.05)  # features that were standard already lose little
 
 
 def test_without_batch_normalisation_nothing_learns(make_task: Make, context_of: Callable[..., Context]) -> None:

@@ -186,8 +186,10 @@ HOSTILE = "<script>|x|`y`\u202eevil"
 def page() -> SensitivityPage:
     scores = Score(value=0.8, low=0.7, high=0.9), Score(value=0.75, low=0.65, high=0.85)
     rows = (
-        Move("one", "probe", "s/x", "1 %", LABEL, *scores, Difference(-0.05, -0.08, -0.01), (5, 4)),
-        Move("one", "probe", HOSTILE, "", LABEL, *scores, Difference(0.01, -math.inf, math.inf), (5, 5), note="no interval"),
+        Move("one", "probe", "s/x", "1 %", LABEL, *scores, Difference(-0.05, -0.08, -0.01, 0.01), (5, 4)),
+        Move(
+            "one", "probe", HOSTILE, "", LABEL, *scores, Difference(0.01, -math.inf, math.inf, 1.0), (5, 5), note="no interval"
+        ),
         Move("two", "probe", "=cmd()", "", note="not applicable: needs text", generated=True),
     )
     summaries = {"one": "softmax <b>", "two": "test", "unused": "nothing"}
