@@ -1,8 +1,8 @@
 """A store described in Croissant, so that other tools can find and read its records without this project.
 
 Format: Croissant 1.0, https://docs.mlcommons.org/croissant/docs/croissant-spec.html: JSON-LD on schema.org. Described are the
-index (a Parquet file with a line per record) with its columns as fields, and the shards of signals as files. Reports are a field
-of the index only by name; no value of any record is in the description. It lies in the store's folder, where its names lead to
+index (a Parquet file with a line per record) with its columns as fields, and the shards of signals as files. Reports are
+there as a field by name; no value of any record is in the description. It lies in the store's folder, where its names lead to
 files.
 """
 
