@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -13,7 +14,7 @@ from melp_bench.errors import UserError
 from melp_bench.results import Interval
 from melp_bench.schema import Frozen, load_toml, shipped
 
-PUBLISHED = "published"
+PUBLISHED, LISTED = "published", "listed"
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
@@ -26,6 +27,8 @@ class DatasetUse(Frozen):
     - `cross-validate`: every fold is test once, the next one validation, the rest train.
     - `published`: as the literature's label files list them, which the user gives with --published-splits; the labels are the
       files', too: columns by position, defects included. `sha256` says which files they must be.
+    - `listed`: as `split_file` lists records, a CSV or a folder of them (see `split_tables`), such as ECGBench's folds. Its
+      content is in the key of every row; its path, from the protocol's file on, is not.
 
     What follows reproduces defects of publications (`defects.toml`); where it is not said, it is no part of the hash.
 
@@ -37,7 +40,8 @@ class DatasetUse(Frozen):
 
     dataset: str
     options: dict[str, Any] = Field(default_factory=dict)
-    split: Literal["holdout", "cross-validate", "published"] = "holdout"
+    split: Literal["holdout", "cross-validate", "published", "listed"] = "holdout"
+    split_file: str = Field(default="", exclude=True)
     sha256: dict[str, str] = Field(default_factory=dict, exclude=True)  # of label files, by path: what they must have
     labels: Literal["by-name", "substring"] = Field(default="by-name", exclude_if=lambda value: value == "by-name")
     moved_columns: dict[str, list[str]] = Field(default_factory=dict, exclude_if=lambda value: not value)
@@ -160,9 +164,13 @@ class Protocol(Frozen):
         for alias, use in self.datasets.items():
             if use.sha256 and alias not in published:
                 raise ValueError(f"dataset {alias!r} states sha256 of label files, which split = 'published' reads")
+            if use.split_file and use.split != LISTED:
+                raise ValueError(f"dataset {alias!r} has a split_file, which split = 'listed' reads")
         for alias in self.pretrain.aliases if self.pretrain else ():
-            if alias in published:
-                raise ValueError(f"pretrains on {alias!r}, whose published test records are not its own folds'")
+            if self.datasets[alias].split in (PUBLISHED, LISTED):
+                raise ValueError(
+                    f"pretrains on {alias!r}, whose {self.datasets[alias].split} test records are not its own folds'"
+                )
         return self
 
     @field_validator("pretrain")
@@ -187,8 +195,14 @@ class Protocol(Frozen):
 
 
 def load_protocol(name: str) -> Protocol:
-    """Return a shipped protocol by name, or the one in a .toml file."""
-    return load_toml(Protocol, name, "melp_bench.protocols", "protocol")
+    """Return a shipped protocol by name, or the one in a .toml file, from whose folder its `split_file`s are named."""
+    protocol = load_toml(Protocol, name, "melp_bench.protocols", "protocol")
+    folder = Path(name).parent
+    datasets = {
+        alias: use.model_copy(update={"split_file": str(folder / use.split_file)}) if use.split_file else use
+        for alias, use in protocol.datasets.items()
+    }
+    return protocol.model_copy(update={"datasets": datasets})
 
 
 def protocol_names() -> list[str]:

@@ -202,6 +202,27 @@ def verify(
     screen.say(f"{dataset}  {told}: all as they were")
 
 
+@app.command(short_help="Describe a store in Croissant, for other tools.")
+def croissant(
+    dataset: Name,
+    option: Options = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where it goes; by default croissant.json in the store.")
+    ] = None,
+) -> None:
+    """Write what a store holds as Croissant 1.0 (JSON-LD): files with digests, columns as fields, licence and citation."""
+    import json
+
+    from melp_bench.home import atomic_write
+    from melp_bench.store.croissant import croissant as described
+    from melp_bench.store.layout import read_manifest
+
+    root = find_store(dataset, option)
+    path = out or root / "croissant.json"
+    atomic_write(path, json.dumps(described(root, read_manifest(root)), indent=1, ensure_ascii=False) + "\n")
+    typer.echo(f"described  {path}")
+
+
 app.command(short_help="Audit the published label files.")(audit)
 app.command(short_help="List recordings that two stores share.")(leakage)
 

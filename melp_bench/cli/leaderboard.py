@@ -68,6 +68,7 @@ def accept(
 ) -> None:
     """Recompute every score of BUNDLE from its predictions, add its rows to OUT/results if all agree, and write the board."""
     from melp_bench.board import write_board
+    from melp_bench.board.escape import plain
     from melp_bench.home import home
     from melp_bench.plugins import discover
     from melp_bench.results import read_results
@@ -76,6 +77,6 @@ def accept(
     out = out or home() / "leaderboard"
     found = accept_bundle(bundle, out / "results", discover())
     for line in found.there:
-        typer.echo(line)
+        typer.echo(plain(line))
     write_board(read_results(out / "results"), out)
     typer.echo(f"{len(found.rows)} rows verified and added; board  {out / 'index.html'}")

@@ -36,18 +36,19 @@ def verify(results: Results = None) -> None:
     """Recompute every score and interval from the predictions kept beside it; exit with 2 if one does not come out."""
     from collections import Counter
 
+    from melp_bench.board.escape import plain
     from melp_bench.plugins import discover
     from melp_bench.runs.verification import verify_results
 
     folder = results_folder(results)
     found = verify_results(folder, discover())
     for line in found.passed_over:
-        typer.echo(f"passed over  {line}")
+        typer.echo(f"passed over  {plain(line)}")
     for line in found.left_out:
-        typer.echo(f"left out     {line}")
+        typer.echo(f"left out     {plain(line)}")
     for check in found.checks:
         if check.state in ("refused", "other code"):
-            typer.echo(f"{check.state:<12} {check}")
+            typer.echo(f"{check.state:<12} {plain(check)}")
     counts = Counter(check.state for check in found.checks)
     typer.echo(f"{len(found.checks)} rows: {', '.join(f'{n} {state}' for state, n in sorted(counts.items())) or 'none'}")
     if found.refused or found.left_out:
@@ -55,3 +56,26 @@ def verify(results: Results = None) -> None:
             f"{len(found.refused)} rows do not agree with their predictions and {len(found.left_out)} files are damaged, "
             f"in {str(folder)!r}; delete them and run again"
         )
+
+
+@app.command("compare", short_help="Compare two models class by class, by DeLong's test.")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="MODEL", help="A model, as the board names it.")],
+    second: Annotated[str, typer.Argument(metavar="MODEL", help="The one it is compared with.")],
+    results: Results = None,
+) -> None:
+    """Compare the AUROC of every class wherever both models were scored on the same records, from their predictions.
+
+    Intervals are of a class alone; p-values are adjusted for the classes of a measurement (Holm).
+    """
+    from melp_bench.board.escape import plain
+    from melp_bench.runs.comparison import compare_models
+
+    found = compare_models(results_folder(results), first, second)
+    for measurement, classes in found.items():
+        typer.echo(plain(f"{measurement}: AUROC of {first} minus {second}"))
+        for one in classes:
+            known = one.difference
+            verdict = "they differ" if one.adjusted_p < 0.05 else "not separable"
+            numbers = f"{known.value:+.3f} [{known.low:+.3f}, {known.high:+.3f}]  p {one.adjusted_p:.3f}"
+            typer.echo(f"  {plain(one.name)}  {one.positives} of {one.records}  {numbers}  {verdict}")

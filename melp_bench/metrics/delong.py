@@ -66,21 +66,24 @@ def delong_difference(
     *,
     level: float = 0.95,
 ) -> Difference:
-    """Return the AUROC of the first model's scores (N,) minus that of the second's, of one class, with DeLong's interval.
+    """Return the AUROC of the first model's scores minus that of the second's, of one class, with DeLong's interval.
+
+    Scores are (N,), or (S, N) of S probe seeds, whose AUROCs are averaged.
 
     Raises:
         ValueError: there is no positive or no negative.
     """
     from scipy.stats import norm
 
-    areas, covariance = delong(np.stack([first, second]), labels, patients)
-    value = float(areas[0] - areas[1])
-    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    one, two = np.atleast_2d(first), np.atleast_2d(second)
+    areas, covariance = delong(np.concatenate([one, two]), labels, patients)
+    contrast = np.repeat([1 / len(one), -1 / len(two)], [len(one), len(two)])
+    value, variance = float(contrast @ areas), float(contrast @ covariance @ contrast)
     if math.isnan(variance):
         return Difference(value, -1.0, 1.0, 1.0)
     error = math.sqrt(max(variance, 0.0))
     if error < 1e-12:  # the same order of records
-        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
+        return Difference(value, value, value, 1.0 if abs(value) < 1e-12 else 0.0)
     half = float(norm.isf((1 - level) / 2)) * error
     return Difference(value, value - half, value + half, float(2 * norm.sf(abs(value) / error)))
 

@@ -40,7 +40,8 @@ def supports(labels: NDArray[Any], patients: NDArray[Any], *, of_records: bool) 
         return np.full(labels.shape[1], float(len(names)))
     positive = labels.astype(bool)
     have = [[len(np.unique(patients[answer[:, c]])) for answer in (positive, ~positive)] for c in range(labels.shape[1])]
-    return np.array(have, dtype=np.float64).reshape(-1, 2).min(axis=1)
+    rarer: Floats = np.array(have, dtype=np.float64).reshape(-1, 2).min(axis=1)
+    return rarer
 
 
 @dataclass(frozen=True, eq=False)

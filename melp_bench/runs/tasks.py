@@ -10,10 +10,11 @@ import numpy as np
 
 from melp_bench.errors import UserError
 from melp_bench.evaluations import TaskRecords
-from melp_bench.protocol import DatasetUse, Protocol
+from melp_bench.protocol import LISTED, DatasetUse, Protocol
 from melp_bench.runs.defective_labels import labels_by_substring, with_moved_columns
 from melp_bench.runs.prepared_records import signal_defects
 from melp_bench.runs.published_files import PublishedFiles, published_labels, published_split
+from melp_bench.split_tables import read_split
 from melp_bench.splits import FOLD_SPLITS, Split
 from melp_bench.store import Store
 
@@ -22,7 +23,12 @@ def task_split(name: str, protocol: Protocol, files: PublishedFiles) -> Split:
     """Return the split of the task "alias/task": the one place where a protocol's word becomes a value."""
     if name in files:
         return published_split(files[name])
-    return FOLD_SPLITS[_use(name, protocol).split]
+    use = _use(name, protocol)
+    if use.split == LISTED:
+        if not use.split_file:
+            raise UserError(f"task {name!r} has split = 'listed' and no split_file; name a CSV of record ids and parts")
+        return read_split(use.split_file)
+    return FOLD_SPLITS[use.split]
 
 
 def task_records(name: str, protocol: Protocol, stores: Mapping[str, Store], files: PublishedFiles) -> TaskRecords:

@@ -213,17 +213,19 @@ def test_a_folder_beside_a_recipe_of_its_name_hides_nothing(
         (lambda b: b.replace(b'"status":', b'"statuss":'), "is not a result row: "),
     ],
 )
-def test_a_damaged_row_is_told_before_any_work(
-    home: Path, protocol: str, capsys: pytest.CaptureFixture[str], damage: object, told: str
+def test_a_damaged_row_is_named_and_left_out_of_the_board(
+    home: Path, capsys: pytest.CaptureFixture[str], damage: object, told: str
 ) -> None:
     row = sorted((home / "leaderboard" / "results").rglob("*.json"))[0]
     before = row.read_bytes()
     row.write_bytes(damage(before))  # type: ignore[operator]
     assert row.read_bytes() != before
-    answer = refused(capsys, "run", protocol, "-m", "melp", *SMALL)
+    assert call("leaderboard") == 0
+    answer = capsys.readouterr().err
     assert told in answer
+    assert answer.startswith("left out: ")
     assert row.name in answer
-    assert not [p for p in (home / "checkpoints").iterdir() if p.name.startswith("melp")]
+    assert row.stem not in (home / "leaderboard" / "board.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ HOST = sorted((ROOT / "melp_bench").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors canonical home signal filtering resampling windows features "
-    "predictions splits results metrics measure progress leads lead_names lead_identity prediction_files",
+    "predictions prediction_files splits split_tables results metrics measure progress leads lead_names lead_identity",
     "components records masking pseudonyms",
     "registry code_digest normalised_source bound_values locks schema defects recipe recipes protocol protocols label_files "
     "store fetch leakage ecg_plot",

@@ -37,7 +37,7 @@ def one_hot_task(make_task: Make) -> tuple[Any, Reader]:
 def test_aligned_vectors_score_one(make_task: Make, score: Score) -> None:
     made, encode = one_hot_task(make_task)
     result = score(ZeroShot(), made, encode=encode)
-    assert result.scores["auroc"].value == result.scores["auroc"].low == 1.0
+    assert result.scores["auroc"].value == result.scores["auroc"].high == 1.0
     assert result.scores["auprc"].value == pytest.approx(1.0)
 
 

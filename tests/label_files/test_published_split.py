@@ -199,7 +199,7 @@ def test_a_split_moves_a_protocols_hash_and_the_digests_it_states_do_not() -> No
     ("dataset", "more", "told"),
     [
         ({"view": "published"}, {}, "Extra inputs are not permitted"),
-        ({"split": "random"}, {}, "Input should be 'holdout', 'cross-validate' or 'published'"),
+        ({"split": "random"}, {}, "Input should be 'holdout', 'cross-validate', 'published' or 'listed'"),
         ({"sha256": {"a.csv": "0"}}, {}, "which split = 'published' reads"),
         ({"split": "published"}, {"pretrain": {"dataset": "s", "steps": 1}}, "pretrains on 's'"),
     ],

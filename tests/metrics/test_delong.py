@@ -122,3 +122,15 @@ def test_patients_records_that_are_alike_are_not_counted_as_many() -> None:
 def test_labels_without_both_answers_and_other_shapes_are_refused(labels: NDArray[np.bool_]) -> None:
     with pytest.raises(ValueError, match="with a positive and a negative"):
         delong(np.zeros((1, 5)), labels)
+
+
+def test_seeds_are_averaged_with_their_covariance() -> None:
+    scores, labels = make(models=4)
+    found = delong_difference(scores[:2], scores[2:], labels)
+    areas, covariance = delong(scores, labels)
+    contrast = np.array([0.5, 0.5, -0.5, -0.5])
+    assert found.value == pytest.approx(contrast @ areas)
+    assert found.high - found.value == pytest.approx(1.959964 * np.sqrt(contrast @ covariance @ contrast), rel=1e-5)
+    twice = delong_difference(scores[[0, 0]], scores[[1, 1]], labels)
+    once = delong_difference(scores[0], scores[1], labels)
+    assert (twice.value, twice.low, twice.p) == pytest.approx((once.value, once.low, once.p))
