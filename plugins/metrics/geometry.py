@@ -39,9 +39,7 @@ def mean_of_column(column: int) -> Callable[[NDArray[np.floating[Any]], NDArray[
 
 def effective_rank_metric() -> mb.Metric:
     """Return in how many directions embeddings lie: the exponential of the entropy of their singular values' shares."""
-    return mb.Metric(
-        "effective-rank", "effective rank", mean_of_column(0), bounds=(0.0, np.inf), needs="values", descriptive=True
-    )
+    return mb.Metric("effective-rank", "effective rank", mean_of_column(0), True, (0.0, np.inf), "values", descriptive=True)
 
 
 def uniformity_metric() -> mb.Metric:
