@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TextSource,
         View,
         Widths,
+        WritesReports,
     )
     from melp_bench.errors import NotApplicable, UnknownName, UserError
     from melp_bench.evaluations import Context, Evaluation, FittedProbe, Measurement, ModelTraits, TaskRecords
@@ -42,7 +43,7 @@ __version__ = "0.1.0"
 _HOME = {
     "published.family": "Family",
     "components": "ECGEncoder Gauge GuessesWords Heads Objective PretrainingModel ScoresClasses Sizes TextBatch TextEncoder "
-    "TextSource View Widths",
+    "TextSource View Widths WritesReports",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Context Evaluation FittedProbe Measurement ModelTraits TaskRecords",
     "features": "Features",
@@ -106,6 +107,7 @@ __all__ = [
     "View",
     "Wave",
     "Widths",
+    "WritesReports",
     "hookimpl",
     "load",
     "run",

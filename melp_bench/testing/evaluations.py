@@ -75,10 +75,19 @@ class NormedEncoder(SmallEncoder):
         return features.apply({"embedding": self.norm(features.embedding)})
 
 
+class Spelling:
+    """Letters from their codes."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, without its marks."""
+        return "".join(chr(code) for code in ids if code > 2)
+
+
 class Letters(TextEncoder):
     """Reports as the mean of their letters, in the space shared with records."""
 
-    width, vocab_size, pad_id, projected = WIDTH, 128, 0, True
+    width, vocab_size, pad_id, projected, causal = WIDTH, 128, 0, True, True
+    tokenizer = Spelling()
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,10 +95,15 @@ class Letters(TextEncoder):
 
     def tokenize(self, reports: Sequence[str]) -> TextBatch:
         """Return the reports as their letters' codes."""
-        longest = max(len(report) for report in reports) + 1
-        codes = [[min(ord(letter), 127) for letter in report] for report in reports]
-        ids = torch.tensor([[1, *some] + [0] * (longest - 1 - len(some)) for some in codes])
-        return TextBatch(ids, ids > 0, torch.where(ids > 1, 0, -1))
+        longest = max(len(report) for report in reports) + 2
+        codes = [[1, *(min(ord(letter), 127) for letter in report), 2] for report in reports]
+        ids = torch.tensor([some + [0] * (longest - len(some)) for some in codes])
+        return TextBatch(ids, ids > 0, torch.where(ids > 2, 0, -1))
+
+    def word_table(self) -> Tensor:
+        """Return the letters' vectors, (V, D)."""
+        table: Tensor = self.letters.weight
+        return table
 
     def forward(self, batch: TextBatch) -> Features:
         """Return the mean of the letters that are there."""
@@ -113,6 +127,11 @@ class Quarters(Heads):
     def text(self, features: Features) -> Features:
         """Return the features of reports as they are."""
         return features
+
+    def next_words(self, ecg: Features, text: Features) -> Tensor:
+        """Return, in the place of each letter, what is nearest to it and to the record (B, N, D)."""
+        words = text.record[:, None] if text.tokens is None else text.tokens
+        return words + ecg.record[:, None]
 
 
 def made_model(*, text: bool = True) -> Model:

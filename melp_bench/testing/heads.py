@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from melp_bench.components import Heads, ScoresClasses, Widths
+from melp_bench.components import Heads, ScoresClasses, Widths, WritesReports
 from melp_bench.errors import NotApplicable
 from melp_bench.features import Features
 from melp_bench.testing.compare import demand_all_used, round_trip
@@ -104,6 +104,8 @@ def _gradient(subject: HeadsSubject) -> str:
     made = [heads.ecg(features_of(WIDTHS)), heads.text(features_of(WIDTHS, text=True))]
     names = ("record", "segments", "tokens")
     parts = [tensor.square().sum() for one in made for name, tensor in one.present().items() if name in names]
+    if isinstance(heads, WritesReports):
+        parts.append(heads.next_words(made[0], features_of(WIDTHS, text=True)).square().sum())
     torch.autograd.backward(torch.stack(parts).sum())
     demand_all_used(heads)
     return f"{sum(p.numel() for p in heads.parameters()):,} parameters"
@@ -131,6 +133,31 @@ def _class_scores(subject: HeadsSubject) -> str:
     return f"{tuple(scores.shape)}"
 
 
+def _next_words(subject: HeadsSubject) -> str:
+    heads = subject.heads
+    if not isinstance(heads, WritesReports):
+        raise NotApplicable("no reports are written")
+    with torch.no_grad():
+        ecg, text = heads.ecg(features_of(WIDTHS)), features_of(WIDTHS, text=True)
+        if text.tokens is None:
+            raise NotApplicable("reports have no words")
+        states = heads.next_words(ecg, text)
+        begun = heads.next_words(ecg, text.apply({"tokens": text.tokens[:, :3]}))
+        alone = [f.apply({name: tensor[:1] for name, tensor in f.present().items()}) for f in (ecg, text)]
+        one = heads.next_words(*alone)
+        others = heads.next_words(ecg.apply({n: t.flip(0) for n, t in ecg.present().items()}), text)
+    wanted = tuple(text.tokens.shape)
+    demand(tuple(states.shape) == wanted, f"next_words are {tuple(states.shape)}; wanted {wanted}")
+    demand(bool(torch.isfinite(states).all()), "next_words are not finite")
+    near = 1e-4 * max(float(states.abs().max()), 1.0)
+    moved = float((begun - states[:, :3]).abs().max())
+    demand(moved <= near, f"the state of a word moves by {moved:.3g} with the words behind it")
+    moved = float((one - states[:1]).abs().max())
+    demand(moved <= near, f"the states of a report move by {moved:.3g} with its neighbours")
+    demand(float((others - states).abs().max()) > near, "next_words are the same for other records")
+    return f"{wanted}"
+
+
 def _round_trip(subject: HeadsSubject) -> str:
     other = round_trip(subject.heads, lambda: subject.build(WIDTHS))
     given = features_of(WIDTHS)
@@ -147,5 +174,6 @@ HEADS_CHECKS: dict[str, Callable[[HeadsSubject], str]] = {
     "a record does not depend on its neighbours": _neighbours,
     "gradient reaches every parameter": _gradient,
     "a score of its own for classes is one": _class_scores,
+    "a word's state depends on the record and the words before it": _next_words,
     "weights survive a strict round trip": _round_trip,
 }
