@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         TextSource,
         View,
         Widths,
-        WritesReports,
     )
     from melp_bench.errors import NotApplicable, UnknownName, UserError
     from melp_bench.evaluations import Context, Evaluation, FittedProbe, Measurement, ModelTraits, TaskRecords
@@ -43,7 +42,7 @@ __version__ = "0.1.0"
 _HOME = {
     "published.family": "Family",
     "components": "ECGEncoder Gauge GuessesWords Heads Objective PretrainingModel ScoresClasses Sizes TextBatch TextEncoder "
-    "TextSource View Widths WritesReports",
+    "TextSource View Widths",
     "errors": "NotApplicable UnknownName UserError",
     "evaluations": "Context Evaluation FittedProbe Measurement ModelTraits TaskRecords",
     "features": "Features",
@@ -107,7 +106,6 @@ __all__ = [
     "View",
     "Wave",
     "Widths",
-    "WritesReports",
     "hookimpl",
     "load",
     "run",

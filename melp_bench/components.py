@@ -198,21 +198,6 @@ class ScoresClasses(Protocol):
         """
 
 
-@runtime_checkable
-class WritesReports(Protocol):
-    """What heads offer beside the rest if they hold a decoder that writes a report, word by word, with an eye on the record.
-
-    The text encoder then has to be causal and to offer `word_table` (see `GuessesWords`), with which the states are compared.
-    """
-
-    def next_words(self, ecg: Features, text: Features) -> Tensor:
-        """Return states (B, N, D), D the text encoder's width: times the word table the logits of the word after each word.
-
-        `ecg` are features of records (B, ...), with their tokens, and `text` those of the words so far, as the text encoder
-        makes them.
-        """
-
-
 class View(ABC):
     """Another look at a record, made in a batch on the records' device.
 

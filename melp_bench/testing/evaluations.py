@@ -75,7 +75,7 @@ class NormedEncoder(SmallEncoder):
         return features.apply({"embedding": self.norm(features.embedding)})
 
 
-class Spelling:
+class LetterTokenizer:
     """Letters from their codes."""
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -87,7 +87,7 @@ class Letters(TextEncoder):
     """Reports as the mean of their letters, in the space shared with records."""
 
     width, vocab_size, pad_id, projected, causal = WIDTH, 128, 0, True, True
-    tokenizer = Spelling()
+    tokenizer = LetterTokenizer()
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from melp_bench.components import Heads, ScoresClasses, Widths, WritesReports
+from melp_bench.components import Heads, ScoresClasses, Widths
 from melp_bench.errors import NotApplicable
+from melp_bench.evaluations.report_writing import WritesReports
 from melp_bench.features import Features
 from melp_bench.testing.compare import demand_all_used, round_trip
 from melp_bench.testing.verdict import demand

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import melp_bench as mb
+from melp_bench.evaluations.report_writing import SpellsWords, WordTable, WritesReports
 from melp_bench.features import Features
 from melp_plugins.evaluations.beam_search import beam_search
 from melp_plugins.evaluations.report_labels import stated_classes
@@ -31,22 +31,6 @@ from melp_plugins.evaluations.report_labels import stated_classes
 BATCH = 64
 COLUMNS = ("runs of 1 word", "runs of 2 words", "runs of 3 words", "runs of 4 words", "words", "ROUGE-L")
 """What the metrics of `metrics/written_reports.py` read behind the classes."""
-
-
-@runtime_checkable
-class Spells(Protocol):
-    """What turns ids into words again: a tokenizer of the `tokenizers` package."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids`, without marks such as those of begin and end."""
-
-
-@runtime_checkable
-class HasWordTable(Protocol):
-    """What a decoder's states are compared with: a text encoder's words."""
-
-    def word_table(self) -> Tensor:
-        """Return the embedding of every id, (V, D)."""
 
 
 class Captioning(mb.Evaluation):
@@ -129,9 +113,9 @@ class Writer:
         spelling: object = getattr(text, "tokenizer", None)
         if text is None:
             raise mb.NotApplicable("needs a text encoder")
-        if not isinstance(heads, mb.WritesReports):
+        if not isinstance(heads, WritesReports):
             raise mb.NotApplicable("needs heads with a decoder that writes reports")
-        if not text.causal or not isinstance(text, HasWordTable) or not isinstance(spelling, Spells):
+        if not text.causal or not isinstance(text, WordTable) or not isinstance(spelling, SpellsWords):
             raise mb.NotApplicable("needs a causal text encoder with a word table and a tokenizer")
         marks = text.tokenize([""]).ids[0].tolist()
         if len(marks) < 2 or marks[0] == marks[-1]:

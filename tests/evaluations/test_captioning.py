@@ -124,9 +124,8 @@ def test_bleu_and_rouge_are_torchmetrics() -> None:
         texts = [[*written, ""][row] for row in rows], [[[*real, "a b"][row]] for row in rows]
         assert found[column] == pytest.approx(100 * float(bleu_score(*texts)), rel=1e-5)
     assert np.isnan(found[2])
-    assert corpus_bleu(
-        *(np.c_[some, rouge] for some in word_counts(["A b c d"], ["a B c d"])), np.ones((1, 1))
-    ) == pytest.approx(100)
+    equal = [np.c_[some, [0.0]] for some in word_counts(["A b c d"], ["a B c d"])]
+    assert corpus_bleu(*equal, np.ones((1, 1))) == pytest.approx(100)
     scores = rouge_l(["sinus rhythm", "", "a b c d e"], ["Sinus rhythm", "x", "a b c x e"])
     np.testing.assert_allclose(scores, [100.0, 0.0, 80.0], atol=1e-3)
 
@@ -172,7 +171,7 @@ def test_a_decoder_that_learnt_reports_writes_what_is_true(tmp_path: Path) -> No
     signals, batch = context.signals(task, train), model.text_encoder.tokenize([task.reports[i] for i in train])
     model.requires_grad_(True).train()
     optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
-    for _ in range(120):
+    for _ in range(90):
         text = model.text(batch)
         states = model.heads.next_words(model.ecg(signals), text)[:, :-1]
         logits = states @ model.text_encoder.word_table().T
