@@ -47,11 +47,11 @@ class ReportContrast(mb.Objective):
 
     scale: ClassVar[str] = "rhythm"
     needs_global_batch: ClassVar[bool] = True
+    read: Callable[[mb.TextBatch], mb.Features]
 
     def __init__(self, *, kept: float, temperature: float, pad_id: int) -> None:
         super().__init__()
         self.kept, self.temperature, self.pad_id = kept, temperature, pad_id
-        self.read: Callable[[mb.TextBatch], mb.Features] | None = None
 
     def attach(self, model: mb.PretrainingModel) -> None:
         """Read reports as the model does, through its heads."""
@@ -59,7 +59,6 @@ class ReportContrast(mb.Objective):
 
     def local(self, reports: mb.TextBatch) -> Mapping[str, Tensor]:
         """Return both draws' vectors (B, D)."""
-        assert self.read is not None
         one, two = (self.read(drawn_sentences(reports, kept=self.kept, pad_id=self.pad_id)).record for _ in range(2))
         return {"draw1": one, "draw2": two}
 
