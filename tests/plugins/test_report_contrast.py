@@ -75,7 +75,7 @@ def test_the_loss_is_the_cross_entropy_of_each_draw_among_all_others() -> None:
     torch.manual_seed(3)
     draws = objective.local(whole)
     loss = objective(**draws)
-    vectors = [F.normalize(v, dim=0) for draw in draws.values() for v in draw]
+    vectors = [F.normalize(v, dim=0).detach() for draw in draws.values() for v in draw]
     total, pairs = 0.0, len(REPORTS)
     for i, one in enumerate(vectors):
         others = [math.exp(float(one @ other) / 0.5) for j, other in enumerate(vectors) if j != i]
