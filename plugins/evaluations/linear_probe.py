@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Literal, get_args
 
 import melp_bench as mb
-from melp_plugins.evaluations.logistic_regression import Regression, fit_regressions
+from melp_plugins.evaluations.logistic_regression import LogisticFitting, fit_regressions
 from melp_plugins.evaluations.pooling import pooled
 from melp_plugins.evaluations.probe import USUAL, Fitting, fit
 from melp_plugins.evaluations.probing import fit_details, problems_of, require_seeds, scorer
@@ -43,7 +43,7 @@ class LinearProbe(mb.Evaluation):
         patience: int = USUAL.patience,
         subset: SubsetRule = "nested",
         solver: Solver = "adamw",
-        strengths: tuple[float, ...] = Regression.strengths,
+        strengths: tuple[float, ...] = LogisticFitting.strengths,
     ) -> None:
         """Check the options; those of AdamW say nothing to "lbfgs", and `strengths` nothing to AdamW.
 
@@ -61,7 +61,7 @@ class LinearProbe(mb.Evaluation):
                 f"evaluation 'linear_probe' has the solver {solver!r} and strengths {list(strengths)}; wanted "
                 f"{' or '.join(get_args(Solver))}, and positive numbers"
             )
-        self.regression = None if solver == "adamw" else Regression(strengths)
+        self.regression = None if solver == "adamw" else LogisticFitting(strengths)
         self.fractions, self.seeds, self.subset = fractions, require_seeds(seeds, "linear_probe"), subset
         self.fitting = Fitting(learning_rate, final_learning_rate, weight_decay, batch_size, epochs, patience)
 
@@ -69,7 +69,7 @@ class LinearProbe(mb.Evaluation):
         """Return a row per task and fraction."""
         fitted = asdict(self.fitting) if self.regression is None else {"solver": "lbfgs", **asdict(self.regression)}
         shared = {**fitted, "seeds": list(self.seeds), "subset": self.subset}
-        told = [] if self.subset == "nested" else [self.subset]
+        told: list[str] = [] if self.subset == "nested" else [self.subset]
         told += [] if self.regression is None else ["L-BFGS"]
         rule = f" ({', '.join(told)})" if told else ""
         for task in tasks:

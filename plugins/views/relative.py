@@ -20,7 +20,8 @@ def level(signal: Tensor) -> Tensor:
         median: Tensor = few.median(dim=-1, keepdim=True).values
         return median
     middle = (few.shape[-1] - 1) // 2  # numpy's selection takes an eighth of torch's time
-    return torch.from_numpy(np.partition(few.numpy(), middle, axis=-1)[..., middle, None])
+    found: Tensor = torch.from_numpy(np.partition(few.numpy(), middle, axis=-1)[..., middle, None])
+    return found
 
 
 def spread(signal: Tensor) -> Tensor:
