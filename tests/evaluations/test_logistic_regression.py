@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 import melp_bench as mb
 from melp_plugins.evaluations.linear_probe import LinearProbe
-from melp_plugins.evaluations.logistic_regression import LogisticRegressions, fit_regressions, minimised
+from melp_plugins.evaluations.logistic_regression import LogisticFitting, fit_regressions, minimised
 from melp_plugins.evaluations.probing import problems_of
 
 Make = Callable[..., Any]
@@ -48,7 +48,7 @@ def test_the_strength_is_the_one_that_ranks_validation_best(make_task: Make, spl
     task, embedding = made.task, made.features
     problems = problems_of(task, 0.3, [0, 5])[:4]
     for problem, probe in zip(
-        problems, fit_regressions(embedding, task.labels, problems, LogisticRegressions(STRENGTHS)), strict=True
+        problems, fit_regressions(embedding, task.labels, problems, LogisticFitting(STRENGTHS)), strict=True
     ):
         train = embedding[problem.train].double().numpy()
         x = (embedding.double().numpy() - train.mean(axis=0)) / train.std(axis=0)
