@@ -14,10 +14,12 @@ from melp_bench.board.arrangement import evaluation_label
 from melp_bench.board.card import cards, class_rows, environment
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text, triple
+from melp_bench.board.overview import overview
 from melp_bench.board.paired_differences import LEVEL, staircases
 from melp_bench.board.plots import efficiencies, pareto, span
 from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Section, Table, merged
 from melp_bench.board.speed import HOW, SpeedTable, speeds_beside
+from melp_bench.board.statistics import RANK_NOTE, mean_rank
 from melp_bench.results import Score
 
 AS_RANKED = ""  # chosen where every column shows the metric that ranks it
@@ -39,8 +41,11 @@ def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) 
         evaluations=evaluations,
         level=LEVEL,
         pareto=pareto,
+        mean_rank=mean_rank,
         metric_text=metric_text,
+        overview=overview,
         place=place,
+        rank_note=RANK_NOTE,
         scales=scales,
         speeds_beside=speeds_beside,
         staircases=staircases,

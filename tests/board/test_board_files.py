@@ -262,7 +262,7 @@ def test_a_board_where_nothing_could_be_scored_shows_the_reasons() -> None:
         row(m, e, reason="needs a beat", setting=s) for m in "ab" for e, s in (("linear_probe", "1 %"), ("linear_probe", "9 %"))
     ]
     files = board_files(rows)
-    assert "".join(read(files["index.html"]).text).count("needs a beat") == 4
+    assert "".join(read(files["index.html"]).text).count("needs a beat") == 8  # in the overview and in its table
 
 
 def test_a_protocol_hash_that_is_no_hash_cannot_leave_its_place() -> None:
