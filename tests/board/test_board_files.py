@@ -283,20 +283,20 @@ def test_a_stale_board_is_seen_and_mended(tmp_path: Path) -> None:
     results, out = tmp_path / "results", tmp_path / "board"
     for record in realistic_rows():
         write_result(record, results)
-    write_board(results, out)
-    assert stale_files(board_files(results), out) == []
+    write_board(read_results(results), out)
+    assert stale_files(board_files(read_results(results)), out) == []
     write_result(row("late", auroc=score(0.5, 0.1)), results)
-    assert set(stale_files(board_files(results), out)) == {
+    assert set(stale_files(board_files(read_results(results)), out)) == {
         "README.md",
         "index.html",
         "board.csv",
         "board.tex",
         "statistics.json",
     }
-    write_board(results, out)
-    assert stale_files(board_files(results), out) == []
+    write_board(read_results(results), out)
+    assert stale_files(board_files(read_results(results)), out) == []
     (out / "README.md").write_text("edited", encoding="utf-8")
-    assert stale_files(board_files(results), out) == ["README.md"]
+    assert stale_files(board_files(read_results(results)), out) == ["README.md"]
 
 
 def test_an_edited_row_is_named_and_in_no_board(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -304,7 +304,7 @@ def test_an_edited_row_is_named_and_in_no_board(tmp_path: Path, caplog: pytest.L
     write_result(row("kept", auroc=score(0.5, 0.1)), results)
     path = write_result(row("edited", auroc=score(0.9, 0.1), setting="1 %"), results)
     path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
-    write_board(results, tmp_path / "out")
+    write_board(read_results(results), tmp_path / "out")
     assert f"left out: '{path}': its inputs do not have the key it is named by; it was edited" in caplog.text
     told = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "kept" in told
