@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
+from pathlib import Path
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,17 +16,24 @@ from melp_bench.board.arrangement import evaluation_label
 from melp_bench.board.card import cards, class_rows, environment
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text, triple
+from melp_bench.board.level_curves import level_curves
+from melp_bench.board.overview import overview
 from melp_bench.board.paired_differences import LEVEL, staircases
-from melp_bench.board.plots import efficiencies, pareto, span
+from melp_bench.board.plots import pareto, span
+from melp_bench.board.reliability import reliabilities
 from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Section, Table, merged
 from melp_bench.board.speed import HOW, SpeedTable, speeds_beside
+from melp_bench.board.statistics import RANK_NOTE, mean_rank
 from melp_bench.results import Score
 
 AS_RANKED = ""  # chosen where every column shows the metric that ranks it
 
 
-def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) -> str:
-    """Return the whole board; everything that comes from data is escaped by the template."""
+def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = (), results: Path | None = None) -> str:
+    """Return the whole board; everything that comes from data is escaped by the template.
+
+    `results` is the folder of the rows, in which predictions may be kept.
+    """
     script = _file("board.js")
     page = Environment(
         loader=FunctionLoader(_file), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -34,13 +43,17 @@ def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) 
         class_rows=class_rows,
         collapse_note=COLLAPSE_NOTE,
         dates=dates,
-        efficiencies=efficiencies,
         environment=environment,
         evaluations=evaluations,
         level=LEVEL,
+        level_curves=level_curves,
         pareto=pareto,
+        mean_rank=mean_rank,
         metric_text=metric_text,
+        overview=overview,
         place=place,
+        rank_note=RANK_NOTE,
+        reliabilities=partial(reliabilities, results=results),
         scales=scales,
         speeds_beside=speeds_beside,
         staircases=staircases,

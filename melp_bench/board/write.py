@@ -13,32 +13,40 @@ from melp_bench.board.spreadsheet import render_csv
 from melp_bench.board.statistics import render_statistics
 from melp_bench.board.typeset import render_latex
 from melp_bench.home import atomic_write, make_folder
-from melp_bench.results import ResultRecord, read_results
+from melp_bench.results import ResultRecord
 from melp_bench.throughput.rows import SpeedRow, read_speeds
 
+RESULTS = "results"
 SPEEDS = "throughput"  # the folder beside a board's files where measured speeds are found
 
 
-def board_files(results: Path | Iterable[ResultRecord], speeds: Iterable[SpeedRow] = ()) -> dict[str, bytes]:
-    """Return the board's files by name; equal rows give equal bytes, in whatever order they come."""
-    sections = build_board(read_results(results) if isinstance(results, Path) else results)
+def board_files(
+    records: Iterable[ResultRecord], speeds: Iterable[SpeedRow] = (), results: Path | None = None
+) -> dict[str, bytes]:
+    """Return the board's files by name; equal rows give equal bytes, in whatever order they come.
+
+    `results` is the folder that the rows are from: what is made of their predictions is in the board where those are there.
+    """
+    sections = build_board(records)
     measured = speed_tables(speeds)
     return {
         "README.md": render_markdown(sections, measured).encode(),
-        "index.html": render_html(sections, measured).encode(),
+        "index.html": render_html(sections, measured, results).encode(),
         "board.csv": render_csv(sections).encode(),
         "board.tex": render_latex(sections).encode(),
         "statistics.json": render_statistics(sections).encode(),
     }
 
 
-def write_board(results: Path | Iterable[ResultRecord], out: Path) -> list[Path]:
+def write_board(records: Iterable[ResultRecord], out: Path, results: Path | None = None) -> list[Path]:
     """Write the board, with the speeds found in `out`, there and return the paths; a file that is right is left alone.
+
+    `results` is the folder that the rows are from, by default that in `out`.
 
     Raises:
         UserError: a file of a result or speed is no row, or `out` cannot be written.
     """
-    files = board_files(results, read_speeds(out / SPEEDS))
+    files = board_files(records, read_speeds(out / SPEEDS), results or out / RESULTS)
     make_folder(out)
     for name in stale_files(files, out):
         atomic_write(out / name, files[name])

@@ -46,7 +46,7 @@ def leaderboard(
     records = list(read_results(results, lambda told: typer.echo(told, err=True)))
     again = shlex.join(["melp-bench", "leaderboard", "--results", str(results), "--out", str(out)])
     if check:
-        if stale := stale_files(board_files(records, read_speeds(out / SPEEDS)), out):
+        if stale := stale_files(board_files(records, read_speeds(out / SPEEDS), results), out):
             raise UserError(f"the board in {str(out)!r} is stale ({', '.join(stale)}); write it anew: {again}")
         return
     known = {name for record in records if record.outcome is not None for name in record.outcome.metrics}
@@ -55,7 +55,7 @@ def leaderboard(
     console = Console()
     for table in terminal_tables(records, metric):
         console.print(table)
-    write_board(records, out)  # last: what cannot be written can be read all the same
+    write_board(records, out, results)  # last: what cannot be written can be read all the same
     console.print(f"board  {out / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -23,6 +23,7 @@ from melp_bench.plugins import Catalogue
 from melp_bench.prediction_files import FOLDER, write_predictions
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.progress import Listener, stage_if_needed
+from melp_bench.recipe import Recipe
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
 from melp_bench.runs.candidates import Candidate, OnMade, features_digest
@@ -82,6 +83,7 @@ def execute(
             with stage_if_needed(listener, f"embed {candidate.told}", "rec") as embedding:
                 context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
                 facts = model_facts(context.model, manifest)
+                facts["licences"] = licences(manifest.recipe, catalogue)
                 facts["records_per_second"] = records_per_second(context.model, fabric.device)
                 for row in (row for row in fitting if row.candidate is candidate):
                     advance(len(written), len(rows), f"{candidate.told} {row}")
@@ -203,6 +205,12 @@ def model_facts(model: Model, manifest: Manifest) -> dict[str, Any]:
         "signal": str(spec),
         "pretraining": dict(manifest.pretraining),
     } | ({"collapse": signs} if (signs := manifest.pretraining.get("signs")) else {})
+
+
+def licences(recipe: Recipe, catalogue: Catalogue) -> dict[str, str]:
+    """Return the licence of each encoder that a model is built of, as its plugin states it."""
+    parts = {"ECG encoder": (recipe.encoder, catalogue.ecg_encoders), "text encoder": (recipe.text, catalogue.text_encoders)}
+    return {what: registry[part.name].license_note for what, (part, registry) in parts.items() if part is not None}
 
 
 def records_per_second(model: Model, device: torch.device) -> float:

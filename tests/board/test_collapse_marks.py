@@ -38,7 +38,7 @@ def test_every_form_of_the_board_marks_it_and_says_what_the_mark_is() -> None:
     assert f"‡ : {COLLAPSE_NOTE}. byol: {SIGN}." in markdown
     assert marked(latex, "ddagger") == {"melp": False, "byol": True}
     assert f"$\\ddagger$: {COLLAPSE_NOTE}." in latex
-    assert page.count(f'title="{COLLAPSE_NOTE}: {SIGN}">‡</span>') == 2, "in the table, and on the card"
+    assert page.count(f'title="{COLLAPSE_NOTE}: {SIGN}">‡</span>') == 3, "in the overview, in the table, and on the card"
     assert f"{COLLAPSE_NOTE}. byol: {SIGN}." in page
     with console.capture() as shown:
         for table in terminal_tables(rows([SIGN])):
