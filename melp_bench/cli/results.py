@@ -79,3 +79,20 @@ def compare(
             verdict = "they differ" if one.adjusted_p < 0.05 else "not separable"
             numbers = f"{known.value:+.3f} [{known.low:+.3f}, {known.high:+.3f}]  p {one.adjusted_p:.3f}"
             typer.echo(f"  {plain(one.name)}  {one.positives} of {one.records}  {numbers}  {verdict}")
+
+
+@app.command("similarity", short_help="Say how alike models are, from their features.")
+def similarity(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="Folders that `melp-bench embed` wrote.")],
+) -> None:
+    """Compare the embeddings of models on the same records: linear CKA, 1 where they differ by rotation and size alone.
+
+    Of a larger dataset 2,000 records are taken, by their ids; intervals are of a jackknife over patients.
+    """
+    from melp_bench.board.escape import plain
+    from melp_bench.runs.similarity import compare_features
+
+    for pair in compare_features(folders):
+        found = pair.similarity
+        numbers = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        typer.echo(f"{numbers}  {plain(pair.first)} and {plain(pair.second)}, {pair.records:,} records")

@@ -30,6 +30,7 @@ class Metric:
         needs: what the scores must be.
         counts_all: True if a class's number is a mean over all records, as an accuracy is; else its rarer answer limits what
             is known of it. Metrics of probabilities and of values are such means anyway.
+        descriptive: True if the number tells of what was scored, and there is no truth that it would be better to come near.
         choose: (validation scores (V, C), labels (V, C)) -> thresholds (C,), for metrics that need thresholds.
         chosen_on: the records that thresholds are chosen on; "test" flatters, and is there to show by how much.
     """
@@ -42,8 +43,8 @@ class Metric:
     needs: Needs = "ranking"
     choose: Callable[[NDArray[np.floating[Any]], NDArray[Any]], NDArray[np.floating[Any]]] | None = None
     chosen_on: Literal["validation", "test"] = "validation"
-
     counts_all: bool = False
+    descriptive: bool = False
 
     @property
     def of_records(self) -> bool:

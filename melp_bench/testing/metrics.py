@@ -122,6 +122,8 @@ def _bounds(subject: MetricSubject) -> str:
 
 
 def _direction(subject: MetricSubject) -> str:
+    if subject.metric.descriptive:
+        return "it describes, and is compared with no truth"
     ones = np.ones((RECORDS, 1))
     perfect, random = (float(np.mean(subject.values(*make_scores(subject.metric, k), ones))) for k in ("perfect", "random"))
     better = perfect > random if subject.metric.higher_is_better else perfect < random

@@ -21,8 +21,16 @@ Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int, int, float], Floats]
 """(generator, leads, samples, rate in Hz) -> (L, T), of any power."""
 
-EXCHANGED = {"I": ("I", -1.0), "II": ("III", 1.0), "III": ("II", 1.0), "aVR": ("aVL", 1.0), "aVL": ("aVR", 1.0)}
-"""Right arm and left arm exchanged: what each lead then shows. aVF and the chest leads stay."""
+EXCHANGED: dict[str, dict[str, tuple[str, float]]] = {
+    "arm-reversal": {"I": ("I", -1.0), "II": ("III", 1.0), "III": ("II", 1.0), "aVR": ("aVL", 1.0), "aVL": ("aVR", 1.0)},
+    "left-arm-leg-reversal": {
+        "I": ("II", 1.0), "II": ("I", 1.0), "III": ("III", -1.0), "aVL": ("aVF", 1.0), "aVF": ("aVL", 1.0),
+    },
+    "right-arm-leg-reversal": {
+        "I": ("III", -1.0), "II": ("II", -1.0), "III": ("I", -1.0), "aVR": ("aVF", 1.0), "aVF": ("aVR", 1.0),
+    },
+}  # fmt: skip
+"""Two limb electrodes exchanged: the lead, and its sign, that each lead then shows. What is not named stays."""
 
 
 def mains(generator: np.random.Generator, leads: int, samples: int, rate_hz: float, *, mains_hz: float = 50.0) -> Floats:
@@ -77,9 +85,9 @@ def lose_leads(signals: Tensor, record_ids: Sequence[str], count: int, *, seed: 
     return lost
 
 
-def exchange_arms(signals: Tensor, leads: Sequence[str]) -> Tensor:
-    """Return `signals` (B, L, T) as they are recorded with the electrodes of right and left arm exchanged."""
-    shown = [EXCHANGED.get(lead, (lead, 1.0)) for lead in leads]
+def exchange_electrodes(signals: Tensor, leads: Sequence[str], which: str = "arm-reversal") -> Tensor:
+    """Return `signals` (B, L, T) as they are recorded with two limb electrodes exchanged, those of `EXCHANGED[which]`."""
+    shown = [EXCHANGED[which].get(lead, (lead, 1.0)) for lead in leads]
     sign = torch.tensor([factor for _, factor in shown]).to(signals)
     return signals[:, [list(leads).index(name) for name, _ in shown]] * sign[:, None]
 

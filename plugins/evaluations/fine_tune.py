@@ -2,7 +2,9 @@
 
 All of it is trained, or the last n layers alone. A layer is what has a weight of at least two dimensions (a linear map, a
 convolution, an attention's projections), with the norms and biases that follow it; layers are counted in the order in which a
-record passes them. What is not trained stays in eval mode, so that its running statistics stay too.
+record passes them. What is not trained stays in eval mode, so that its running statistics stay too. With `layer_decay` below 1
+each layer learns at that share of the rate of the layer behind it, the last one at `learning_rate` (discriminative rates,
+Howard and Ruder 2018, arXiv:1801.06146).
 
 Training: binary cross-entropy on logits, mean over records and classes; AdamW, the new layer at `head_learning_rate` and from
 zero; the rates fall by a cosine. After each epoch the macro AUROC on validation is taken over the classes that have both
@@ -43,6 +45,7 @@ class FineTune(mb.Evaluation):
         self,
         *,
         layers: int = 0,
+        layer_decay: float = 1.0,
         epochs: int = 5,
         batch_size: int = 32,
         learning_rate: float = 1e-4,
@@ -58,6 +61,9 @@ class FineTune(mb.Evaluation):
         if layers < 0 or epochs < 1 or batch_size < 1:
             told = f"layers = {layers}, epochs = {epochs} and batch_size = {batch_size}"
             raise mb.UserError(f"evaluation 'fine_tune' has {told}; wanted at least 0, 1 and 1")
+        if not 0 < layer_decay <= 1:
+            raise mb.UserError(f"evaluation 'fine_tune' has layer_decay = {layer_decay!r}; wanted more than 0 and at most 1")
+        self.layer_decay = layer_decay
         self.layers, self.epochs, self.batch_size, self.seeds = layers, epochs, batch_size, require_seeds(seeds, "fine_tune")
         self.learning_rate, self.head_learning_rate = learning_rate, head_learning_rate
         self.weight_decay = weight_decay
@@ -66,6 +72,7 @@ class FineTune(mb.Evaluation):
         """Return a row per task."""
         options = {**vars(self), "seeds": list(self.seeds)}
         setting = f"last {self.layers} layers" if self.layers else "all layers"
+        setting += f", rates fall by {self.layer_decay:g}" if self.layer_decay < 1 else ""
         return [mb.Measurement(task, (task,), setting, options) for task in tasks]
 
     def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
@@ -103,7 +110,7 @@ class FineTune(mb.Evaluation):
     ) -> Tuned:
         optimizer = torch.optim.AdamW(
             [
-                {"params": network.tuned, "lr": self.learning_rate},
+                *rates_of(network.groups, self.learning_rate, self.layer_decay),
                 {"params": list(network.head.parameters()), "lr": self.head_learning_rate},
             ],
             weight_decay=self.weight_decay,
@@ -142,11 +149,11 @@ class Network(nn.Module):
         groups = layers_of(self.encoder, example)
         if not groups:
             raise mb.NotApplicable("the encoder has no weights that a record's embedding depends on")
-        chosen = {id(weight) for group in (groups[-layers:] if layers else groups) for weight in group}
+        self.groups = groups[-layers:] if layers else groups
+        chosen = {id(weight) for group in self.groups for weight in group}
         for weight in self.encoder.parameters():
             weight.requires_grad_(id(weight) in chosen)
-        self.tuned = [weight for weight in self.encoder.parameters() if weight.requires_grad]
-        self.num_tuned = sum(weight.numel() for weight in [*self.tuned, *self.head.parameters()])
+        self.num_tuned = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the logits of `signal` (B, L, T), shape (B, C)."""
@@ -167,6 +174,12 @@ class Tuned:
 
     def __init__(self, network: Network, epoch: int, quality: float) -> None:
         self.network, self.epoch, self.quality = network, epoch, quality
+
+
+def rates_of(layers: Sequence[list[nn.Parameter]], last: float, decay: float) -> list[dict[str, Any]]:
+    """Return `layers` as an optimiser's groups: the last at the rate `last`, each before it at `decay` times its follower's."""
+    depth = len(layers)
+    return [{"params": layer, "lr": last * decay ** (depth - 1 - place)} for place, layer in enumerate(layers)]
 
 
 def layers_of(encoder: nn.Module, example: Tensor) -> list[list[nn.Parameter]]:

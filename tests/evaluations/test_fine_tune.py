@@ -18,7 +18,7 @@ from melp_bench.plugins import discover
 from melp_bench.results import Interval
 from melp_bench.splits import cross_validation
 from melp_bench.testing.evaluations import MadeRecords, made_model, made_task
-from melp_plugins.evaluations.fine_tune import FineTune, Network, layers_of
+from melp_plugins.evaluations.fine_tune import FineTune, Network, layers_of, rates_of
 
 METRICS = tuple(discover().metrics[name].build() for name in ("auroc", "auprc"))
 
@@ -100,6 +100,27 @@ def test_the_last_n_layers_learn_and_the_others_stay_with_their_statistics() -> 
     assert moved == {"attention", "a_last"}
 
 
+def test_each_layer_learns_at_its_share_of_the_rate_of_the_layer_behind_it() -> None:
+    """The first step of Adam moves a weight by its rate, whatever its gradient: layer by layer what it moved tells the rate."""
+    encoder, signals = Stack(), made_task("made/first")[1][:16]
+    network = Network(encoder, 3, 0, signals)
+    nn.init.normal_(network.head.weight)
+    optimizer = torch.optim.AdamW(rates_of(network.groups, 1e-3, 0.5), weight_decay=0.0, eps=1e-20)
+    network(signals).square().mean().backward()
+    optimizer.step()
+    was, now = encoder.state_dict(), network.encoder.state_dict()
+    moved = [float((now[f"{n}.weight"] - was[f"{n}.weight"]).abs().max()) for n in ("z_first", "middle", "a_last")]
+    assert moved == pytest.approx([1.25e-4, 2.5e-4, 1e-3], rel=1e-2)
+
+
+def test_rates_that_fall_move_a_row(tmp_path: Path) -> None:
+    given = context(tmp_path)
+    flat, falling = (predict(FineTune(epochs=1, layer_decay=decay), given) for decay in (1.0, 0.5))
+    assert not np.array_equal(flat.scores, falling.scores)
+    (row,) = FineTune(layer_decay=0.75).expand(["s/x"])
+    assert (row.setting, row.options["layer_decay"]) == ("all layers, rates fall by 0.75", 0.75)
+
+
 def test_with_no_learning_rate_only_the_head_learns_and_its_logits_are_linear_in_the_embedding(tmp_path: Path) -> None:
     given = context(tmp_path)
     made = predict(FineTune(learning_rate=0.0, weight_decay=0.0), given)
@@ -130,6 +151,6 @@ def test_a_row_says_what_was_tuned_and_options_are_checked() -> None:
     (every,), (last,) = FineTune().expand(["s/x"]), FineTune(layers=1).expand(["s/x"])
     assert every.setting == "all layers"
     assert every.options != last.options
-    for wrong in ({"layers": -1}, {"epochs": 0}, {"batch_size": 0}, {"seeds": ()}):
+    for wrong in ({"layers": -1}, {"epochs": 0}, {"batch_size": 0}, {"seeds": ()}, {"layer_decay": 0.0}):
         with pytest.raises(UserError, match="fine_tune"):
             FineTune(**wrong)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from melp_bench.measure import measure
 from melp_bench.plugins import discover
 from melp_bench.results import Interval
 from melp_bench.testing.evaluations import MadeRecords, made_model, made_task
-from melp_plugins.evaluations.disturbances import NOISES, add_noise, exchange_arms, lose_leads, ratio_db
+from melp_plugins.evaluations.disturbances import EXCHANGED, NOISES, add_noise, exchange_electrodes, lose_leads, ratio_db
 from melp_plugins.evaluations.linear_probe import LinearProbe
 from melp_plugins.evaluations.robustness import Robustness
 
@@ -62,9 +62,13 @@ def test_as_many_leads_are_lost_as_are_asked_for_and_the_others_stay() -> None:
     assert len({tuple(row.tolist()) for row in (lose_leads(SIGNALS, IDS, 3) == 0).all(dim=-1)}) > 1
 
 
-def test_exchanged_arms_show_what_the_electrodes_see() -> None:
-    """Leads are made of electrodes; with right and left arm exchanged the same formulas read the other arm."""
-    arms = torch.tensor(np.random.default_rng(1).standard_normal((2, 9, 50)), dtype=torch.float32)  # RA LA LL V1..V6
+@pytest.mark.parametrize(
+    ("which", "order"),
+    [("arm-reversal", [1, 0, 2]), ("left-arm-leg-reversal", [0, 2, 1]), ("right-arm-leg-reversal", [2, 1, 0])],
+)
+def test_exchanged_electrodes_show_what_the_electrodes_see(which: str, order: list[int]) -> None:
+    """Leads are made of electrodes; with two of them exchanged the same formulas read the other one."""
+    body = torch.tensor(np.random.default_rng(1).standard_normal((2, 9, 50)), dtype=torch.float32)  # RA LA LL V1..V6
 
     def leads_of(electrodes: torch.Tensor) -> torch.Tensor:
         right, left, leg = electrodes[:, 0], electrodes[:, 1], electrodes[:, 2]
@@ -73,9 +77,10 @@ def test_exchanged_arms_show_what_the_electrodes_see() -> None:
         limbs += [right - (left + leg) / 2, left - (right + leg) / 2, leg - (right + left) / 2]
         return torch.stack([*limbs, *(electrodes[:, k] - centre for k in range(3, 9))], dim=1)
 
-    exchanged = leads_of(arms[:, [1, 0, 2, *range(3, 9)]])
-    torch.testing.assert_close(exchange_arms(leads_of(arms), LEADS), exchanged)
-    torch.testing.assert_close(exchange_arms(exchanged, LEADS), leads_of(arms))
+    exchanged = leads_of(body[:, [*order, *range(3, 9)]])
+    torch.testing.assert_close(exchange_electrodes(leads_of(body), LEADS, which), exchanged)
+    torch.testing.assert_close(exchange_electrodes(exchanged, LEADS, which), leads_of(body))
+    assert len(EXCHANGED) == 3
 
 
 # ----------------------------------------------------------------------------------------------------------- evaluation
@@ -106,6 +111,27 @@ def test_with_all_leads_lost_there_is_nothing_left_to_tell_records_by(tmp_path: 
     assert auroc(Robustness(disturbances=("missing-leads",), missing_leads=(12,)), context(tmp_path)) == [0.5]
 
 
+def test_at_the_encoders_own_rate_and_length_nothing_is_lost_and_below_them_it_is(tmp_path: Path) -> None:
+    """The small encoder asks for 2 s at 100 Hz, where its records lie: of 7 Hz nothing is left at 10 Hz, the rest after 1 s."""
+    given = context(tmp_path)
+    (clean,) = auroc(LinearProbe(fractions=(1.0,)), given)
+    poorer = Robustness(disturbances=("low-rate", "short-record"), rates_hz=(100.0, 5.0), seconds=(5.0, 0.1))
+    same_rate, low_rate, same_length, short = auroc(poorer, given)
+    assert same_rate == pytest.approx(clean, abs=1e-6)
+    assert same_length == pytest.approx(clean, abs=0.01)
+    assert max(low_rate, short) < clean - 0.05
+
+
+def test_a_short_record_is_its_beginning(tmp_path: Path) -> None:
+    given = context(tmp_path)
+    task, evaluation = given.task("made/first"), Robustness()
+    positions = task.scored[:3]
+    found = evaluation._embed(given, task, positions, "short-record", 1.0)
+    raw = given.signals(task, positions, mb.SignalSpec(rate_hz=500.0, seconds=2.0))
+    expected = given.embed_native(raw[..., :500], rate_hz=500.0, leads=LEADS)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
 def test_validation_is_clean(tmp_path: Path) -> None:
     given = context(tmp_path)
     rows = [Robustness(disturbances=("mains",), snr_db=(level,)) for level in (20.0, -20.0)]
@@ -124,9 +150,18 @@ def test_there_is_a_row_per_disturbance_and_level() -> None:
         "muscle 10 dB",
         "missing-leads 3 of 12",
         "arm-reversal",
+        "left-arm-leg-reversal",
+        "right-arm-leg-reversal",
+        "low-rate 250 Hz",
+        "low-rate 100 Hz",
+        "short-record 5 s",
+        "short-record 2.5 s",
     ]
     assert "mains_hz" not in rows[1].options
     with pytest.raises(UserError, match="knows no 'muscel'; did you mean 'muscle'"):
         Robustness(disturbances=("muscel",))
     with pytest.raises(UserError, match="missing_leads"):
         Robustness(missing_leads=(13,))
+    for wrong in ({"rates_hz": (1000.0,)}, {"seconds": (0.0,)}):
+        with pytest.raises(UserError, match="wanted more than 0 and at most"):
+            Robustness(**wrong)  # type: ignore[arg-type]
