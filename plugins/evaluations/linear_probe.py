@@ -75,8 +75,8 @@ class LinearProbe(mb.Evaluation):
         for fraction in fractions:
             if not 0 < fraction <= 1:
                 raise mb.UserError(f"evaluation 'linear_probe' has the fraction {fraction!r}; wanted more than 0 and at most 1")
-        words = {"subset": (subset, SubsetRule), "scoring": (scoring, Scoring), "chosen_on": (chosen_on, ChosenOn)}
-        words |= {"batch_norm": (batch_norm, BatchNorm), "solver": (solver, Solver)}
+        words: dict[str, tuple[str, Any]] = {"subset": (subset, SubsetRule), "scoring": (scoring, Scoring)}
+        words |= {"chosen_on": (chosen_on, ChosenOn), "batch_norm": (batch_norm, BatchNorm), "solver": (solver, Solver)}
         for option, (word, known) in words.items():
             if word not in get_args(known):
                 raise mb.UserError(f"evaluation 'linear_probe' has the {option} {word!r}; wanted {', '.join(get_args(known))}")
