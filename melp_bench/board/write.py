@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from melp_bench.board.arrangement import build_board
-from melp_bench.board.html import render_html
+from melp_bench.board.html import render_pages
 from melp_bench.board.markdown import render_markdown
+from melp_bench.board.pages import PART_NAME
 from melp_bench.board.speed import speed_tables
 from melp_bench.board.spreadsheet import render_csv
 from melp_bench.board.statistics import render_statistics
@@ -31,7 +32,7 @@ def board_files(
     measured = speed_tables(speeds)
     return {
         "README.md": render_markdown(sections, measured).encode(),
-        "index.html": render_html(sections, measured, results).encode(),
+        **{name: page.encode() for name, page in render_pages(sections, measured, results).items()},
         "board.csv": render_csv(sections).encode(),
         "board.tex": render_latex(sections).encode(),
         "statistics.json": render_statistics(sections).encode(),
@@ -50,6 +51,9 @@ def write_board(records: Iterable[ResultRecord], out: Path, results: Path | None
     make_folder(out)
     for name in stale_files(files, out):
         atomic_write(out / name, files[name])
+    for path in out.glob("s*.html"):
+        if PART_NAME.fullmatch(path.name) and path.name not in files:
+            path.unlink()  # a part of a larger board that was here
     return [out / name for name in files]
 
 
