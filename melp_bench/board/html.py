@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -30,13 +31,18 @@ from melp_bench.results import Score
 AS_RANKED = ""  # chosen where every column shows the metric that ranks it
 
 
-def render_pages(sections: Sequence[Section], speeds: Sequence[SpeedTable] = (), results: Path | None = None) -> dict[str, str]:
+def render_pages(
+    sections: Sequence[Section],
+    speeds: Sequence[SpeedTable] = (),
+    results: Path | None = None,
+    beside: Sequence[str] = (),
+) -> dict[str, str]:
     """Return the pages of the board by name, one unless it would be larger than `LARGEST`.
 
     Everything that comes from data is escaped by the template. `results` is the folder of the rows, in which predictions may
-    be kept.
+    be kept; `beside` are paths of other pages that the first leads to.
     """
-    render = _renderer(sections, speeds, results)
+    render = _renderer(sections, speeds, results, beside)
     pages = one_page(sections)
     found = {page.name: render(page, pages) for page in pages}
     if len(found[INDEX].encode()) > LARGEST:
@@ -46,7 +52,7 @@ def render_pages(sections: Sequence[Section], speeds: Sequence[SpeedTable] = (),
 
 
 def _renderer(
-    sections: Sequence[Section], speeds: Sequence[SpeedTable], results: Path | None
+    sections: Sequence[Section], speeds: Sequence[SpeedTable], results: Path | None, beside: Sequence[str]
 ) -> Callable[[Page, Sequence[Page]], str]:
     """Return what renders one of some pages."""
     script = _file("board.js")
@@ -79,6 +85,7 @@ def _renderer(
     everywhere = {
         "sections": sections,
         "speeds": speeds,
+        "beside": [(quote(path), plain(path.rpartition("/")[2].removesuffix(".html"))) for path in beside],
         "speed_how": HOW,
         "choices": choices(sections),
         "generated_note": GENERATED_NOTE,

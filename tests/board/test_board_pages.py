@@ -56,3 +56,13 @@ def test_pages_of_a_board_that_became_small_are_taken_away_and_other_files_left(
         assert len([path for path in tmp_path.glob("*.html") if re.match(r"s\d-", path.name)]) == 9
     write_board(rows, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.html")) == ["index.html", "s1-notes.html"]
+
+
+def test_the_board_leads_to_the_sensitivity_pages_beside_it(rows: list[ResultRecord], tmp_path: Path) -> None:
+    write_board(rows, tmp_path)
+    assert "published defect" not in (tmp_path / "index.html").read_text()
+    (tmp_path / "sensitivity").mkdir()
+    (tmp_path / "sensitivity" / "a <b> & c-demo.html").write_text("")
+    write_board(rows, tmp_path)
+    targets = read((tmp_path / "index.html").read_bytes()).targets
+    assert "sensitivity/a%20%3Cb%3E%20%26%20c-demo.html" in targets
