@@ -55,7 +55,7 @@ def leaderboard(
     if metric is not None and metric not in known:
         raise UserError(f"no row has the metric {metric!r}{nearest(metric, sorted(known))} Known: {', '.join(sorted(known))}")
     console = Console()
-    for table in terminal_tables(records, metric):
+    for table in terminal_tables(records, metric, console.width):
         console.print(table)
     write_board(records, out, results)  # last: what cannot be written can be read all the same
     if parquet:
