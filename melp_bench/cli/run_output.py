@@ -96,7 +96,7 @@ def show_end(console: Console, result: RunResult) -> None:
         return
     from melp_bench.board import terminal_tables
 
-    for table in terminal_tables(list(result.rows)):
+    for table in terminal_tables(list(result.rows), columns=console.width):
         console.print(table)
     say = _printer(console)
     say(f"board  {result.board / 'index.html'}")
