@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from melp_bench.predictions import Predictions
     from melp_bench.progress import LoggedRun, RunLogger, StepValues
     from melp_bench.published.family import Family
-    from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task
+    from melp_bench.records import BadRecord, Dataset, Download, RecordInfo, Signal, Task, Wave
     from melp_bench.registry import Entry
     from melp_bench.runs.loaded import LoadedModel, load
     from melp_bench.runs.run import RunResult, run
@@ -52,7 +52,7 @@ _HOME = {
     "metrics": "Metric",
     "predictions": "Predictions",
     "progress": "LoggedRun RunLogger StepValues",
-    "records": "BadRecord Dataset Download RecordInfo Signal Task",
+    "records": "BadRecord Dataset Download RecordInfo Signal Task Wave",
     "registry": "Entry",
     "runs.loaded": "LoadedModel load",
     "runs.run": "RunResult run",
@@ -104,6 +104,7 @@ __all__ = [
     "UnknownName",
     "UserError",
     "View",
+    "Wave",
     "Widths",
     "hookimpl",
     "load",

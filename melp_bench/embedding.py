@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,14 @@ class Records(Protocol):
 
     def windows(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Windows:
         """Return the windows by which an encoder of `spec` reads the records at `positions`."""
+
+
+@runtime_checkable
+class StatesMeasurements(Protocol):
+    """What records offer beside the rest if their source states numbers of them."""
+
+    def measurements(self, positions: Positions) -> list[dict[str, float]]:
+        """Return what the source states of the records at `positions`, by its names."""
 
 
 @dataclass(frozen=True)

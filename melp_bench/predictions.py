@@ -21,7 +21,8 @@ class Predictions:
     """Scores of the test records, each scored once.
 
     `validation` has scores (S, V, C) and labels (V, C) on which thresholds are chosen and probabilities calibrated; None where
-    the evaluation looked at no such records.
+    the evaluation looked at no such records. Where parts of a record are scored, such as its moments, a part's id is that of
+    the record, "@" and what tells it from the others: "17@2.36 s".
     """
 
     scores: NDArray[np.floating[Any]]  # (S, N, C)

@@ -5,6 +5,7 @@ Shapes: L leads, T samples.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ class RecordInfo:
         statements: labels as the source states them, by name (SCP codes, for example).
         fold: the official fold, 1 to 10; None where there is none.
         path: the native file, relative to the source folder; None for generated records.
-        measurements: numbers that the source states of the record (intervals in ms, axes in degrees), by the source's names.
+        measurements: numbers that the source states of the record (intervals in ms, axes in degrees), by the source's names;
+            waves that it marks by those of `wave_measurements`.
     """
 
     record_id: str
@@ -73,6 +75,41 @@ class RecordInfo:
     fold: int | None = None
     path: str | None = None
     measurements: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A wave that somebody marked in a record: "P", "QRS" or "T", in seconds from its start."""
+
+    kind: str
+    onset_s: float
+    peak_s: float
+    offset_s: float
+
+
+_ENDS = ("onset", "peak", "offset")
+_WAVE = re.compile(r"([A-Za-z]+) (\d+) (onset|peak|offset) s")
+
+
+def wave_measurements(waves: Iterable[Wave]) -> dict[str, float]:
+    """Return waves as measurements of their record: "QRS 3 onset s", and so on, numbered by kind from 1."""
+    found: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for wave in waves:
+        number = counts[wave.kind] = counts.get(wave.kind, 0) + 1
+        places = zip(_ENDS, (wave.onset_s, wave.peak_s, wave.offset_s), strict=True)
+        found |= {f"{wave.kind} {number} {end} s": second for end, second in places}
+    return found
+
+
+def waves_of(measurements: Mapping[str, float]) -> list[Wave]:
+    """Return the waves among a record's measurements, by their onsets; one of which a place is not stated is left out."""
+    places: dict[tuple[str, int], dict[str, float]] = {}
+    for name, value in measurements.items():
+        if form := _WAVE.fullmatch(name):
+            places.setdefault((form[1], int(form[2])), {})[form[3]] = value
+    whole = [Wave(kind, *(at[end] for end in _ENDS)) for (kind, _), at in places.items() if len(at) == len(_ENDS)]
+    return sorted(whole, key=lambda wave: (wave.onset_s, wave.kind))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from melp_bench.components import ScoresClasses
-from melp_bench.embedding import Embedded, Records, embed, features_of, prompt_encoder
+from melp_bench.embedding import Embedded, Records, StatesMeasurements, embed, features_of, prompt_encoder
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations.frozen import changes, freeze
 from melp_bench.evaluations.task_records import TaskRecords
@@ -116,6 +116,13 @@ class Context:
         """Return the task's records at `positions` as `spec` (the encoder's, if none) asks for them, (B, L, T), on `device`."""
         spec = spec or self.model.encoder.spec
         return self._recordings[task.alias].batch(task.positions[positions], spec, device=self.device)
+
+    def measurements(self, task: TaskRecords) -> list[dict[str, float]]:
+        """Return what the source states of each of the task's records, by its names; nothing where it states nothing."""
+        records = self._recordings[task.alias]
+        if not isinstance(records, StatesMeasurements):
+            return [{}] * len(task)
+        return records.measurements(task.positions)
 
     def encode(self, signals: Tensor) -> Features:
         """Return all features of conformed `signals` (B, L, T), in one pass of the frozen model, on `device`."""

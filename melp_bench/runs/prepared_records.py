@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from melp_bench.canonical import digest
-from melp_bench.embedding import Records
+from melp_bench.embedding import Records, StatesMeasurements
 from melp_bench.protocol import DatasetUse
 from melp_bench.signal import Scaling, SignalSpec, scaled
 from melp_bench.splits import Positions
@@ -49,6 +49,10 @@ class PreparedRecords:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def measurements(self, positions: Positions) -> list[dict[str, float]]:
+        """Return what the source states of the records at `positions`."""
+        return self.records.measurements(positions) if isinstance(self.records, StatesMeasurements) else [{}] * len(positions)
 
     def batch(self, positions: Positions, spec: SignalSpec, device: str | torch.device = "cpu") -> Tensor:
         """Return the records at `positions`, cut and padded, as `spec` asks for them, (B, L, T), on `device`."""

@@ -155,6 +155,11 @@ class Store:
         column = pq.read_table(self.root / "index.parquet", columns=["measurements"])["measurements"].to_pylist()
         return np.array([dict(pairs or ()).get(name, np.nan) for pairs in column], dtype=np.float64)
 
+    def measurements(self, positions: Positions) -> list[dict[str, float]]:
+        """Return all that the source states of the records at `positions`, by its names."""
+        column = pq.read_table(self.root / "index.parquet", columns=["measurements"])["measurements"]
+        return [dict(pairs or ()) for pairs in column.take(pa.array(np.asarray(positions, dtype=np.int64))).to_pylist()]
+
     # --------------------------------------------------------------------------------------------------------- signals
 
     def signal(self, position: int) -> Signal:

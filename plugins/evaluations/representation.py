@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.metrics.geometry import QUANTITIES
 
+QUANTITIES = ("effective rank", "uniformity", "alignment")
+"""The columns, in the order in which the metrics of `metrics/geometry.py` read them."""
 CHUNK = 512
 Floats = NDArray[np.float64]
 
