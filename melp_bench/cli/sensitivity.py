@@ -44,7 +44,8 @@ def sensitivity(
     from melp_bench.plugins import discover
     from melp_bench.results import read_results
     from melp_bench.runs.candidates import file_name
-    from melp_bench.runs.run import Sketch, look_ahead, make_spec
+    from melp_bench.runs.run import Sketch, look_ahead
+    from melp_bench.runs.run_spec import make_spec
     from melp_bench.runs.sensitivity import EVERY, measure_moves, prepare_toggles
 
     spec = make_spec(
