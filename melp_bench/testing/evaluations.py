@@ -62,6 +62,19 @@ class MadeRecords:
         return conform_windows(self.millivolts[positions].to(device), rate_hz=RATE_HZ, leads=LEADS, spec=spec)
 
 
+class NormedEncoder(SmallEncoder):
+    """A small encoder with what a frozen one must not move either: batch normalisation, whose statistics learn in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(self.embedding_width)
+
+    def forward(self, signal: Tensor) -> Features:
+        """Return features of `signal` (B, 12, T), the embedding normalised."""
+        features = super().forward(signal)
+        return features.apply({"embedding": self.norm(features.embedding)})
+
+
 class Letters(TextEncoder):
     """Reports as the mean of their letters, in the space shared with records."""
 
@@ -106,7 +119,7 @@ def made_model(*, text: bool = True) -> Model:
     """Return a small model with fixed random weights, which the caller's random numbers do not notice."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Model(SmallEncoder(), Letters() if text else None, Quarters())
+        return Model(NormedEncoder(), Letters() if text else None, Quarters())
 
 
 def made_task(name: str, *, records: int = 120, split: str = "holdout", seed: int = 0) -> tuple[TaskRecords, Tensor]:

@@ -130,6 +130,17 @@ class TrainsTheModel(Sound):
         return predictions
 
 
+class LetsBatchNormLearn(Sound):
+    """As a public suite does: weights are frozen, statistics are not, and the model is in eval mode again afterwards."""
+
+    def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
+        predictions, task = super().run(context, measurement), context.task(measurement.task)
+        context.model.train()
+        context.encode(context.signals(task, task.parts[0].train))
+        context.model.eval()
+        return predictions
+
+
 class UsesSharedRandomNumbers(Sound):
     def run(self, context: mb.Context, measurement: mb.Measurement) -> mb.Predictions:
         predictions = super().run(context, measurement)
@@ -174,6 +185,7 @@ class RefusesWhatItCanScore(Sound):
         (ScoresTwice, "every test record is scored once, and the model stays as it was"),
         (ScoresTraining, "every test record is scored once, and the model stays as it was"),
         (TrainsTheModel, "every test record is scored once, and the model stays as it was"),
+        (LetsBatchNormLearn, "every test record is scored once, and the model stays as it was"),
         (UsesSharedRandomNumbers, "two runs are equal, and nobody else's random numbers are moved"),
         (SeedsForEveryone, "two runs are equal, and nobody else's random numbers are moved"),
         (ReadsThePlaceInTheStore, "the order of records does not matter"),
