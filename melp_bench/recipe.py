@@ -170,7 +170,8 @@ def load_recipe(name: str) -> Recipe:
     """Return a shipped recipe by name, or the one in a .toml file.
 
     A recipe may be written as a variant of another: `base` names it, what the variant says itself stands in the place of what
-    the base says, key by key, and `without` lists terms that are left out.
+    the base says, key by key, and `without` lists terms that are left out. Its own `objectives` are those of the base's last
+    stage.
 
     Raises:
         UnknownName: there is no such recipe, or no such base.
@@ -190,7 +191,10 @@ def _with_base(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
         raise UserError(
             f"{where}: base is {base!r} and without is {left_out!r}; wanted another recipe's name, and a list of terms"
         )
-    data = _with_base(base, (*above, name))[0] | data
+    of_base = _with_base(base, (*above, name))[0]
+    if "objectives" in data and "stages" not in data and isinstance(stages := of_base.get("stages"), list):
+        data["stages"] = [*stages[:-1], stages[-1] | {"objectives": data.pop("objectives")}]
+    data = of_base | data
     holders = [data, *(stage for stage in data.get("stages", ()) if isinstance(stage, dict))]
     lists = [holder["objectives"] for holder in holders if isinstance(holder.get("objectives"), list)]
     terms = [_term(objective) for objectives in lists for objective in objectives]

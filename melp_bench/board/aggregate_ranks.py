@@ -42,6 +42,7 @@ class RankedMethod:
     """A method's place over several measurements; None where it is not known."""
 
     label: str
+    anchor: str  # its place in the page
     mean_rank: float | None
     low: float | None
     high: float | None
@@ -111,6 +112,7 @@ def _ranked(title: str, columns: Sequence[Column], methods: Sequence[Method]) ->
         placed.append(
             RankedMethod(
                 label=mine[i].label,
+                anchor=mine[i].anchor,
                 mean_rank=_known(ranks[i]),
                 low=low,
                 high=high,

@@ -19,16 +19,21 @@
       row.classList.toggle("cut", kind === "score" && i > 0 && rank(row) !== rank(rows[i - 1])));
   };
 
+  // Where a header's column is: a head of two rows says it.
+  const placeOf = (header) =>
+    header.dataset.column === undefined ? [...header.parentElement.children].indexOf(header) : Number(header.dataset.column);
+
   // The direction that puts the best first; names go from A to Z, and of speeds and sizes the largest is first.
   const usual = (table, header) => {
+    if (header.dataset.first) return header.dataset.first;
     if (header.dataset.sort === "name") return "ascending";
-    const index = [...header.parentElement.children].indexOf(header);
+    const index = placeOf(header);
     const parts = [...table.tBodies[0].rows].map((row) => header.dataset.sort === "score" && shown(row, index));
     return parts.some((part) => part && part.dataset.better === "lower") ? "ascending" : "descending";
   };
 
   const sort = (table, header, direction) => {
-    const index = [...header.parentElement.children].indexOf(header);
+    const index = placeOf(header);
     const kind = header.dataset.sort;
     const sign = direction === "ascending" ? 1 : -1;
     const body = table.tBodies[0];
@@ -38,7 +43,7 @@
       return sign * (kind === "name" ? a.localeCompare(b) : a - b);
     });
     keyed.forEach(([, row]) => body.append(row));
-    for (const other of header.parentElement.children) other.removeAttribute("aria-sort");
+    for (const other of table.querySelectorAll("thead [aria-sort]")) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", direction);
     cut(body, index, kind);
   };
@@ -48,7 +53,7 @@
     if (header) sort(table, header, usual(table, header));
   };
 
-  const tables = [...document.querySelectorAll("table.main")];
+  const tables = [...document.querySelectorAll("table.main, table.overview")];
   for (const table of tables) {
     for (const header of table.querySelectorAll("thead [data-sort]")) {
       header.querySelector("button").addEventListener("click", () => {
@@ -84,6 +89,19 @@
     box.addEventListener("change", apply);
     apply();
   }
+
+  // Rows and cards of methods whose name holds what is typed.
+  const filter = document.querySelector("[data-filter]");
+  const found = document.querySelector("[data-found]");
+  const named = [...document.querySelectorAll("[data-method]")];
+  const narrow = () => {
+    const wanted = filter.value.trim().toLocaleLowerCase();
+    for (const each of named) each.hidden = !each.dataset.method.toLocaleLowerCase().includes(wanted);
+    const all = new Set(named.map((each) => each.dataset.method));
+    const left = new Set(named.filter((each) => !each.hidden).map((each) => each.dataset.method));
+    found.textContent = wanted === "" ? "" : `${left.size} of ${all.size}`;
+  };
+  filter.addEventListener("input", narrow);
 
   // A link to a method opens its card.
   const open = () => {

@@ -21,7 +21,12 @@ _LATEX = {
     "|": r"\textbar{}",
     "→": r"$\rightarrow$",
     "≈": r"$\approx$",
+    "−": r"$-$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "μ": r"$\mu$",
 }
+_TYPESET = re.compile(r"[ -\u017f–—‘’“”…†‡•]")  # what pdflatex prints without a package
 
 
 def plain(text: object) -> str:
@@ -37,8 +42,8 @@ def markdown(text: object) -> str:
 
 
 def latex(text: object) -> str:
-    """Return the text so that LaTeX prints it letter by letter."""
-    return "".join(_LATEX.get(c, c) for c in plain(text))
+    """Return the text so that LaTeX prints it letter by letter; a letter that it may have no font for is told by its number."""
+    return "".join(_LATEX.get(c) or (c if _TYPESET.match(c) else f"[U+{ord(c):04X}]") for c in plain(text))
 
 
 def csv_text(text: object) -> str:

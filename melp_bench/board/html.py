@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,50 +17,84 @@ from melp_bench.board.arrangement import evaluation_label
 from melp_bench.board.card import cards, class_rows, environment
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text, triple
+from melp_bench.board.level_curves import level_curves
+from melp_bench.board.overview import overview
+from melp_bench.board.pages import INDEX, LARGEST, Page, links_from, one_page, several_pages
 from melp_bench.board.paired_differences import LEVEL, staircases
-from melp_bench.board.plots import efficiencies, pareto, span
+from melp_bench.board.plots import pareto, span
+from melp_bench.board.reliability import reliabilities
 from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Section, Table, merged
 from melp_bench.board.speed import HOW, SpeedTable, speeds_beside
+from melp_bench.board.statistics import RANK_NOTE, mean_rank
 from melp_bench.results import Score
 
 AS_RANKED = ""  # chosen where every column shows the metric that ranks it
 
 
-def render_html(sections: Sequence[Section], speeds: Sequence[SpeedTable] = ()) -> str:
-    """Return the whole board; everything that comes from data is escaped by the template."""
+def render_pages(
+    sections: Sequence[Section],
+    speeds: Sequence[SpeedTable] = (),
+    results: Path | None = None,
+    beside: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return the pages of the board by name, one unless it would be larger than `LARGEST`.
+
+    Everything that comes from data is escaped by the template. `results` is the folder of the rows, in which predictions may
+    be kept; `beside` are paths of other pages that the first leads to.
+    """
+    render = _renderer(sections, speeds, results, beside)
+    pages = one_page(sections)
+    found = {page.name: render(page, pages) for page in pages}
+    if len(found[INDEX].encode()) > LARGEST:
+        pages = several_pages(sections)
+        found = {page.name: render(page, pages) for page in pages}
+    return found
+
+
+def _renderer(
+    sections: Sequence[Section], speeds: Sequence[SpeedTable], results: Path | None, beside: Sequence[str]
+) -> Callable[[Page, Sequence[Page]], str]:
+    """Return what renders one of some pages."""
     script = _file("board.js")
-    page = Environment(
+    templates = Environment(
         loader=FunctionLoader(_file), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page.globals.update(
+    templates.globals.update(
         cards=cards,
         class_rows=class_rows,
         collapse_note=COLLAPSE_NOTE,
         dates=dates,
-        efficiencies=efficiencies,
         environment=environment,
         evaluations=evaluations,
         level=LEVEL,
+        level_curves=level_curves,
         pareto=pareto,
+        mean_rank=mean_rank,
         metric_text=metric_text,
+        overview=overview,
         place=place,
+        rank_note=RANK_NOTE,
+        reliabilities=partial(reliabilities, results=results),
         scales=scales,
         speeds_beside=speeds_beside,
         staircases=staircases,
         triple=triple,
     )
-    page.filters.update(compact=compact, plain=plain)
-    return page.get_template("board.html.j2").render(
-        sections=sections,
-        speeds=speeds,
-        speed_how=HOW,
-        choices=choices(sections),
-        generated_note=GENERATED_NOTE,
+    templates.filters.update(compact=compact, plain=plain)
+    template = templates.get_template("board.html.j2")
+    everywhere = {
+        "sections": sections,
+        "speeds": speeds,
+        "beside": [(quote(path), plain(path.rpartition("/")[2].removesuffix(".html"))) for path in beside],
+        "speed_how": HOW,
+        "choices": choices(sections),
+        "generated_note": GENERATED_NOTE,
         # ours, not data: inlined as they are, and the page's policy admits this script alone
-        css=Markup(_file("board.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+        "css": Markup(_file("board.css")),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    return lambda page, pages: template.render(everywhere, page=page, link=links_from(page, pages))
 
 
 def _file(name: str) -> str:

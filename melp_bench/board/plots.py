@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text, spoken, tick_text, width_of
-from melp_bench.board.sections import Column, Method, Table, fraction_of
+from melp_bench.board.sections import Column, Method, Table
 from melp_bench.results import MetricLabel, ResultRecord, Score
 
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 8.0, 22.0
@@ -33,29 +33,6 @@ class Mark:
     low: float
     high: float
     text: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One method's label efficiency: its own line and, behind it, everyone's."""
-
-    label: str
-    line: str
-    marks: tuple[Mark, ...]
-    others: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Score against the share of labels, a panel per method, all on one scale."""
-
-    evaluation: str
-    metric: str
-    panels: tuple[Panel, ...]
-    xticks: tuple[Tick, ...]
-    yticks: tuple[Tick, ...]
-    width: float = 232.0
-    height: float = 150.0
 
 
 @dataclass(frozen=True)
@@ -102,8 +79,8 @@ def curves(record: ResultRecord) -> tuple[Curve, ...]:
 def _small(name: str, values: Sequence[float]) -> Curve:
     low, high, last = min(values), max(values), len(values) - 1
     bottom = Curve.height - 3
-    points = [(_place(i, 0, last, 2, Curve.width - 2), _place(v, low, high, bottom, 3)) for i, v in enumerate(values)]
-    return Curve(name, _path(points), f"{values[0]:.3g}", f"{values[-1]:.3g}")
+    points = [(placed(i, 0, last, 2, Curve.width - 2), placed(v, low, high, bottom, 3)) for i, v in enumerate(values)]
+    return Curve(name, path_through(points), f"{values[0]:.3g}", f"{values[-1]:.3g}")
 
 
 def is_finite(value: object) -> bool:
@@ -135,55 +112,6 @@ def _down(value: float, step: float) -> float:
     return min(multiple, value)
 
 
-def efficiencies(table: Table) -> list[Efficiency]:
-    """Return the label-efficiency plot of each evaluation of a task that has rows at two shares of labels or more."""
-    by_evaluation: dict[str, list[tuple[float, Column]]] = {}
-    for column in table.columns:
-        if (fraction := fraction_of(column.setting)) is not None and column.metric is not None:
-            by_evaluation.setdefault(column.evaluation, []).append((fraction, column))
-    found = [_efficiency(table, evaluation, columns) for evaluation, columns in by_evaluation.items()]
-    return [plot for plot in found if plot is not None]
-
-
-def _efficiency(table: Table, evaluation: str, columns: Sequence[tuple[float, Column]]) -> Efficiency | None:
-    label = columns[0][1].metric
-    if len({f for f, _ in columns}) < max(2, len(columns)) or len({c.primary for _, c in columns}) > 1 or label is None:
-        return None
-    curves = {m: found for m in table.methods if (found := _curve(columns, m))}
-    everything = [score for curve in curves.values() for score in curve.values()]
-    if not everything:
-        return None
-    bottom, top = span(everything, label)
-    width, height = Efficiency.width, Efficiency.height
-    logs = [math.log10(fraction) for fraction, _ in columns]
-
-    def x(fraction: float) -> float:
-        return _place(math.log10(fraction), min(logs), max(logs), LEFT + 10, width - RIGHT - 10)
-
-    def y(value: float) -> float:
-        return _place(value, bottom, top, height - BOTTOM, TOP)
-
-    lines = {m: _path([(x(f), y(s.value)) for f, s in curve.items()]) for m, curve in curves.items()}
-    panels = tuple(
-        Panel(
-            label=method.label,
-            line=lines[method],
-            marks=tuple(
-                Mark(x(f), y(s.value), y(s.low), y(s.high), f"{100 * f:g} %: {spoken(s, label)}") for f, s in c.items()
-            ),
-            others=tuple(line for other, line in lines.items() if other is not method),
-        )
-        for method, c in curves.items()
-    )
-    xticks = tuple(Tick(x(f), f"{100 * f:g} %") for f, _ in columns)
-    return Efficiency(evaluation, metric_text(label), panels, xticks, _yticks(bottom, top, height - BOTTOM, TOP))
-
-
-def _curve(columns: Sequence[tuple[float, Column]], method: Method) -> dict[float, Score]:
-    cells = {fraction: (column, column.cells.get(method.anchor)) for fraction, column in columns}
-    return {f: score for f, (column, cell) in cells.items() if cell and (score := cell.score(column.primary))}
-
-
 def pareto(table: Table) -> Pareto | None:
     """Return score against throughput for the last measurement that covers most methods; None below two points."""
     speeds = {m: speed for m in table.methods if (speed := m.fact("records_per_second")) is not None}
@@ -197,8 +125,8 @@ def pareto(table: Table) -> Pareto | None:
     logs = [math.log10(speeds[m]) for m in scores]
     first, last = min(logs) - 0.15, max(logs) + 0.15
     points = sorted(scores, key=lambda m: (-speeds[m], -sign * scores[m].value, m.label))
-    xs = {m: _place(math.log10(speeds[m]), first, last, LEFT, width - RIGHT - ROOM) for m in points}
-    ys = {m: [_place(v, bottom, top, floor, TOP) for v in (scores[m].value, scores[m].low, scores[m].high)] for m in points}
+    xs = {m: placed(math.log10(speeds[m]), first, last, LEFT, width - RIGHT - ROOM) for m in points}
+    ys = {m: [placed(v, bottom, top, floor, TOP) for v in (scores[m].value, scores[m].low, scores[m].high)] for m in points}
     on_front = tuple(
         all(sign * scores[m].value > sign * scores[faster].value for faster in points[:i]) for i, m in enumerate(points)
     )
@@ -216,9 +144,9 @@ def pareto(table: Table) -> Pareto | None:
         labels=tuple(Tick(label_ys[m.anchor], m.label) for m in points),
         front=_stairs(front),
         xticks=tuple(
-            Tick(_place(math.log10(v), first, last, LEFT, width - RIGHT - ROOM), f"{v:,g}") for v in _round(first, last)
+            Tick(placed(math.log10(v), first, last, LEFT, width - RIGHT - ROOM), f"{v:,g}") for v in _round(first, last)
         ),
-        yticks=_yticks(bottom, top, floor, TOP),
+        yticks=ticks_up(bottom, top, floor, TOP),
     )
 
 
@@ -227,18 +155,20 @@ def _scored(column: Column, speeds: Mapping[Method, float]) -> dict[Method, Scor
     return {method: score for method, cell in cells.items() if cell and (score := cell.score(column.primary))}
 
 
-def _place(value: float, low: float, high: float, start: float, end: float) -> float:
+def placed(value: float, low: float, high: float, start: float, end: float) -> float:
+    """Return where between `start` and `end` a value between `low` and `high` is drawn."""
     return round(start + (value - low) / ((high - low) or 1.0) * (end - start), 1)
 
 
-def _path(points: Sequence[tuple[float, float]]) -> str:
+def path_through(points: Sequence[tuple[float, float]]) -> str:
+    """Return the path of straight lines through points."""
     return "M" + " L".join(f"{x} {y}" for x, y in points)
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> str:
     """Return the front as steps: between two of its points nothing faster is as good as the slower one."""
     corners = [corner for (_, y), (nx, ny) in pairwise(points) for corner in ((nx, y), (nx, ny))]
-    return _path([*points[:1], *corners])
+    return path_through([*points[:1], *corners])
 
 
 def _spread(points: Mapping[str, tuple[float, float]], gap: float = 11.5) -> dict[str, float]:
@@ -250,12 +180,12 @@ def _spread(points: Mapping[str, tuple[float, float]], gap: float = 11.5) -> dic
     return placed
 
 
-def _yticks(bottom: float, top: float, start: float, end: float) -> tuple[Tick, ...]:
+def ticks_up(bottom: float, top: float, start: float, end: float) -> tuple[Tick, ...]:
     """Return at most six round values from bottom to top, placed between `start` and `end`."""
     step = round_step((top - bottom) / 5)
     first, last = math.ceil(bottom / step - 1e-9), math.floor(top / step + 1e-9)
     values = [k * step for k in range(first, last + 1)]
-    return tuple(Tick(_place(v, bottom, top, start, end), tick_text(v, step)) for v in values)
+    return tuple(Tick(placed(v, bottom, top, start, end), tick_text(v, step)) for v in values)
 
 
 def _round(first: float, last: float) -> list[float]:

@@ -69,32 +69,42 @@ def markdown_overview(section: Section) -> list[str]:
         lines = ["| method | mean rank | ranks | groups | wins | cells |", "|---|---|---|---|---|---|"]
         for place, method in enumerate(ranks.methods):
             cells = f"{method.cells} of {len(ranks.measurements)}{' ⚠' if method.missing else ''}"
-            texts = (markdown(method.label), _rank(method), _span(method), method.groups or "–", _wins(ranks, place), cells)
+            texts = (
+                markdown(method.label),
+                mean_rank(method),
+                rank_span(method),
+                method.groups or "–",
+                mean_wins(ranks, place),
+                cells,
+            )
             lines.append(f"| {' | '.join(texts)} |")
-        parts += [f"### Ranks over {_title(ranks)}", "\n".join(lines)]
+        parts += [f"### Ranks over {markdown(rank_title(ranks))}", "\n".join(lines)]
         if ranks.missing:
             parts.append("⚠ missing: " + "; ".join(markdown(text) for text in _missing(ranks)) + ".")
     return [*parts, RANK_NOTE] if parts else []
 
 
-def _title(ranks: AggregateRank) -> str:
+def rank_title(ranks: AggregateRank) -> str:
+    """Return over what methods are ranked, and what was resampled."""
     over = "tasks and patients resampled" if ranks.tasks_resampled else f"patients resampled, as {ranks.tasks} tasks are few"
-    return f"{markdown(ranks.title)}: {len(ranks.measurements)} measurements of {ranks.tasks} tasks ({over})"
+    return f"{ranks.title}: {len(ranks.measurements)} measurements of {ranks.tasks} tasks ({over})"
 
 
-def _rank(method: RankedMethod) -> str:
+def mean_rank(method: RankedMethod) -> str:
+    """Return the mean rank with its interval as text."""
     if method.mean_rank is None:
         return "shares no task with another"
     return f"{method.mean_rank:.2f}" + ("" if method.low is None else f" [{method.low:.2f}, {method.high:.2f}]")
 
 
-def _span(method: RankedMethod) -> str:
+def rank_span(method: RankedMethod) -> str:
+    """Return the rank interval as text."""
     if method.best_rank is None:
         return "–"
     return str(method.best_rank) if method.best_rank == method.worst_rank else f"{method.best_rank} to {method.worst_rank}"
 
 
-def _wins(ranks: AggregateRank, place: int) -> str:
+def mean_wins(ranks: AggregateRank, place: int) -> str:
     """Return the mean of a method's win rates in percent."""
     rates = [rate for rate in ranks.win_rates[place] if rate is not None]
     return f"{100 * sum(rates) / len(rates):.0f} %" if rates else "–"
@@ -112,10 +122,10 @@ def latex_overview(section: Section) -> list[str]:
             " & ".join(
                 (
                     latex(method.label),
-                    _rank(method),
-                    _span(method).replace("–", "--"),
+                    mean_rank(method),
+                    rank_span(method).replace("–", "--"),
                     latex(method.groups) or "--",
-                    latex(_wins(ranks, place)).replace("–", "--"),
+                    latex(mean_wins(ranks, place)).replace("–", "--"),
                     f"{method.cells}/{len(ranks.measurements)}",
                 )
             )

@@ -1,8 +1,11 @@
-"""The board in a terminal of 80 columns: one small table per measurement."""
+"""The board in a terminal of 40 columns or more: one small table per measurement.
+
+Below `NARROW` columns a method's score stands under its name, so that no number is cut.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.table import Table as RichTable
@@ -13,25 +16,31 @@ from melp_bench.board.figures import metric_text, spoken
 from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Column, Section, Table
 from melp_bench.results import ResultRecord
 
-WIDTH = 78
+WIDEST, LEAST = 78, 38
+NARROW = 60
 RANK, MARK, GAPS = 3, 6, 11  # columns of the terminal: two beside ours, and what lies between all four
 NUMBERS = 27  # a score with its interval is seldom wider, and what is wider gets its room
 
 
-def terminal_tables(records: Iterable[ResultRecord], metric: str | None = None) -> list[RichTable]:
+Scored = tuple[str, str, str, str | None]
+"""Rank, model, score, and the mark of the best group or None outside of it."""
+
+
+def terminal_tables(records: Iterable[ResultRecord], metric: str | None = None, columns: int = 80) -> list[RichTable]:
     """Return a table per section, task and measurement: rank, model, score [low, high], mark; reasons where unscored.
 
-    Each is by its own metric that ranks, or by `metric` where its rows have that.
+    Each is by its own metric that ranks, or by `metric` where its rows have that. `columns` is how wide the terminal is.
     """
+    width = min(max(columns - 2, LEAST), WIDEST)
     return [
-        _table(section, table, column, metric, noted=table is section.tables[0] and column is table.columns[0])
+        _table(section, table, column, metric, width, noted=table is section.tables[0] and column is table.columns[0])
         for section in build_board(records)
         for table in section.tables
         for column in table.columns
     ]
 
 
-def _table(section: Section, table: Table, column: Column, wanted: str | None, *, noted: bool) -> RichTable:
+def _table(section: Section, table: Table, column: Column, wanted: str | None, width: int, *, noted: bool) -> RichTable:
     metric = wanted if wanted in column.metrics else column.primary
     heading = f"{column.measurement} · {table.title}" if column.task == table.title else column.measurement
     title = Text(heading + (f" · {metric_text(column.metrics[metric])}" if metric is not None else ""), style="bold")
@@ -43,13 +52,33 @@ def _table(section: Section, table: Table, column: Column, wanted: str | None, *
         title.append(f"\n‡ {COLLAPSE_NOTE}", style="yellow not bold")
     labels = {method.anchor: f"{method.label}{' ‡' if method.collapse else ''}" for method in table.methods}
     scored, others = _lines(column, metric, labels)
-    widest = max([NUMBERS, *(len(part) for _, _, text, _ in scored for part in text.split("\n"))])
-    room = min(widest, WIDTH - RANK - MARK - GAPS - 8)
     drawn = RichTable(
-        title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False, width=WIDTH, pad_edge=False
+        title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False, width=width, pad_edge=False
     )
     drawn.add_column("rank", justify="right", width=RANK, no_wrap=True)
-    drawn.add_column("model", width=WIDTH - RANK - MARK - GAPS - room, overflow="fold")
+    if width < NARROW:
+        _fill_narrow(drawn, scored, others)
+    else:
+        _fill_wide(drawn, scored, others, width)
+    return drawn
+
+
+def _fill_narrow(drawn: RichTable, scored: Sequence[Scored], others: Sequence[tuple[str, str]]) -> None:
+    """Add a column in which the score or reason stands under the name."""
+    drawn.add_column("model and score", overflow="fold", ratio=1)
+    for rank, label, text, mark in scored:
+        cell = Text(label, "bold" if mark is not None else "")
+        cell.append(f"\n{text}").append(f" {mark}" if mark else "", "cyan")
+        drawn.add_row(Text(rank), cell)
+    for label, reason in others:
+        drawn.add_row(Text("-"), Text(f"{label}\n{reason}", "dim"))
+
+
+def _fill_wide(drawn: RichTable, scored: Sequence[Scored], others: Sequence[tuple[str, str]], width: int) -> None:
+    """Add columns of names, scores or reasons, and marks."""
+    widest = max([NUMBERS, *(len(part) for _, _, text, _ in scored for part in text.split("\n"))])
+    room = min(widest, width - RANK - MARK - GAPS - 8)
+    drawn.add_column("model", width=width - RANK - MARK - GAPS - room, overflow="fold")
     drawn.add_column("score", width=room, overflow="fold")
     drawn.add_column("mark", width=MARK, no_wrap=True)
     for rank, label, text, mark in scored:
@@ -57,11 +86,6 @@ def _table(section: Section, table: Table, column: Column, wanted: str | None, *
         drawn.add_row(Text(rank), Text(label, style), Text(text, style), Text(mark or "", "cyan"))
     for label, reason in others:
         drawn.add_row(Text("-"), Text(label, "dim"), Text(reason, "dim"), Text(""))
-    return drawn
-
-
-Scored = tuple[str, str, str, str | None]
-"""Rank, model, score, and the mark of the best group or None outside of it."""
 
 
 def _lines(column: Column, metric: str | None, labels: dict[str, str]) -> tuple[list[Scored], list[tuple[str, str]]]:

@@ -81,6 +81,8 @@ def _run(arguments: list[str], verbose: bool) -> int:
 
     from melp_bench.cli.app import app
 
+    if "--quiet" in arguments:  # wherever it stands
+        arguments = ["--quiet", *(a for a in arguments if a != "--quiet")]
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
     wrong_words: type[Exception] = typer.BadParameter.__mro__[2]  # the command parser's own errors, wherever Typer keeps them
     try:

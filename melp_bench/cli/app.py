@@ -25,6 +25,7 @@ from melp_bench.cli import (
     submit,
     throughput,
 )
+from melp_bench.cli.options import QUIET
 
 app = typer.Typer(
     name="melp-bench",
@@ -46,8 +47,10 @@ def _version(asked: bool) -> None:
 def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log lines, and the traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Take the options that stand before every command."""
+    QUIET.set(quiet)
 
 
 app.command("run", short_help="Evaluate models under a protocol, and write the board.")(run.run)

@@ -61,6 +61,8 @@ def _read(folder: Path, layouts: Sequence[Layout], *, whole: bool) -> list[Label
 def _show(console: Console, one: Audit, *, every: bool) -> None:
     from rich.text import Text
 
+    from melp_bench.cli.tables import print_whole
+
     def say(text: str) -> None:
         console.print(Text(text), soft_wrap=True)
 
@@ -77,7 +79,7 @@ def _show(console: Console, one: Audit, *, every: bool) -> None:
     if not one.moved:
         say("every file has its label columns in the same order")
         return
-    console.print(_moved_table(one))
+    print_whole(console, _moved_table(one))
     say(f"{len(one.moved)} of {len(one.classes)} label columns changed places between the files; read by position,")
     say(
         ", ".join(f"{n:,} of {len(parts[part]):,} rows of {part}" for part, n in one.misread_rows.items() if n)
@@ -91,10 +93,12 @@ _WORDS = {"published": "as published", "stated": "as stated", "unknown": "not kn
 def _show_counts(console: Console, one: Audit, *, every: bool) -> None:
     from rich.text import Text
 
+    from melp_bench.cli.tables import print_whole
+
     wrong = {name: total for name in one.classes if (total := one.total(name)).false or total.missed}
     if wrong or every:
         names = one.classes if every else wrong
-        console.print(_counts_table(one, sorted(names, key=lambda name: (-one.total(name).false, name))))
+        print_whole(console, _counts_table(one, sorted(names, key=lambda name: (-one.total(name).false, name))))
     rows = sum(len(file) for file in one.files.parts.values())
     false, missed = (sum(getattr(one.total(name), kind) for name in one.classes) for kind in ("false", "missed"))
     if not wrong:
@@ -108,6 +112,7 @@ def _show_counts(console: Console, one: Audit, *, every: bool) -> None:
 
 def _counts_table(one: Audit, names: Sequence[str]) -> Table:
     """Return true / false positives by class and part; 80 columns."""
+
     from rich import box
     from rich.table import Table
     from rich.text import Text

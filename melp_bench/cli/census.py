@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from melp_bench.cli.tables import print_whole
 from melp_bench.leads import LEADS
 from melp_bench.splits import FOLDS
 from melp_bench.store import Store
@@ -108,7 +109,7 @@ def _print_task(console: Console, task: TaskCensus) -> None:
     for row in sorted(range(len(task.classes)), key=lambda c: -int(totals[c])):
         if totals[row]:
             table.add_row(Text(task.classes[row]), f"{totals[row]}", *[f"{n}" if n else "·" for n in task.positives[row]])
-    console.print(table)
+    print_whole(console, table)
     none = [name for name, total in zip(task.classes, totals, strict=True) if not total]
     if none:
         console.print(f"without a positive: {', '.join(none)}", style="dim", highlight=False, markup=False)

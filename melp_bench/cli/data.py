@@ -100,13 +100,14 @@ def list_stores() -> None:
     from rich.console import Console
 
     from melp_bench.cli.census import stores_table
+    from melp_bench.cli.tables import print_whole
     from melp_bench.home import home
     from melp_bench.plugins import discover
 
     console = Console()
     stores, broken = manifests()
     if stores:
-        console.print(stores_table(stores))
+        print_whole(console, stores_table(stores))
     else:
         console.print("no store yet", highlight=False)
     for reason in broken.values():

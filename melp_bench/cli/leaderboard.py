@@ -25,6 +25,7 @@ def leaderboard(
     metric: Annotated[
         str | None, typer.Option("--metric", metavar="NAME", help="Shown in the terminal where rows have it: ece, for example.")
     ] = None,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write board.parquet, too.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 2 if the board is stale.")] = False,
 ) -> None:
     """Write the board of all result rows, and of speeds in OUT/throughput: README.md, index.html, board.csv and board.tex."""
@@ -32,8 +33,8 @@ def leaderboard(
         return
     from rich.console import Console
 
-    from melp_bench.board import board_files, stale_files, terminal_tables, write_board
-    from melp_bench.board.write import SPEEDS
+    from melp_bench.board import board_files, stale_files, terminal_tables, write_board, write_parquet
+    from melp_bench.board.write import SPEEDS, pages_beside
     from melp_bench.home import home
     from melp_bench.registry import nearest
     from melp_bench.results import read_results
@@ -46,16 +47,19 @@ def leaderboard(
     records = list(read_results(results, lambda told: typer.echo(told, err=True)))
     again = shlex.join(["melp-bench", "leaderboard", "--results", str(results), "--out", str(out)])
     if check:
-        if stale := stale_files(board_files(records, read_speeds(out / SPEEDS)), out):
+        files = board_files(records, read_speeds(out / SPEEDS), results, pages_beside(out))
+        if stale := stale_files(files, out):
             raise UserError(f"the board in {str(out)!r} is stale ({', '.join(stale)}); write it anew: {again}")
         return
     known = {name for record in records if record.outcome is not None for name in record.outcome.metrics}
     if metric is not None and metric not in known:
         raise UserError(f"no row has the metric {metric!r}{nearest(metric, sorted(known))} Known: {', '.join(sorted(known))}")
     console = Console()
-    for table in terminal_tables(records, metric):
+    for table in terminal_tables(records, metric, console.width):
         console.print(table)
-    write_board(records, out)  # last: what cannot be written can be read all the same
+    write_board(records, out, results)  # last: what cannot be written can be read all the same
+    if parquet:
+        write_parquet(records, out)
     console.print(f"board  {out / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 

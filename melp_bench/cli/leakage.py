@@ -69,6 +69,8 @@ def _show(screen: Screen, store: Store, other: Store, found: Sequence[Duplicate]
     from rich.table import Table
     from rich.text import Text
 
+    from melp_bench.cli.tables import print_whole
+
     if not found:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -85,7 +87,7 @@ def _show(screen: Screen, store: Store, other: Store, found: Sequence[Duplicate]
             f"{one.waves:.4f}",
             f"{one.variation:.3f}",
         )
-    screen.console.print(table)
+    print_whole(screen.console, table)
     if len(found) > most:
         screen.say(f"and {len(found) - most:,} more; --all shows them")
 

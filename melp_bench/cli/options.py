@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from melp_bench.errors import UserError
+
+QUIET = ContextVar("QUIET", default=False)
+"""Whether progress is asked to be left out, before any command."""
 
 Models = Annotated[
     list[str] | None,

@@ -9,6 +9,9 @@ import typer
 
 from melp_bench.cli import options
 
+FAILED = 1
+"""The exit status of a run some of whose cells failed; 2 is a mistake that ended it."""
+
 
 def run(
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A shipped protocol, or a .toml file.")],
@@ -23,15 +26,23 @@ def run(
     workers: options.Workers = 0,
     published_splits: options.PublishedSplits = None,
     log: options.Loggers = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="WORD,...", help="Only cells with this model, evaluation, task, ...; may be repeated."),
+    ] = None,
+    skip: Annotated[list[str] | None, typer.Option("--skip", metavar="WORD,...", help="No cells with it.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes that share the cells.")] = 1,
+    on: Annotated[str, typer.Option("--on", metavar="ray", help="Share the cells over a Ray cluster.")] = "",
 ) -> None:
     """Pretrain (or load) models, evaluate them under PROTOCOL, and write the leaderboard."""
     from functools import partial
 
-    from melp_bench.cli.run_output import quiet_console, show_end, show_head, show_plan, show_sketch
+    from melp_bench.cli.run_output import quiet_console, show_end, show_failures, show_head, show_plan, show_sketch
     from melp_bench.cli.screen import Screen
     from melp_bench.plugins import discover
     from melp_bench.runs.pictures import draw_pictures
-    from melp_bench.runs.run import Sketch, carry_out, look_ahead, make_spec
+    from melp_bench.runs.run import Sketch, carry_out, look_ahead
+    from melp_bench.runs.run_spec import make_spec
 
     spec = make_spec(
         protocol,
@@ -43,13 +54,21 @@ def run(
         workers=options.num_workers(workers),
         published_splits=published_splits,
         loggers=log or (),
+        only=only or (),
+        skip=skip or (),
+        jobs=jobs,
+        on=on,
     )
     console, catalogue = quiet_console(), discover()
     show_head(console, spec)
     if not dry_run:
         listener, on_plan = Screen(console), partial(show_plan, console, each=False)
         on_made = partial(draw_pictures, catalogue=catalogue)
-        show_end(console, carry_out(spec, catalogue, listener=listener, on_plan=on_plan, on_made=on_made))
+        result = carry_out(spec, catalogue, listener=listener, on_plan=on_plan, on_made=on_made)
+        show_end(console, result)
+        if result.failures:
+            show_failures(result.failures, len(result.plan.rows))
+            raise typer.Exit(FAILED)
         return
     found = look_ahead(spec, catalogue)
     if isinstance(found, Sketch):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from melp_bench.runs.cells import Failure
     from melp_bench.runs.plan import Plan
     from melp_bench.runs.published_files import PublishedFiles
-    from melp_bench.runs.run import RunResult, RunSpec, Sketch
+    from melp_bench.runs.run import RunResult, Sketch
+    from melp_bench.runs.run_spec import RunSpec
 
 
 def quiet_console() -> Console:
@@ -40,6 +42,8 @@ def show_plan(console: Console, plan: Plan, changes: Mapping[str, int], *, each:
 
     `changes` are the models whose rows are made anew because code changed, with how many.
     """
+    from melp_bench.runs.duration import estimated_time
+
     say, missing = _printer(console), {row.inputs.key for row in plan.missing()}
     _show_label_files(say, plan.files)
     for label, count in changes.items():
@@ -47,6 +51,8 @@ def show_plan(console: Console, plan: Plan, changes: Mapping[str, int], *, each:
         say(f"{label}: code changed since {rows} kept, and made anew")
     cached = len(plan.rows) - len(missing)
     say(f"plan   {len(missing)} rows to compute, {cached} cached{'' if missing else ': nothing to do'}")
+    if missing:
+        say(f"time   {estimated_time(plan)}")
     for label in dict.fromkeys(row.candidate.told for row in plan.rows):
         _show_model(say, label, plan, missing, each=each)
 
@@ -96,13 +102,24 @@ def show_end(console: Console, result: RunResult) -> None:
         return
     from melp_bench.board import terminal_tables
 
-    for table in terminal_tables(list(result.rows)):
+    for table in terminal_tables(list(result.rows), columns=console.width):
         console.print(table)
     say = _printer(console)
     say(f"board  {result.board / 'index.html'}")
     if all(row.generated for row in result.rows):
         say("next   melp-bench data prepare ptb-xl --from /path/to/ptb-xl      real data")
         say("       melp-bench plugin new my-encoder                           your encoder")
+
+
+def show_failures(failures: Sequence[Failure], cells: int) -> None:
+    """Say on standard error which cells failed; the others are there."""
+    import sys
+
+    from melp_bench.board.escape import plain
+
+    for one in failures:
+        sys.stderr.write(f"failed  {plain(one)}\n")
+    sys.stderr.write(f"melp-bench: {len(failures)} of {cells} cells failed; -v shows why, the same command tries again\n")
 
 
 def _printer(console: Console) -> Callable[[str], None]:

@@ -1,11 +1,13 @@
 """The one screen of the command line: progress with rate and time left, and plain lines.
 
 On a terminal a stage is a bar, and under the bars stands what is known of the last step, folded to the width. Elsewhere (a
-cluster's log) it is a plain line at least every minute in which something is done, and one when the stage is over.
+cluster's log) it is a plain line at least every minute, whether or not something was done in it, and one when the stage is
+over. With `--quiet` it is nothing.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from melp_bench.cli.options import QUIET
 from melp_bench.progress import SEPARATOR, Advance
 
 WIDE = 70
@@ -76,13 +79,24 @@ def folded(note: str, width: int) -> str:
 class Screen:
     """A listener that draws on the terminal; a stage within a stage is a bar below it."""
 
-    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.console, self.clock = console, clock
+    def __init__(
+        self,
+        console: Console,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        seconds: float = SECONDS,
+        quiet: bool | None = None,
+    ) -> None:
+        self.console, self.clock, self.seconds = console, clock, seconds
+        self.quiet = QUIET.get() if quiet is None else quiet
         self._live: Progress | None = None
 
     @contextmanager
     def stage(self, what: str, unit: str) -> Iterator[Advance]:
         """Draw a bar for a stage; what it gives is called as the stage advances."""
+        if self.quiet:
+            yield lambda done, total, note: None
+            return
         if not self.console.is_terminal:
             with _lines(self, what, unit) as advance:
                 yield advance
@@ -132,23 +146,41 @@ def _bar(progress: Progress, what: str, unit: str) -> Advance:
 @contextmanager
 def _lines(screen: Screen, what: str, unit: str) -> Iterator[Advance]:
     """Give what tells how a stage advances in plain lines; a stage that never begins leaves none."""
-    begun_at, begun, told, last = 0, 0.0, 0.0, ""
+    begun_at, begun, told, at = 0, 0.0, 0.0, (0, 0, "")
+    started, over, one_at_a_time = False, threading.Event(), threading.Lock()
+
+    def line(now: float) -> str:
+        done, total, note = at
+        return in_a_line(what, unit, done=done, total=total, begun_at=begun_at, seconds=now - begun, note=note)
 
     def advance(done: int, total: int, note: str) -> None:
-        nonlocal begun_at, begun, told, last
-        now = screen.clock()
-        if not last:
-            begun_at, begun, told = done, now, now
-        last = in_a_line(what, unit, done=done, total=total, begun_at=begun_at, seconds=now - begun, note=note)
-        if now - told >= SECONDS:
-            told = now
-            screen.say(last)
+        nonlocal begun_at, begun, told, at, started
+        with one_at_a_time:
+            now, at = screen.clock(), (done, total, note)
+            if not started:
+                begun_at, begun, told, started = done, now, now, True
+            if now - told >= screen.seconds:
+                told = now
+                screen.say(line(now))
 
+    def beat() -> None:
+        nonlocal told
+        while not over.wait(screen.seconds / 4):
+            with one_at_a_time:
+                now = screen.clock()
+                if started and now - told >= screen.seconds:
+                    told = now
+                    screen.say(f"{line(now)}  ({_clock(now - begun)} gone)")
+
+    heart = threading.Thread(target=beat, daemon=True)
+    heart.start()
     try:
         yield advance
     finally:
-        if last:
-            screen.say(last)
+        over.set()
+        heart.join()
+        if started:
+            screen.say(line(screen.clock()))
 
 
 def in_a_line(what: str, unit: str, *, done: int, total: int, begun_at: int, seconds: float, note: str) -> str:

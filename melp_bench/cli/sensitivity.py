@@ -36,12 +36,16 @@ def sensitivity(
     """Measure MODEL without and with each published defect alone, and say by how many points each moves each score."""
     from functools import partial
 
+    from melp_bench.board import write_board
     from melp_bench.board.sensitivity import write_sensitivity
     from melp_bench.cli.run_output import quiet_console, show_head, show_plan, show_sketch
     from melp_bench.cli.screen import Screen
+    from melp_bench.cli.tables import print_whole
     from melp_bench.plugins import discover
+    from melp_bench.results import read_results
     from melp_bench.runs.candidates import file_name
-    from melp_bench.runs.run import Sketch, look_ahead, make_spec
+    from melp_bench.runs.run import Sketch, look_ahead
+    from melp_bench.runs.run_spec import make_spec
     from melp_bench.runs.sensitivity import EVERY, measure_moves, prepare_toggles
 
     spec = make_spec(
@@ -65,8 +69,9 @@ def sensitivity(
     on_plan = partial(show_plan, console, each=False)
     page, result = measure_moves(spec, catalogue, names, listener=Screen(console), on_plan=on_plan)
     for table in _tables(page):
-        console.print(table)
+        print_whole(console, table)
     paths = write_sensitivity(page, result.board / "sensitivity", f"{file_name(page.model)}-{spec.protocol.name}")
+    write_board(read_results(result.board / "results", lambda told: None), result.board)  # which leads to the page
     console.print(f"page   {paths[-1]}", markup=False, highlight=False, soft_wrap=True)
 
 

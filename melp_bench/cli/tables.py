@@ -1,4 +1,4 @@
-"""Tables that fit 80 columns."""
+"""Tables that fit 80 columns, and what they become where there are fewer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from melp_bench.testing.verdict import Verdict
+
+FOLDED = 10
+"""What a column of words is folded to, at the least."""
 
 
 def kind_table(title: str, rows: Sequence[tuple[str, str, str, str]]) -> Table:
@@ -61,3 +67,30 @@ def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:
             table.add_row(Text(name), Text(value))
     table.add_row("", "")
     return table
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table, or where the console is too narrow for its numbers, each row as lines of "column  cell"."""
+    if _needed(table, console) <= console.width:
+        console.print(table)
+        return
+    if table.title:
+        console.print(table.title)
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(style="dim", overflow="fold", max_width=console.width // 2)
+    lines.add_column(overflow="fold")
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        for column, cell in zip(table.columns, cells, strict=True):
+            lines.add_row(column.header, cell)
+        lines.add_row("", "")
+    console.print(lines)
+
+
+def _needed(table: Table, console: Console) -> int:
+    """Return how many columns of a terminal a table needs so that no number is cut: of a text only its longest word."""
+    total = 0
+    for column in table.columns:
+        sizes = [Measurement.get(console, console.options, cell) for cell in (column.header, *column.cells)]
+        shortest = max(size.maximum if column.no_wrap else min(size.minimum, FOLDED) for size in sizes)
+        total += max(min(shortest, column.max_width or shortest), column.min_width or 0) + 2
+    return total

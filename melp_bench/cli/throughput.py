@@ -40,6 +40,7 @@ def throughput(
     """Measure the speed of ECG encoders: median and quartiles of records/s, peak memory, parameters, GFLOPs."""
     from rich.console import Console
 
+    from melp_bench.cli.tables import print_whole
     from melp_bench.home import home, make_folder
     from melp_bench.plugins import discover
     from melp_bench.throughput.rows import Work, write_speed
@@ -68,7 +69,7 @@ def throughput(
                 continue
         write_speed(rows[-1], folder)
     if rows:
-        console.print(speed_table(rows))
+        print_whole(console, speed_table(rows))
         console.print(_footer(rows[0]), style="dim", highlight=False, markup=False)
         console.print(
             f"rows in {folder}; `melp-bench leaderboard` shows them", style="dim", highlight=False, markup=False, soft_wrap=True

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from melp_bench.errors import UserError
-from melp_bench.pretrain.step import Gather
+from melp_bench.pretrain.gathered import Gather
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

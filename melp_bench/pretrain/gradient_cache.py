@@ -23,8 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from melp_bench.features import Features
 from melp_bench.pretrain.distributed import average_gradients, total_loss
+from melp_bench.pretrain.gathered import Gather, with_masks
 from melp_bench.pretrain.layers import towers_of, untracked
-from melp_bench.pretrain.step import Batch, Gather, Step, parameters_of, with_masks
+from melp_bench.pretrain.step import Batch, Step, parameters_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -19,6 +18,7 @@ from melp_bench.components import Objective, TextBatch
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.features import Features
 from melp_bench.model import Model
+from melp_bench.pretrain.gathered import Gather, rows_of_all
 from melp_bench.pretrain.views import WHOLE, Part, Views, at_spec, looked_at, make_views, views_of
 
 INPUTS = (
@@ -26,8 +26,6 @@ INPUTS = (
 )  # fmt: skip
 """What there is beside an objective's own views and what its `local` returns."""
 OF_REPORTS = {"text", "reports", "text_encoder"}
-
-Gather = Callable[[Tensor], Tensor]
 
 
 class Batch:
@@ -272,24 +270,3 @@ def _told(term: str, model: Model) -> Iterator[None]:
     except NotApplicable as reason:
         kind = type(model.encoder).__name__
         raise UserError(f"objective {term!r} cannot train {kind!r}: {reason}; choose another encoder or objective") from reason
-
-
-def rows_of_all(value: Any, gather: Gather) -> Any:
-    """Return `value` with the rows of all ranks: `gather` joins a tensor's."""
-    if isinstance(value, Features):
-        value = with_masks(value)
-        return value.apply({name: gather(tensor) for name, tensor in value.present().items()})
-    return gather(value) if isinstance(value, Tensor) else value
-
-
-def with_masks(value: Features) -> Features:
-    """Return the features with a mask of each scale: parts that are joined may be padded, and padding must stay padding."""
-    if value.segments is not None and value.segments_mask is None:
-        value = replace(value, segments_mask=_all_real(value.segments))
-    if value.tokens is not None and value.tokens_mask is None:
-        value = replace(value, tokens_mask=_all_real(value.tokens))
-    return value
-
-
-def _all_real(tensor: Tensor) -> Tensor:
-    return torch.ones(tensor.shape[:2], dtype=torch.bool, device=tensor.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import statistics
 import time
@@ -23,9 +24,11 @@ from melp_bench.plugins import Catalogue
 from melp_bench.prediction_files import FOLDER, write_predictions
 from melp_bench.pretrain.engine import PLAIN, Engine
 from melp_bench.progress import Listener, stage_if_needed
+from melp_bench.recipe import Recipe
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
 from melp_bench.runs.candidates import Candidate, OnMade, features_digest
+from melp_bench.runs.cells import Failure, failed
 from melp_bench.runs.corpora import corpus_of
 from melp_bench.runs.kept import now
 from melp_bench.runs.loggers import Loggers
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SPEED_BATCH = 16
+logger = logging.getLogger(__name__)
 FindTask = Callable[[str], TaskRecords]
 
 
@@ -54,20 +58,21 @@ def execute(
     loggers: Loggers | None = None,
     on_made: OnMade = lambda candidate, store: None,
     engine: Engine = PLAIN,
-) -> list[Path]:
-    """Compute the missing rows of the plan, each written as soon as it is known, and return the files written.
+) -> list[Failure]:
+    """Compute the missing rows of the plan, each written as soon as it is known, and return the cells that failed.
 
     A row that does not fit its model is written with its reason, and nothing is loaded for it. `features` is the folder of kept
-    features. On several ranks all take part in pretraining, and the first computes the rows.
+    features. On several ranks all take part in pretraining, and the first computes the rows; then an error in pretraining ends
+    the run, as ranks that wait for one another must not part ways.
     """
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
     candidates = list({row.candidate.told: row.candidate for row in fitting}.values())
-    _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made, engine)
-    written: list[Path] = []
+    failures, lost = _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made, engine)
     if fabric.global_rank or not rows:
-        return written
+        return failures
+    made = len(failures)
     for folder in (features, plan.results / plan.protocol.name, plan.results / FOLDER):
         remove_leftovers(folder)
     overlap = OverlapCheck(plan.stores, listener)
@@ -75,20 +80,34 @@ def execute(
         advance(0, len(rows), "")
         for row in rows:
             if row.reason is not None:
-                written.append(write_result(_record(row, plan, row.reason, {}, fabric.device), plan.results))
+                write_result(_record(row, plan, row.reason, {}, fabric.device), plan.results)
+                made += 1
         for candidate in candidates:
-            advance(len(written), len(rows), candidate.told)
-            manifest = read_manifest(candidate.folder)
+            mine = [row for row in fitting if row.candidate is candidate and candidate.told not in lost]
+            if not mine:
+                continue
+            advance(made, len(rows), candidate.told)
             with stage_if_needed(listener, f"embed {candidate.told}", "rec") as embedding:
-                context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
-                facts = model_facts(context.model, manifest)
-                facts["records_per_second"] = records_per_second(context.model, fabric.device)
-                for row in (row for row in fitting if row.candidate is candidate):
-                    advance(len(written), len(rows), f"{candidate.told} {row}")
-                    scored = plan.stores[row.planned.scored_alias], tasks(row.planned.scored_task)
-                    written.append(_score(row, plan, context, {**facts, "overlap": overlap.facts(manifest, *scored)}))
-                    advance(len(written), len(rows), "")
-    return written
+                try:
+                    manifest = read_manifest(candidate.folder)
+                    context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
+                    facts = model_facts(context.model, manifest)
+                    facts["licences"] = licences(manifest.recipe, catalogue)
+                    facts["records_per_second"] = records_per_second(context.model, fabric.device)
+                except Exception as error:
+                    failures += [_failed(row, error, listener) for row in mine]
+                    made += len(mine)
+                    continue
+                for row in mine:
+                    advance(made, len(rows), f"{candidate.told} {row}")
+                    try:
+                        scored = plan.stores[row.planned.scored_alias], tasks(row.planned.scored_task)
+                        _score(row, plan, context, {**facts, "overlap": overlap.facts(manifest, *scored)})
+                    except Exception as error:
+                        failures.append(_failed(row, error, listener))
+                    made += 1
+                    advance(made, len(rows), "")
+    return failures
 
 
 def _obtain_all(
@@ -102,8 +121,9 @@ def _obtain_all(
     loggers: Loggers | None,
     on_made: OnMade,
     engine: Engine,
-) -> None:
-    """Make every candidate's checkpoint that is not there."""
+) -> tuple[list[Failure], set[str]]:
+    """Make every candidate's checkpoint that is not there; return the cells that failed with one, and those candidates."""
+    failures, lost = list[Failure](), set[str]()
     for candidate in candidates:
         if is_checkpoint(candidate.folder):
             check_checkpoint(candidate.folder)  # before hours are spent on the others
@@ -113,9 +133,25 @@ def _obtain_all(
         corpus = corpus_of(budget, plan.stores) if budget else None
         mine = budget.model_copy(update={"seed": candidate.seed}) if budget and candidate.seed is not None else budget
         made = is_checkpoint(candidate.folder)
-        obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers, engine=engine)
+        try:
+            obtain(candidate, catalogue, mine, corpus, fabric, listener, loggers=loggers, engine=engine)
+        except Exception as error:
+            if fabric.world_size > 1:
+                raise
+            lost.add(candidate.told)
+            failures += [_failed(row, error, listener) for row in rows if row.candidate is candidate]
+            continue
         if not made and corpus is not None and fabric.global_rank == 0:
             on_made(candidate, corpus)
+    return failures, lost
+
+
+def _failed(row: Row, error: Exception, listener: Listener) -> Failure:
+    """Tell that a cell failed, with the traceback in the log, and return the failure."""
+    found = failed(row, error)
+    logger.info("%s", found, exc_info=error)
+    listener.say(f"failed  {found}")
+    return found
 
 
 def _context(
@@ -203,6 +239,14 @@ def model_facts(model: Model, manifest: Manifest) -> dict[str, Any]:
         "signal": str(spec),
         "pretraining": dict(manifest.pretraining),
     } | ({"collapse": signs} if (signs := manifest.pretraining.get("signs")) else {})
+
+
+def licences(recipe: Recipe, catalogue: Catalogue) -> dict[str, str]:
+    """Return the licence of each encoder that a model is built of, as its plugin states it."""
+    found = {"ECG encoder": catalogue.ecg_encoders[recipe.encoder.name].license_note}
+    if recipe.text is not None:
+        found["text encoder"] = catalogue.text_encoders[recipe.text.name].license_note
+    return found
 
 
 def records_per_second(model: Model, device: torch.device) -> float:

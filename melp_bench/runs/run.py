@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from melp_bench.errors import UserError
 from melp_bench.home import home, make_folder
 from melp_bench.plugins import Catalogue, discover
-from melp_bench.pretrain.engine import PLAIN, Engine, read_engine
 from melp_bench.progress import Listener, Silence
-from melp_bench.protocol import Pretrain, Protocol, load_protocol
+from melp_bench.protocol import Pretrain, Protocol
 from melp_bench.published.tensor_files import is_here
 from melp_bench.results import ResultRecord, read_results
 from melp_bench.runs.candidates import OnMade, candidate, check_references
+from melp_bench.runs.cells import Failure, chosen, chosen_rows
 from melp_bench.runs.kept import code_changes, take_over
 from melp_bench.runs.loggers import build_loggers
 from melp_bench.runs.measurements import measurements
@@ -25,6 +25,7 @@ from melp_bench.runs.plan import Plan, make_plan
 from melp_bench.runs.published_files import PublishedFiles, open_label_files
 from melp_bench.runs.ranks import num_ranks
 from melp_bench.runs.references import CheckpointReference, PublishedReference, RecipeReference, Reference, parse, spread
+from melp_bench.runs.run_spec import RunOptions, RunSpec, make_spec
 from melp_bench.runs.stores import open_stores, unprepared
 from melp_bench.signal import SignalSpec
 from melp_bench.store import Store
@@ -38,44 +39,6 @@ OnPlan = Callable[[Plan, Mapping[str, int]], None]
 
 
 @dataclass(frozen=True)
-class RunSpec:
-    """What is asked of a run.
-
-    Attributes:
-        models: as they are named on the command line; the protocol's own where there are none.
-        settings: changes of the recipes, "encoder.layers" -> "6".
-        engine: how what must be pretrained is computed.
-        out: the folder of the board, with its rows in `results`.
-        device: "auto", "cpu" or "cuda".
-        workers: processes that make or read records.
-        published_splits: the folder of the literature's label files, where the protocol reads them.
-        loggers: as they are named on the command line, see `build_loggers`.
-    """
-
-    protocol: Protocol
-    models: tuple[str, ...]
-    out: Path
-    settings: Mapping[str, str] = field(default_factory=dict)
-    device: str = "auto"
-    workers: int = 1
-    published_splits: Path | None = None
-    loggers: tuple[str, ...] = ()
-    engine: Engine = PLAIN
-
-
-class RunOptions(TypedDict, total=False):
-    """What may be said to `run` beside protocol and models, as `make_spec` takes it."""
-
-    out: str | Path | None
-    settings: Mapping[str, str] | None
-    device: str
-    workers: int
-    published_splits: str | Path | None
-    loggers: Sequence[str]
-    engine: Mapping[str, str] | None
-
-
-@dataclass(frozen=True)
 class Sketch:
     """What can be said of a run before its data and files are here: nothing of it can have been computed."""
 
@@ -85,48 +48,12 @@ class Sketch:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves: its plan, its rows in the plan's order, and the folder of the board."""
+    """What a run leaves: its plan, its rows in the plan's order, the folder of the board, and the cells that failed."""
 
     plan: Plan
     rows: tuple[ResultRecord, ...]
     board: Path
-
-
-def make_spec(
-    protocol: str | Path | Protocol,
-    models: Sequence[str] | None = None,
-    *,
-    out: str | Path | None = None,
-    settings: Mapping[str, str] | None = None,
-    device: str = "auto",
-    workers: int = 1,
-    published_splits: str | Path | None = None,
-    loggers: Sequence[str] = (),
-    engine: Mapping[str, str] | None = None,
-) -> RunSpec:
-    """Return what is asked of a run, its protocol read.
-
-    Raises:
-        UserError: the protocol is no valid TOML, or neither it nor the caller names a model.
-        UnknownName: there is no such protocol.
-    """
-    rule = protocol if isinstance(protocol, Protocol) else load_protocol(str(protocol))
-    names = tuple(models or rule.models)
-    if not names:
-        raise UserError(f"protocol {rule.name!r} names no models; give at least one with --model")
-    folder = Path(out) if out is not None else home() / "leaderboard"
-    splits = None if published_splits is None else Path(published_splits)
-    return RunSpec(
-        protocol=rule,
-        models=names,
-        out=folder,
-        settings=dict(settings or {}),
-        device=device,
-        workers=workers,
-        published_splits=splits,
-        loggers=tuple(loggers),
-        engine=read_engine(engine or {}),
-    )
+    failures: tuple[Failure, ...] = ()
 
 
 def run(
@@ -136,10 +63,11 @@ def run(
 ) -> RunResult:
     """Pretrain (or load) models, evaluate them under a protocol, write the board, and return its rows.
 
-    What is there already is not computed again. Options are those of `melp-bench run`; see `RunOptions`.
+    What is there already is not computed again. A cell that fails is named in the result's `failures`, and the others are
+    made. Options are those of `melp-bench run`; see `RunOptions`.
 
     Raises:
-        UserError: something that was named does not fit.
+        UserError: something that was named does not fit, or every cell failed.
         UnknownName: there is no such protocol, model, dataset or component.
     """
     return carry_out(make_spec(protocol, models, **options), discover())
@@ -155,7 +83,8 @@ def carry_out(
 ) -> RunResult:
     """Do what is asked, and return what it leaves; on several ranks the first writes rows and board.
 
-    `on_made` is called with each candidate that was pretrained, and its corpus.
+    `on_made` is called with each candidate that was pretrained, and its corpus. A cell that fails is named, and the others
+    are made; where all fail, the first error is raised.
     """
     from melp_bench.runs.training import make_fabric
 
@@ -172,21 +101,28 @@ def carry_out(
     plan = _plan(spec, references, catalogue, stores, files)
     known = list(read_results(plan.results, listener.say))  # what is no row is told before any work
     on_plan(plan, code_changes(plan, known))
-    if plan.missing():
-        from melp_bench.runs.execute import execute
-
+    failures: list[Failure] = []
+    if missing := plan.missing():
         make_folder(spec.out / "results")  # a place that cannot be written is told before any work
-        fabric, features = fabric or made(), home() / "features"
-        execute(
-            plan,
-            catalogue,
-            fabric=fabric,
-            listener=listener,
-            features=features,
-            loggers=loggers,
-            on_made=on_made,
-            engine=spec.engine,
-        )
+        if spec.jobs > 1 or spec.on:
+            from melp_bench.runs.shares import share_out
+
+            failures = share_out(plan, spec, listener, on_made)
+        else:
+            from melp_bench.runs.execute import execute
+
+            failures = execute(
+                plan,
+                catalogue,
+                fabric=fabric or made(),
+                listener=listener,
+                features=home() / "features",
+                loggers=loggers,
+                on_made=on_made,
+                engine=spec.engine,
+            )
+        if len(failures) == len(missing):
+            failures[0].raise_again()
     first = fabric is None or fabric.global_rank == 0
     if first:
         take_over(plan, known)
@@ -201,7 +137,30 @@ def carry_out(
                 raise
             listener.say(str(error))
     mine = {record.key: record for record in records if record.protocol == spec.protocol.name}
-    return RunResult(plan, tuple(mine[row.inputs.key] for row in plan.rows if row.inputs.key in mine), spec.out)
+    return RunResult(
+        plan, tuple(mine[row.inputs.key] for row in plan.rows if row.inputs.key in mine), spec.out, tuple(failures)
+    )
+
+
+def carry_out_share(spec: RunSpec, keys: Collection[str]) -> list[Failure]:
+    """Make the missing rows of these keys, in a process of its own, and return the cells that failed; no board is written."""
+    from melp_bench.runs.execute import execute
+    from melp_bench.runs.training import make_fabric
+
+    catalogue, files = discover(), open_label_files(spec.protocol, spec.published_splits)
+    stores = open_stores(spec.protocol, catalogue, Silence(), spec.workers)
+    whole = _plan(spec, _references(spec, catalogue), catalogue, stores, files)
+    plan = replace(whole, rows=tuple(row for row in whole.rows if row.inputs.key in keys))
+    failures = execute(
+        plan,
+        catalogue,
+        fabric=make_fabric(spec.device, _precision(spec.protocol)),
+        listener=Silence(),
+        features=home() / "features",
+        loggers=build_loggers(spec.loggers, catalogue),
+        engine=spec.engine,
+    )
+    return [replace(one, error=None) for one in failures]  # an exception of a plugin may not travel
 
 
 def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, int]] | Sketch:
@@ -215,7 +174,8 @@ def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, 
         check_references([reference for _, reference in references], catalogue, spec.settings)
         planned = measurements(spec.protocol, catalogue)
         labels = [_label(reference, spec, catalogue) for _, reference in references]
-        return Sketch(absent, tuple((label, str(row)) for label in labels for row in planned))
+        rows = chosen([(label, row) for label in labels for row in planned], spec.only, spec.skip)
+        return Sketch(absent, tuple((label, str(row)) for label, row in rows))
     stores = open_stores(spec.protocol, catalogue, Silence(), spec.workers)
     plan = _plan(spec, references, catalogue, stores, files)
     return plan, code_changes(plan, read_results(plan.results))
@@ -245,7 +205,8 @@ def _plan(
         for name, reference in references
         for budget in _budgets(pretrain, name, reference)
     ]
-    return make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", files)
+    plan = make_plan(spec.protocol, candidates, catalogue, stores, spec.out / "results", files)
+    return replace(plan, rows=chosen_rows(plan.rows, spec.only, spec.skip))
 
 
 def _budgets(pretrain: Pretrain | None, name: str, reference: Reference) -> list[Pretrain | None]:

@@ -16,7 +16,8 @@ from melp_bench.progress import Listener, Silence
 from melp_bench.protocol import EvaluationUse, Protocol
 from melp_bench.results import ResultRecord
 from melp_bench.runs.measurements import Planned, identity_of, measurements
-from melp_bench.runs.run import OnPlan, RunResult, RunSpec, carry_out, encoder_spec
+from melp_bench.runs.run import OnPlan, RunResult, carry_out, encoder_spec
+from melp_bench.runs.run_spec import RunSpec
 from melp_bench.runs.stores import open_stores, unprepared
 from melp_bench.runs.toggles import ALONE_AND_AS_PUBLISHED, Toggled, defects_of, toggled
 
@@ -59,6 +60,8 @@ def measure_moves(
     """
     asked, found = prepare_toggles(spec, catalogue, names, listener)
     result = carry_out(asked, catalogue, listener=listener, on_plan=on_plan)
+    for failure in result.failures:
+        failure.raise_again()
     rows = {identity_of(row.planned): record for row, record in zip(result.plan.rows, result.rows, strict=True)}
     moves = []
     for toggle in found.toggles:

@@ -45,7 +45,7 @@ class SignalQuality(mb.Dataset):
     licence = "ODC-By 1.0"
     citation = "Silva, Moody and Celi, Computing in Cardiology 38:273 (2011), PhysioNet challenge-2011"
     homepage = "https://physionet.org/content/challenge-2011/1.0.0/"
-    download = mb.Download(
+    download: mb.Download | None = mb.Download(
         "https://physionet.org/files/challenge-2011/1.0.0/", only=("set-a",), always=tuple(f"set-a/RECORDS-{g}" for g in GRADES)
     )
     num_records = 1000

@@ -28,7 +28,7 @@ from scipy.optimize import minimize_scalar
 import melp_bench as mb
 from melp_bench.metrics.calibration import platt, sigmoid
 from melp_bench.splits import Positions
-from melp_plugins.evaluations.logistic_regression import Regression, fit_regressions
+from melp_plugins.evaluations.logistic_regression import LogisticFitting, fit_regressions
 from melp_plugins.evaluations.pooling import Scorer, pooled
 from melp_plugins.evaluations.probing import problems_of, scorer
 
@@ -49,7 +49,7 @@ class Calibration(mb.Evaluation):
         *,
         corrections: tuple[Correction, ...] = ("none", "temperature", "platt"),
         bins: int = 15,
-        strengths: tuple[float, ...] = Regression.strengths,
+        strengths: tuple[float, ...] = LogisticFitting.strengths,
     ) -> None:
         """Check the options; `bins` are those of the curve, not of a metric.
 
@@ -64,7 +64,7 @@ class Calibration(mb.Evaluation):
             raise mb.UserError(
                 f"evaluation 'calibration' has bins = {bins} and strengths = {list(strengths)}; wanted positive numbers"
             )
-        self.corrections, self.bins, self.regression = corrections, bins, Regression(strengths)
+        self.corrections, self.bins, self.regression = corrections, bins, LogisticFitting(strengths)
 
     def expand(self, tasks: Sequence[str]) -> Iterable[mb.Measurement]:
         """Return a row per task and correction."""

@@ -23,7 +23,7 @@ import numpy as np
 
 import melp_bench as mb
 from melp_bench.metrics import auroc
-from melp_plugins.evaluations.logistic_regression import Regression, fit_regressions
+from melp_plugins.evaluations.logistic_regression import LogisticFitting, fit_regressions
 from melp_plugins.evaluations.pooling import pooled
 from melp_plugins.evaluations.probing import fit_details, problems_of, require_seeds, scorer
 
@@ -40,7 +40,7 @@ class LabelEfficiency(mb.Evaluation):
         *,
         fractions: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
         seeds: tuple[int, ...] = (0, 1, 2),
-        strengths: tuple[float, ...] = Regression.strengths,
+        strengths: tuple[float, ...] = LogisticFitting.strengths,
     ) -> None:
         """Check the options.
 
@@ -57,7 +57,7 @@ class LabelEfficiency(mb.Evaluation):
         if not strengths or min(strengths) <= 0:
             raise mb.UserError(f"evaluation 'label_efficiency' has the strengths {list(strengths)}; wanted positive numbers")
         self.fractions, self.seeds = fractions, require_seeds(seeds, "label_efficiency")
-        self.regression = Regression(strengths)
+        self.regression = LogisticFitting(strengths)
 
     def expand(self, tasks: Sequence[str]) -> Iterable[mb.Measurement]:
         """Return a row per task."""
@@ -93,7 +93,8 @@ class LabelEfficiency(mb.Evaluation):
         embedding = context.features(task).embedding
         probes = fit_regressions(embedding, task.labels, problems, self.regression)
         repeats = len(self.seeds) // len(drawn)
-        problems, probes = ([one for one in some for _ in range(repeats)] for some in (problems, probes))
+        problems = [problem for problem in problems for _ in range(repeats)]
+        probes = [probe for probe in probes for _ in range(repeats)]
         made = pooled(task, scorer(problems, probes, embedding), kind="logit", scales_differ=True, details={})
         fits = fit_details(task, fraction, self.seeds, problems, probes)
         heights = [_macro(one, made.labels) for one in made.scores]

@@ -27,7 +27,7 @@ from torch import Tensor
 import melp_bench as mb
 from melp_bench.splits import Positions
 from melp_plugins.evaluations.batch_norm import embed_while_learning, num_batch_norms
-from melp_plugins.evaluations.logistic_regression import Regression, fit_regressions
+from melp_plugins.evaluations.logistic_regression import LogisticFitting, fit_regressions
 from melp_plugins.evaluations.pooling import Scorer, pooled
 from melp_plugins.evaluations.probe import USUAL, Fitting, Probe, ProbeProblem, fit
 from melp_plugins.evaluations.probing import fit_details, problems_of, require_seeds, scorer
@@ -64,7 +64,7 @@ class LinearProbe(mb.Evaluation):
         chosen_on: ChosenOn = "validation",
         batch_norm: BatchNorm = "frozen",
         solver: Solver = "adamw",
-        strengths: tuple[float, ...] = Regression.strengths,
+        strengths: tuple[float, ...] = LogisticFitting.strengths,
     ) -> None:
         """Check the options; those of AdamW say nothing to "lbfgs", and `strengths` nothing to AdamW.
 
@@ -75,14 +75,14 @@ class LinearProbe(mb.Evaluation):
         for fraction in fractions:
             if not 0 < fraction <= 1:
                 raise mb.UserError(f"evaluation 'linear_probe' has the fraction {fraction!r}; wanted more than 0 and at most 1")
-        words = {"subset": (subset, SubsetRule), "scoring": (scoring, Scoring), "chosen_on": (chosen_on, ChosenOn)}
-        words |= {"batch_norm": (batch_norm, BatchNorm), "solver": (solver, Solver)}
+        words: dict[str, tuple[str, Any]] = {"subset": (subset, SubsetRule), "scoring": (scoring, Scoring)}
+        words |= {"chosen_on": (chosen_on, ChosenOn), "batch_norm": (batch_norm, BatchNorm), "solver": (solver, Solver)}
         for option, (word, known) in words.items():
             if word not in get_args(known):
                 raise mb.UserError(f"evaluation 'linear_probe' has the {option} {word!r}; wanted {', '.join(get_args(known))}")
         if not strengths or min(strengths) <= 0:
             raise mb.UserError(f"evaluation 'linear_probe' has the strengths {list(strengths)}; wanted positive numbers")
-        self.regression = None if solver == "adamw" else Regression(strengths)
+        self.regression = None if solver == "adamw" else LogisticFitting(strengths)
         self.fractions, self.seeds, self.subset = fractions, require_seeds(seeds, "linear_probe"), subset
         self.scoring, self.chosen_on, self.batch_norm, self.solver = scoring, chosen_on, batch_norm, solver
         self.fitting = Fitting(learning_rate, final_learning_rate, weight_decay, batch_size, epochs, patience)

@@ -28,7 +28,7 @@ HALVINGS = 30
 
 
 @dataclass(frozen=True)
-class Regression:
+class LogisticFitting:
     """How logistic regressions are fitted, and among which strengths one is chosen."""
 
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -37,14 +37,14 @@ class Regression:
 
 
 def fit_regressions(
-    features: Tensor, labels: NDArray[np.bool_], problems: Sequence[ProbeProblem], regression: Regression
+    features: Tensor, labels: NDArray[np.bool_], problems: Sequence[ProbeProblem], regression: LogisticFitting
 ) -> list[Probe]:
     """Return a probe per problem, from `features` (N, P) and `labels` (N, C); its `epoch` is its strength's number, from 1."""
     target = torch.from_numpy(labels.astype(np.float64)).to(features.device)
     return [_fit_one(features, target, problem, regression) for problem in problems]
 
 
-def _fit_one(features: Tensor, target: Tensor, problem: ProbeProblem, regression: Regression) -> Probe:
+def _fit_one(features: Tensor, target: Tensor, problem: ProbeProblem, regression: LogisticFitting) -> Probe:
     mean, scale = standardise(features[problem.train])
     x, beside = ((features[rows].double() - mean) * scale for rows in (problem.labelled, problem.validation))
     strengths = torch.tensor(regression.strengths, dtype=x.dtype, device=x.device)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32, symmetric_info_nce, temperature_gauge
+from melp_plugins.info_nce import INITIAL_LOG_SCALE, MAXIMUM_LOG_SCALE, at_least_float32, info_nce, temperature_gauge
 
 
 def clip_loss(x: Tensor, y: Tensor, log_scale: Tensor) -> Tensor:
     """Return the symmetric InfoNCE of pairs of vectors (B, D), the mean of both directions; it does not normalise them."""
-    forwards, backwards = symmetric_info_nce(log_scale.exp() * x @ y.T)
+    forwards, backwards = info_nce(log_scale.exp() * x, y)
     return (forwards + backwards) / 2
 
 

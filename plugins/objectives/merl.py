@@ -3,12 +3,13 @@
 Paper: Zero-Shot ECG Classification with Multimodal Learning and Test-time Clinical Knowledge Enhancement (MERL),
     Liu et al. 2024, https://arxiv.org/abs/2403.06659.
 `form="melp"` is the variant that MELP compares with: half the sum in both terms, and no normalisation in the second.
-Shapes: B pairs, D shared channels, P embedding channels.
+Shapes: B pairs, D shared channels, C channels of a record's vector.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.info_nce import at_least_float32, symmetric_info_nce
+from melp_plugins.info_nce import at_least_float32, info_nce
 from melp_plugins.layers import masked_mean
 
 FORMS = ("merl", "melp")
@@ -24,8 +25,7 @@ FORMS = ("merl", "melp")
 
 def cma_loss(ecg: Tensor, text: Tensor, *, temperature: float = 0.07, form: str = "merl") -> Tensor:
     """Return cross-modal alignment of `ecg` and `text` (B, D), normalised: both directions' sum ("melp": their mean)."""
-    logits = F.normalize(ecg, dim=-1) @ F.normalize(text, dim=-1).T / temperature
-    forwards, backwards = symmetric_info_nce(logits)
+    forwards, backwards = info_nce(F.normalize(ecg, dim=-1), F.normalize(text, dim=-1), temperature=temperature)
     return forwards + backwards if form == "merl" else (forwards + backwards) / 2
 
 
@@ -33,7 +33,7 @@ def uma_loss(one: Tensor, two: Tensor, *, temperature: float = 0.07, form: str =
     """Return uni-modal alignment of two versions (B, D) of the same records; "melp" does not normalise, and halves the sum."""
     if form == "merl":
         return cma_loss(one, two, temperature=temperature)
-    forwards, backwards = symmetric_info_nce(one @ two.T / temperature)
+    forwards, backwards = info_nce(one, two, temperature=temperature)
     return (forwards + backwards) / 2
 
 
@@ -75,13 +75,20 @@ class UMA(mb.Objective):
         self.linear1 = nn.Linear(width, sizes.shared, bias=False)
         self.linear2 = nn.Linear(width, sizes.shared, bias=False)
 
-    def forward(self, ecg: mb.Features) -> Tensor:
+    def local(self, ecg: mb.Features) -> Mapping[str, Tensor]:
+        """Return the vector of each record, (B, C).
+
+        Raises:
+            UserError: it is made of tokens, and the encoder offers none.
+        """
+        if self.reads == "embedding":
+            return {"vector": ecg.embedding}
+        if ecg.tokens is None:
+            raise mb.UserError("'uma' reads tokens, and the encoder offers none; set uma.reads=embedding")
+        return {"vector": masked_mean(ecg.tokens, ecg.tokens_mask)}
+
+    def forward(self, vector: Tensor) -> Tensor:
         """Return the loss of records."""
-        vector = ecg.embedding
-        if self.reads == "tokens":
-            if ecg.tokens is None:
-                raise mb.UserError("'uma' reads tokens, and the encoder offers none; set uma.reads=embedding")
-            vector = masked_mean(ecg.tokens, ecg.tokens_mask)
         one, two = self.linear1(self.dropout(vector)), self.linear2(self.dropout(vector))
         with torch.autocast(one.device.type, enabled=False):
             return uma_loss(at_least_float32(one), at_least_float32(two), temperature=self.temperature, form=self.form)

@@ -18,28 +18,16 @@ from torch import Tensor
 
 import melp_bench as mb
 from melp_plugins.info_nce import at_least_float32
+from melp_plugins.objectives.report_sentences import sentences_there, with_sentences
 from melp_plugins.objectives.simclr import nt_xent
 
 
 def drawn_sentences(reports: mb.TextBatch, *, kept: float, pad_id: int) -> mb.TextBatch:
-    """Return reports with each sentence kept by a chance of `kept`; of one that would lose all, one at random is kept.
-
-    What belongs to no sentence, such as [CLS], stays; what stays moves together, and sentences are numbered anew.
-    """
-    sentences, device = reports.sentences, reports.ids.device
-    number = torch.arange(max(int(sentences.max()) + 1, 1), device=device)
-    there = number <= sentences.amax(dim=1, keepdim=True)  # (B, S)
-    draw = torch.rand(there.shape, device=device).masked_fill(~there, 2.0)
+    """Return reports with each sentence kept by a chance of `kept`; of one that would lose all, one at random is kept."""
+    there = sentences_there(reports)
+    draw = torch.rand(there.shape, device=there.device).masked_fill(~there, 2.0)
     chosen = (draw < kept) | (draw == draw.amin(dim=1, keepdim=True))
-    of, anew = sentences.clamp_min(0), chosen.cumsum(dim=1) - 1
-    stays = reports.mask & ((sentences < 0) | chosen.gather(1, of))  # (B, N)
-    order = torch.argsort((~stays).byte(), dim=1, stable=True)
-    mask = stays.gather(1, order)[:, : int(stays.sum(dim=1).max())]
-    order = order[:, : mask.shape[1]]
-    numbered = torch.where(sentences < 0, sentences, anew.gather(1, of))
-    return mb.TextBatch(
-        torch.where(mask, reports.ids.gather(1, order), pad_id), mask, torch.where(mask, numbered.gather(1, order), -1)
-    )
+    return with_sentences(reports, chosen, pad_id=pad_id)
 
 
 class ReportContrast(mb.Objective):
@@ -47,11 +35,11 @@ class ReportContrast(mb.Objective):
 
     scale: ClassVar[str] = "rhythm"
     needs_global_batch: ClassVar[bool] = True
+    read: Callable[[mb.TextBatch], mb.Features]
 
     def __init__(self, *, kept: float, temperature: float, pad_id: int) -> None:
         super().__init__()
         self.kept, self.temperature, self.pad_id = kept, temperature, pad_id
-        self.read: Callable[[mb.TextBatch], mb.Features] | None = None
 
     def attach(self, model: mb.PretrainingModel) -> None:
         """Read reports as the model does, through its heads."""
@@ -59,7 +47,6 @@ class ReportContrast(mb.Objective):
 
     def local(self, reports: mb.TextBatch) -> Mapping[str, Tensor]:
         """Return both draws' vectors (B, D)."""
-        assert self.read is not None
         one, two = (self.read(drawn_sentences(reports, kept=self.kept, pad_id=self.pad_id)).record for _ in range(2))
         return {"draw1": one, "draw2": two}
 

@@ -17,16 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.info_nce import at_least_float32
+from melp_plugins.info_nce import at_least_float32, sigmoid_contrast
 
 FIRST_SCALE, FIRST_BIAS = 10.0, -10.0  # of the paper; nearly all pairs are none, and the bias says so from the start
 
 
 def siglip_loss(x: Tensor, y: Tensor, log_scale: Tensor, bias: Tensor) -> Tensor:
     """Return the sigmoid loss of pairs of normalised vectors (B, D): summed over all B x B pairs, divided by B."""
-    logits = log_scale.exp() * x @ y.T + bias  # (B, B)
-    sign = 2 * torch.eye(len(x), dtype=logits.dtype, device=logits.device) - 1
-    return -F.logsigmoid(sign * logits).sum() / len(x)
+    return sigmoid_contrast(log_scale.exp() * x, y, bias) / len(x)
 
 
 class SigLIP(mb.Objective):

@@ -15,17 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import melp_bench as mb
-from melp_plugins.info_nce import at_least_float32
+from melp_plugins.info_nce import at_least_float32, view_contrast
 from melp_plugins.views.augmentation import AUGMENTATION
 
 
 def nt_xent(one: Tensor, two: Tensor, *, temperature: float) -> Tensor:
     """Return the normalised temperature-scaled cross entropy of two views (B, D): mean over all 2B anchors."""
-    z = F.normalize(torch.cat([one, two]), dim=-1)  # (2B, D)
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    logits = (z @ z.T / temperature).masked_fill(itself, float("-inf"))
-    partner = torch.arange(len(z), device=z.device).roll(len(one))
-    return F.cross_entropy(logits, partner)
+    return view_contrast(F.normalize(torch.cat([one, two]), dim=-1), temperature=temperature)
 
 
 class SimCLR(mb.Objective):

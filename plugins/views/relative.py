@@ -16,17 +16,19 @@ import melp_bench as mb
 def level(signal: Tensor) -> Tensor:
     """Return each lead's median (B, L, 1), the lower of two; every fourth sample tells it."""
     few = signal[..., ::4]
-    if few.device.type != "cpu" or few.requires_grad:
+    if few.device.type != "cpu" or few.requires_grad or few.dtype == torch.bfloat16:  # which numpy does not know
         median: Tensor = few.median(dim=-1, keepdim=True).values
         return median
     middle = (few.shape[-1] - 1) // 2  # numpy's selection takes an eighth of torch's time
-    return torch.from_numpy(np.partition(few.numpy(), middle, axis=-1)[..., middle, None])
+    found: Tensor = torch.from_numpy(np.partition(few.numpy(), middle, axis=-1)[..., middle, None])
+    return found
 
 
 def spread(signal: Tensor) -> Tensor:
     """Return each record's standard deviation (B, 1, 1)."""
     less = signal - signal.mean(dim=(1, 2), keepdim=True)  # `std` itself takes twenty times as long on a CPU
-    return torch.linalg.vector_norm(less, dim=(1, 2), keepdim=True) / max(signal[0].numel() - 1, 1) ** 0.5
+    found: Tensor = torch.linalg.vector_norm(less, dim=(1, 2), keepdim=True) / max(signal[0].numel() - 1, 1) ** 0.5
+    return found
 
 
 def uniform(like: Tensor, generator: torch.Generator, *shape: int) -> Tensor:

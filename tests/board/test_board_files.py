@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from board_rows import realistic_rows, row, score
+from rich.cells import cell_len
 from rich.console import Console
 
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
 from melp_bench.board.sections import GENERATED_NOTE
-from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, read_results, write_result
+from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, Score, read_results, write_result
 from melp_bench.throughput.rows import read_speeds
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
@@ -181,6 +182,8 @@ def evil_rows() -> list[ResultRecord]:
     named = {EVIL: MetricLabel(label=EVIL, bounds=(None, None)), "\x1b[31m": MetricLabel(label="-\u202e\x1b[31m")}
     told = Outcome(scores={EVIL: score(0.9, 0.02)}, metrics=named, primary=EVIL, not_measured={"\x1b[31m": EVIL}, classes=[])
     rows += [row("evil", EVIL, task=f"{EVIL}/x", setting=EVIL, outcome=told, label=EVIL, name=EVIL, code={EVIL: EVIL})]
+    for name in ("מודל הלב", "نموذج", "🫀 👩🏽‍⚕️ 🇮🇱", "L\u0336o\u0336n\u0336g", "\u2067a\u2069"):
+        rows += [row(name, task=f"{EVIL}/x", setting=name, auroc=score(0.8, 0.02), name=EVIL, facts=facts, classes=classes)]
     rows += [row("=cmd|' /C calc'!A0", task=f"{EVIL}/x", setting=EVIL, reason=EVIL, name=EVIL, facts=facts)]
     for fraction in ("1 %", "100 %"):  # the plots write names too
         common = {"task": f"{EVIL}/x", "setting": fraction, "name": EVIL}
@@ -208,6 +211,8 @@ def test_names_cannot_leave_their_cell_in_markdown_csv_and_latex() -> None:
     assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") > 1
     braces = re.sub(r"\\[{}]", "", tex)
     assert braces.count("{") == braces.count("}")
+    assert "[U+05DE]" in tex
+    assert max(tex) <= "‡", "no letter that pdflatex stops at"
 
 
 def test_control_and_direction_characters_reach_no_board() -> None:
@@ -221,12 +226,32 @@ def test_the_terminal_fits_80_columns_and_shows_ranks_marks_and_reasons() -> Non
     for table in terminal_tables([*realistic_rows(), *evil_rows()]):
         console.print(table)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert max(len(line) for line in text.splitlines()) <= 80
+    assert max(cell_len(line) for line in text.splitlines()) <= 80
     assert "zero-shot · synthetic/super · macro AUROC" in text
     assert re.search(r"^ +1 +merl +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +≈ best", text, re.M)
     assert re.search(r"^ +- +simclr +needs a text encoder", text, re.M)
     assert GENERATED_NOTE in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [40, 45, 50, 59, 60, 61, 62, 66, 72, 79, 80, 200])
+def test_no_terminal_of_40_columns_or_more_cuts_a_number(width: int, rows: list[ResultRecord]) -> None:
+    large = MetricLabel(label="error in milliseconds", higher_is_better=False, bounds=(0.0, None))
+    value = Score(value=123456.7, low=98765.4, high=234567.8)
+    told = Outcome(scores={"error": value}, metrics={"error": large}, primary="error")
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    for table in terminal_tables([*rows, row("far", outcome=told)], columns=console.width):
+        console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    for record in rows:
+        if record.outcome:
+            score = record.outcome.scores["auroc"]
+            assert f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]" in text
+    joined = " ".join(text.split())
+    assert "123,457 [98,765, 234,568]" in joined
+    assert "≈ best" in text
+    assert "needs a text encoder" in joined
 
 
 def test_the_weakest_class_comes_first_and_rare_and_excluded_classes_are_named() -> None:
@@ -262,7 +287,7 @@ def test_a_board_where_nothing_could_be_scored_shows_the_reasons() -> None:
         row(m, e, reason="needs a beat", setting=s) for m in "ab" for e, s in (("linear_probe", "1 %"), ("linear_probe", "9 %"))
     ]
     files = board_files(rows)
-    assert "".join(read(files["index.html"]).text).count("needs a beat") == 4
+    assert "".join(read(files["index.html"]).text).count("needs a beat") == 8  # in the overview and in its table
 
 
 def test_a_protocol_hash_that_is_no_hash_cannot_leave_its_place() -> None:
@@ -278,20 +303,20 @@ def test_a_stale_board_is_seen_and_mended(tmp_path: Path) -> None:
     results, out = tmp_path / "results", tmp_path / "board"
     for record in realistic_rows():
         write_result(record, results)
-    write_board(results, out)
-    assert stale_files(board_files(results), out) == []
+    write_board(read_results(results), out)
+    assert stale_files(board_files(read_results(results)), out) == []
     write_result(row("late", auroc=score(0.5, 0.1)), results)
-    assert set(stale_files(board_files(results), out)) == {
+    assert set(stale_files(board_files(read_results(results)), out)) == {
         "README.md",
         "index.html",
         "board.csv",
         "board.tex",
         "statistics.json",
     }
-    write_board(results, out)
-    assert stale_files(board_files(results), out) == []
+    write_board(read_results(results), out)
+    assert stale_files(board_files(read_results(results)), out) == []
     (out / "README.md").write_text("edited", encoding="utf-8")
-    assert stale_files(board_files(results), out) == ["README.md"]
+    assert stale_files(board_files(read_results(results)), out) == ["README.md"]
 
 
 def test_an_edited_row_is_named_and_in_no_board(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -299,7 +324,7 @@ def test_an_edited_row_is_named_and_in_no_board(tmp_path: Path, caplog: pytest.L
     write_result(row("kept", auroc=score(0.5, 0.1)), results)
     path = write_result(row("edited", auroc=score(0.9, 0.1), setting="1 %"), results)
     path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
-    write_board(results, tmp_path / "out")
+    write_board(read_results(results), tmp_path / "out")
     assert f"left out: '{path}': its inputs do not have the key it is named by; it was edited" in caplog.text
     told = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "kept" in told

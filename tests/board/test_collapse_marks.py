@@ -8,7 +8,7 @@ from rich.console import Console
 
 from melp_bench.board import terminal_tables
 from melp_bench.board.arrangement import build_board
-from melp_bench.board.html import render_html
+from melp_bench.board.html import render_pages
 from melp_bench.board.markdown import render_markdown
 from melp_bench.board.sections import COLLAPSE_NOTE
 from melp_bench.board.typeset import render_latex
@@ -33,12 +33,12 @@ def marked(text: str, sign: str) -> dict[str, bool]:
 
 def test_every_form_of_the_board_marks_it_and_says_what_the_mark_is() -> None:
     board, console = build_board(rows([SIGN])), Console(width=80, record=True, file=None, quiet=False)
-    markdown, latex, page = render_markdown(board), render_latex(board), render_html(board)
+    markdown, latex, page = render_markdown(board), render_latex(board), render_pages(board)["index.html"]
     assert marked(markdown, "‡") == {"melp": False, "byol": True}
     assert f"‡ : {COLLAPSE_NOTE}. byol: {SIGN}." in markdown
     assert marked(latex, "ddagger") == {"melp": False, "byol": True}
     assert f"$\\ddagger$: {COLLAPSE_NOTE}." in latex
-    assert page.count(f'title="{COLLAPSE_NOTE}: {SIGN}">‡</span>') == 2, "in the table, and on the card"
+    assert page.count(f'title="{COLLAPSE_NOTE}: {SIGN}">‡</span>') == 3, "in the overview, in the table, and on the card"
     assert f"{COLLAPSE_NOTE}. byol: {SIGN}." in page
     with console.capture() as shown:
         for table in terminal_tables(rows([SIGN])):
@@ -50,12 +50,12 @@ def test_every_form_of_the_board_marks_it_and_says_what_the_mark_is() -> None:
 @pytest.mark.parametrize("collapse", [[], None, "yes", {"a": 1}])
 def test_without_a_sign_no_board_knows_of_the_mark(collapse: object) -> None:
     board = build_board(rows(collapse))
-    for text in (render_markdown(board), render_latex(board), render_html(board)):
+    for text in (render_markdown(board), render_latex(board), render_pages(board)["index.html"]):
         assert "‡" not in text
         assert "ddagger" not in text
         assert COLLAPSE_NOTE not in text
 
 
 def test_a_sign_is_escaped() -> None:
-    page = render_html(build_board(rows(["<script>alert(1)</script>"])))
+    page = render_pages(build_board(rows(["<script>alert(1)</script>"])))["index.html"]
     assert "<script>alert(1)" not in page

@@ -9,7 +9,7 @@ import pytest
 from board_rows import row, score
 
 from melp_bench.board.arrangement import build_board
-from melp_bench.board.html import render_html
+from melp_bench.board.html import render_pages
 from melp_bench.board.leakage import leaks, overlap_text
 from melp_bench.board.markdown import render_markdown
 from melp_bench.board.spreadsheet import render_csv
@@ -63,7 +63,7 @@ def test_every_form_of_the_board_tells_it_and_marks_the_rows_it_concerns() -> No
         "ecg-fm": True,
         "d-beta": False,
     }
-    page = render_html(board)
+    page = render_pages(board)["index.html"]
     assert f"({text})" in page
     assert "(none found (checked))" in page
     lines = {line["model"]: line for line in csv.DictReader(render_csv(board).splitlines())}

@@ -9,7 +9,8 @@ import re
 from board_rows import RANKING, realistic_rows, row, score
 
 from melp_bench.board.arrangement import build_board
-from melp_bench.board.plots import curves, efficiencies, pareto, span
+from melp_bench.board.level_curves import level_curves
+from melp_bench.board.plots import curves, pareto, span
 from melp_bench.board.sections import Table
 
 
@@ -59,7 +60,7 @@ def test_higher_scores_are_drawn_higher_and_whiskers_hold_their_point() -> None:
 
 
 def test_label_efficiency_has_a_panel_per_method_and_equal_steps_per_decade() -> None:
-    (plot,) = efficiencies(build_board(realistic_rows())[0].tables[0])
+    (plot,) = level_curves(build_board(realistic_rows())[0].tables[0])
     assert (plot.evaluation, plot.metric) == ("linear probe", "macro AUROC")
     assert {panel.label for panel in plot.panels} == {"melp", "merl", "supervised", "simclr", "random-init"}
     steps = [b.at - a.at for a, b in itertools.pairwise(plot.xticks)]
@@ -87,7 +88,7 @@ def test_a_pretraining_curve_spans_its_box_and_skips_what_is_no_number() -> None
 
 def test_one_fraction_is_no_curve() -> None:
     rows = [row(m, "linear_probe", setting="1 %", auroc=score(0.8, 0.1)) for m in "ab"]
-    assert efficiencies(build_board(rows)[0].tables[0]) == []
+    assert level_curves(build_board(rows)[0].tables[0]) == []
 
 
 def test_a_scale_holds_every_interval_and_stays_between_0_and_1() -> None:

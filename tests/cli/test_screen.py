@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 
+from melp_bench.cli import _run
+from melp_bench.cli.options import QUIET
 from melp_bench.cli.screen import Bars, Screen, _bar, _columns
 from melp_bench.progress import StepValues, drawn_by
 
@@ -82,3 +85,44 @@ def test_what_an_earlier_run_has_done_counts_for_no_speed() -> None:
         clock.now = 60.0
         advance(930, 1000, "")
     assert "930/1,000  0.5 steps/s  0:02:20 left" in text.getvalue().splitlines()[0]
+
+
+def test_without_a_terminal_a_line_comes_though_nothing_is_done() -> None:
+    text = io.StringIO()
+    screen = Screen(Console(file=text, width=80, force_terminal=False), seconds=0.04)
+    with screen.stage("evaluate", "rows") as advance:
+        advance(3, 20, "melp linear probe")
+        time.sleep(0.3)
+    lines = text.getvalue().splitlines()
+    assert len(lines) >= 3
+    assert all(line.startswith("evaluate             3/20") and "melp linear probe" in line for line in lines)
+    assert "gone)" in lines[0]
+    assert "gone)" not in lines[-1]
+
+
+def test_a_stage_that_never_begins_leaves_no_line() -> None:
+    text = io.StringIO()
+    with Screen(Console(file=text, force_terminal=False), seconds=0.02).stage("evaluate", "rows"):
+        time.sleep(0.1)
+    assert text.getvalue() == ""
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_quiet_is_no_progress_but_what_must_be_told(is_terminal: bool) -> None:
+    text = io.StringIO()
+    screen = Screen(Console(file=text, force_terminal=is_terminal), seconds=0.02, quiet=True)
+    with screen.stage("evaluate", "rows") as advance:
+        advance(1, 2, "melp")
+        time.sleep(0.1)
+    assert text.getvalue() == ""
+    screen.say("a damaged row is left out")
+    assert "damaged" in text.getvalue()
+
+
+def test_quiet_is_understood_before_and_after_the_command() -> None:
+    for words in (["--quiet", "list"], ["list", "--quiet"]):
+        QUIET.set(False)
+        assert _run(words, verbose=False) == 0
+        assert QUIET.get()
+    assert _run(["list"], verbose=False) == 0
+    assert not QUIET.get()

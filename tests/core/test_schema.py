@@ -240,6 +240,15 @@ def test_a_variant_that_does_not_fit_is_refused_in_a_line(tmp_path: Path, text: 
         load_recipe(str(path))
 
 
+def test_a_variants_own_objectives_are_those_of_the_last_stage(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nsummary = "s"\nbase = "melp"\nobjectives = [{ name = "rhythm" }]\n')
+    mine, base = load_recipe(str(path)), load_recipe("melp")
+    assert mine.stages[:-1] == base.stages[:-1]
+    assert [term.name for term in mine.stages[-1].objectives] == ["rhythm"]
+    assert (mine.stages[-1].name, mine.stages[-1].share) == (base.stages[-1].name, base.stages[-1].share)
+
+
 def test_variants_in_a_circle_are_refused(tmp_path: Path) -> None:
     one, two = tmp_path / "one.toml", tmp_path / "two.toml"
     one.write_text(f'name = "one"\nsummary = "s"\nbase = "{two}"\n')

@@ -11,7 +11,8 @@ import pytest
 
 from melp_bench.cli.run_output import quiet_console, show_end
 from melp_bench.plugins import GROUP, Catalogue, discover
-from melp_bench.runs.run import RunResult, carry_out, make_spec
+from melp_bench.runs.run import RunResult, carry_out
+from melp_bench.runs.run_spec import make_spec
 from melp_bench.testing import KINDS, check_component
 
 ROOT = Path(__file__).parents[2]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import melp_bench as mb
+from melp_bench.testing.objective_subject import called, mean_of
 from melp_plugins.objectives import beat as beat_module
 from melp_plugins.objectives.beat import beat, beat_alignment_loss
 from melp_plugins.objectives.contrast import rhythm
@@ -54,9 +55,7 @@ def evaluate(objective: mb.Objective, ecg: mb.Features, text: mb.Features, index
     labels = (torch.arange(B)[:, None] % torch.tensor([2, 3, 4]) == 0).float()[index]
     ecg, text = order(ecg, index), order(text, index)
     given = {"ecg": ecg, "text": text, "view1": ecg, "view2": text, "labels": labels}
-    names = objective.forward.__code__.co_varnames[1 : objective.forward.__code__.co_argcount]
-    value = objective(**{name: given[name] for name in names})
-    return value[0] if isinstance(value, tuple) else value
+    return mean_of(called(objective, given))
 
 
 @pytest.fixture(params=NAMES)

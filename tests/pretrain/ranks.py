@@ -52,10 +52,17 @@ def terms_and_gradients(name: str, store: Store, fabric: Fabric) -> dict[str, An
     module = fabric.setup_module(step)
     mine = source.train[:BATCH][fabric.global_rank :: fabric.world_size]
     torch.manual_seed(fabric.global_rank if draws(name) else 7)  # masks are a rank's own
-    terms = module(source.batch(mine, fabric.device), torch.Generator().manual_seed(5), gather_over(fabric), 0.25)
+    gather, gathered = gather_over(fabric), []
+
+    def noted(tensor: Tensor) -> Tensor:
+        gathered.append(list(tensor.shape))
+        return gather(tensor)  # type: ignore[misc]
+
+    batch, generator = source.batch(mine, fabric.device), torch.Generator().manual_seed(5)
+    terms = module(batch, generator, None if gather is None else noted, 0.25)
     total, values = total_loss(terms, {name: 1.0}, fabric)
     fabric.backward(total)
-    return {"values": values, "gradients": gradients(step)}
+    return {"values": values, "gradients": gradients(step), "gathered": gathered}
 
 
 def rank_by_rank(name: str, store: Store, world_size: int) -> dict[str, Any]:

@@ -102,8 +102,9 @@ def features(vectors: Tensor) -> mb.Features:
 
 
 CHANCES = {
-    "rhythm": ("ecg", "text"), "beat": ("ecg", "text"), "gloria": ("ecg", "text"), "cma": ("ecg", "text"), "uma": ("ecg",),
+    "rhythm": ("ecg", "text"), "beat": ("ecg", "text"), "gloria": ("ecg", "text"), "cma": ("ecg", "text"), "uma": ("vectors",),
     "simclr": ("ecg", "ecg"), "moco-v3": ("vectors",) * 4, "cmsc": ("ecg", "ecg", "patients"),
+    "report-contrast": ("vectors",) * 2,
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ranks
 import torch
-from every_objective import NAMES, draws, step_of
+from every_objective import BATCH, NAMES, draws, step_of
 
 from melp_bench.errors import UserError
 from melp_bench.pretrain.distributed import share
@@ -19,6 +19,8 @@ from melp_bench.runs.training import make_fabric
 from melp_bench.store import Store
 
 Found = dict[str, Any]
+COMPARES_PARTS = {"beat", "gloria", "etm", "sentence-contrast"}
+"""Objectives that compare parts of records or reports over all ranks, and so send more than one vector of each."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,17 @@ def test_every_objective_has_the_loss_and_gradients_of_one_process(
         assert mine["values"][name] == pytest.approx(wanted["values"][name], rel=1e-5), name
         assert any(g.abs().max() > 1e-4 for g in wanted["gradients"].values()), name
         assert_near(mine["gradients"], wanted["gradients"], name)
+
+
+def test_contrasts_of_whole_records_send_one_vector_of_a_record_to_a_side(several: tuple[int, Found]) -> None:
+    size, found = several
+    sent = {name: mine["gathered"] for name, mine in found["objectives"].items()}
+    for name in ("rhythm", "cma", "siglip", "ets", "simclr"):
+        assert [len(shape) for shape in sent[name]] == [2, 2], name
+        assert {shape[0] for shape in sent[name]} == {BATCH // size}, name
+    assert [len(shape) for shape in sent["uma"]] == [2]
+    assert [len(shape) for shape in sent["cmsc"]] == [2, 2, 1]  # and whose they are
+    assert {name for name, shapes in sent.items() if any(len(shape) > 2 for shape in shapes)} == COMPARES_PARTS
 
 
 def assert_near(mine: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], what: str) -> None:

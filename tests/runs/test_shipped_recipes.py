@@ -39,7 +39,7 @@ def test_a_demo_recipe_trains_a_shared_backbone_or_says_in_a_line_why_not(name: 
 
 
 def test_of_the_methods_with_reports_only_the_masked_one_leaves_the_resnet_out() -> None:
-    names = ("melp", "melp-one-stage", "merl", "clip", "siglip", "coca", "gloria", "fg-clep", "d-beta-demo")
+    names = ("melp", "melp-one-stage", "merl", "clip", "clip-sentences", "siglip", "coca", "gloria", "fg-clep", "d-beta-demo")
     assert [name for name in names if refusal(name, "conv-transformer")] == []
     assert [name for name in names if refusal(name, "resnet1d-18")] == ["d-beta-demo"]
     assert NEEDS_MASKING in str(refusal("d-beta-demo", "resnet1d-18"))

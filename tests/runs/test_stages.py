@@ -21,6 +21,7 @@ from melp_bench.progress import Advance
 from melp_bench.protocol import Pretrain, Protocol
 from melp_bench.results import read_result
 from melp_bench.runs.candidates import Candidate, candidate, file_name
+from melp_bench.runs.cells import Failure
 from melp_bench.runs.execute import execute, records_per_second
 from melp_bench.runs.plan import make_plan
 from melp_bench.runs.references import parse
@@ -76,10 +77,11 @@ def test_every_stage_reaches_its_end_and_a_second_run_begins_none(tmp_path: Path
     ]
     plan = make_plan(PROTOCOL, methods, catalogue, stores, tmp_path / "results")
 
-    def carry_out() -> list[Path]:
+    def carry_out() -> list[Failure]:
         return execute(plan, catalogue, fabric=make_fabric("cpu", "32"), listener=notes, features=tmp_path / "features")
 
-    written = carry_out()
+    assert carry_out() == []
+    written = [path for path in (tmp_path / "results" / PROTOCOL.name).iterdir() if path.suffix == ".json"]
     names = [f"{kind} {m.label}" for m in methods for kind in ("pretrain", "embed")]
     assert set(notes.stages) == {"corpus synthetic", "evaluate", *names} - {f"pretrain {methods[1].label}"}
     for what, seen in notes.stages.items():
