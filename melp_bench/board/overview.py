@@ -45,8 +45,7 @@ class OverviewRow:
         """How many records its pretraining drew, those that came again counted again: steps times batch."""
         made = self.method.told_by.facts.get("pretraining")
         steps, batch = (made.get(name) for name in ("steps", "batch_size")) if isinstance(made, dict) else (None, None)
-        is_known = isinstance(steps, int) and isinstance(batch, int) and steps * batch > 0
-        return float(steps * batch) if is_known else None
+        return float(steps * batch) if isinstance(steps, int) and isinstance(batch, int) and steps * batch > 0 else None
 
 
 @dataclass(frozen=True)

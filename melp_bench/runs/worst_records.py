@@ -1,8 +1,8 @@
 """The records of a task that models score worst, from kept predictions, to be looked at on ECG paper.
 
-A record's error under a model is how much it takes from the macro AUROC, as its own share: for each class, how many of the records
-with the other answer the model puts on the wrong side of it (a tie is half), mean over classes; of quantities, the distance
-from what is true. Errors of several probe seeds, and of several models, are averaged.
+A record's error under a model is its own share of what the macro AUROC lacks: for each class, how many of the records with the
+other answer the model puts on the wrong side of it (a tie is half), mean over classes; of quantities, the distance from what
+is true. Errors of several probe seeds, and of several models, are averaged.
 
 Shapes: S probe seeds, N records, C classes.
 """
