@@ -243,8 +243,10 @@ def model_facts(model: Model, manifest: Manifest) -> dict[str, Any]:
 
 def licences(recipe: Recipe, catalogue: Catalogue) -> dict[str, str]:
     """Return the licence of each encoder that a model is built of, as its plugin states it."""
-    parts = {"ECG encoder": (recipe.encoder, catalogue.ecg_encoders), "text encoder": (recipe.text, catalogue.text_encoders)}
-    return {what: registry[part.name].license_note for what, (part, registry) in parts.items() if part is not None}
+    found = {"ECG encoder": catalogue.ecg_encoders[recipe.encoder.name].license_note}
+    if recipe.text is not None:
+        found["text encoder"] = catalogue.text_encoders[recipe.text.name].license_note
+    return found
 
 
 def records_per_second(model: Model, device: torch.device) -> float:
