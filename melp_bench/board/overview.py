@@ -45,9 +45,9 @@ class OverviewRow:
         """How many records its pretraining drew, those that came again counted again: steps times batch."""
         made = self.method.told_by.facts.get("pretraining")
         steps, batch = (made.get(name) for name in ("steps", "batch_size")) if isinstance(made, dict) else (None, None)
-        if not isinstance(steps, int) or not isinstance(batch, int):
+        if not isinstance(steps, int) or not isinstance(batch, int) or steps * batch <= 0:
             return None
-        return float(steps * batch) or None
+        return float(steps * batch)
 
 
 @dataclass(frozen=True)

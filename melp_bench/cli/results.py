@@ -96,3 +96,29 @@ def similarity(
         found = pair.similarity
         numbers = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
         typer.echo(f"{numbers}  {plain(pair.first)} and {plain(pair.second)}, {pair.records:,} records")
+
+
+@app.command("worst", short_help="Draw the records of a task that models score worst.")
+def worst(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="As the board names it: ptb-xl/super.")],
+    results: Results = None,
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", metavar="M", help="Only of these models.")] = None,
+    measurement: Annotated[
+        str,
+        typer.Option("--by", metavar="EVALUATION", help="linear_probe 100 %, ...; by default what most models have."),
+    ] = "",
+    number: Annotated[int, typer.Option("--number", "-n", min=1, max=100, help="How many records.")] = 12,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="By default worst/TASK beside the results.")] = None,
+) -> None:
+    """List the records of TASK that models score worst, and draw them on ECG paper where their store is here."""
+    from melp_bench.board.escape import plain
+    from melp_bench.runs.candidates import file_name
+    from melp_bench.runs.worst_records import find_store_of, worst_records, write_worst_records
+
+    folder = results_folder(results)
+    found = worst_records(folder, task, measurement=measurement, models=tuple(model or ()), number=number)
+    for record in found.records:
+        true = ", ".join(line.name for line in record.classes if line.is_true) or "no class"
+        typer.echo(plain(f"{record.error:.3f}  {record.record_id}  {true}"))
+    page = write_worst_records(found, find_store_of(found.fingerprint), out or folder.parent / "worst" / file_name(task))
+    typer.echo(f"page   {page}")

@@ -8,6 +8,7 @@ Nodes of a cluster need the same installation, and `$MELP_BENCH_HOME` and the bo
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,7 +130,7 @@ def _on_ray(spec: RunSpec) -> Iterator[Submit]:
     if mine:
         address = os.environ.get("RAY_ADDRESS")
         options: dict[str, Any] = {"address": address} if address else {"num_cpus": spec.jobs, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     share = ray.remote(num_gpus=int(choose_device(spec.device) == "cuda"), max_retries=RETRIES)(_make_share)
     folder = str(Path(home()).absolute())
     try:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
 from melp_bench.board.sections import GENERATED_NOTE
-from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, Score, read_results, write_result
+from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, read_results, write_result
 from melp_bench.throughput.rows import read_speeds
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
@@ -232,26 +232,6 @@ def test_the_terminal_fits_80_columns_and_shows_ranks_marks_and_reasons() -> Non
     assert re.search(r"^ +- +simclr +needs a text encoder", text, re.M)
     assert GENERATED_NOTE in text
     assert "\x1b" not in text
-
-
-@pytest.mark.parametrize("width", [40, 45, 50, 59, 60, 61, 62, 66, 72, 79, 80, 200])
-def test_no_terminal_of_40_columns_or_more_cuts_a_number(width: int, rows: list[ResultRecord]) -> None:
-    large = MetricLabel(label="error in milliseconds", higher_is_better=False, bounds=(0.0, None))
-    value = Score(value=123456.7, low=98765.4, high=234567.8)
-    told = Outcome(scores={"error": value}, metrics={"error": large}, primary="error")
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    for table in terminal_tables([*rows, row("far", outcome=told)], columns=console.width):
-        console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert max(cell_len(line) for line in text.splitlines()) <= width
-    for record in rows:
-        if record.outcome:
-            score = record.outcome.scores["auroc"]
-            assert f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]" in text
-    joined = " ".join(text.split())
-    assert "123,457 [98,765, 234,568]" in joined
-    assert "≈ best" in text
-    assert "needs a text encoder" in joined
 
 
 def test_the_weakest_class_comes_first_and_rare_and_excluded_classes_are_named() -> None:

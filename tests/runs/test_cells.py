@@ -206,3 +206,9 @@ def test_a_ray_cluster_makes_the_same_rows_though_a_worker_is_killed(made: tuple
     assert killer.killed, "no worker was at work"  # type: ignore[attr-defined]
     assert result.failures == ()
     assert outcomes(result) == outcomes(made[2])
+
+
+def test_the_worst_records_are_drawn_where_their_store_is(made: tuple[Path, Path, RunResult], tmp_path: Path) -> None:
+    words = ["results", "worst", "synthetic/super", "--results", str(made[2].board / "results"), "-n", "2"]
+    assert _run([*words, "--out", str(tmp_path / "worst")], verbose=False) == 0
+    assert (tmp_path / "worst" / "index.html").read_text(encoding="utf-8").count("data:image/png;base64,") == 2
