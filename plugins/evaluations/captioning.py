@@ -109,39 +109,44 @@ class Writer:
         Raises:
             NotApplicable: one of them is not there.
         """
-        text, heads = context.model.text_encoder, context.model.heads
-        spelling: object = getattr(text, "tokenizer", None)
+        text, heads, spelling = _parts(context)
         if text is None:
             raise mb.NotApplicable("needs a text encoder")
         if not isinstance(heads, WritesReports):
             raise mb.NotApplicable("needs heads with a decoder that writes reports")
-        if not text.causal or not isinstance(text, WordTable) or not isinstance(spelling, SpellsWords):
+        words: object = text
+        if not text.causal or not isinstance(words, WordTable) or not isinstance(spelling, SpellsWords):
             raise mb.NotApplicable("needs a causal text encoder with a word table and a tokenizer")
         marks = text.tokenize([""]).ids[0].tolist()
         if len(marks) < 2 or marks[0] == marks[-1]:
             raise mb.NotApplicable("needs a text encoder that marks where a report begins and ends")
-        self.text: mb.TextEncoder = text
-        self.heads, self.spelling, self.begin, self.end = heads, spelling, marks[0], marks[-1]
-        self.device, self.table = context.device, text.word_table().detach()
+        self.read, self.heads, self.spelling, self.device = context.model.text, heads, spelling, context.device
+        self.begin, self.end, self.table = int(marks[0]), int(marks[-1]), words.word_table().detach()
+        self.barred = [self.begin, text.pad_id]
 
     def write(self, records: Features, row: int, how: Captioning) -> str:
         """Return the report of one record of a batch."""
         one = Features(**{name: tensor[row : row + 1] for name, tensor in records.present().items()})
-        barred = [self.begin, self.text.pad_id]
 
         def next_word(ids: Tensor) -> Tensor:
             batch = mb.TextBatch(ids, torch.ones_like(ids, dtype=torch.bool), torch.full_like(ids, -1)).to(self.device)
             same = Features(**{name: tensor.expand(len(ids), *tensor.shape[1:]) for name, tensor in one.present().items()})
             with torch.no_grad():
-                states = self.heads.next_words(same, self.text(batch))[:, -1]  # (R, D)
+                states = self.heads.next_words(same, self.read(batch))[:, -1]  # (R, D)
             logits = (states @ self.table.T).float()
-            logits[:, barred] = float("-inf")
+            logits[:, self.barred] = float("-inf")
             return logits.log_softmax(dim=-1)
 
         best = beam_search(
             next_word, self.begin, self.end, beams=how.beams, most_words=how.most_words, length_penalty=how.length_penalty
         )
         return self.spelling.decode(list(best.ids)).strip()
+
+
+def _parts(context: mb.Context) -> tuple[mb.TextEncoder | None, object, object]:
+    """Return the text encoder, the heads, and what spells the encoder's words."""
+    model = context.model
+    return model.text_encoder, model.heads, getattr(model.text_encoder, "tokenizer", None)
 
 
 def _stated(reports: Sequence[str], phrases: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
