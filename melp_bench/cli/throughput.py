@@ -18,7 +18,7 @@ from melp_bench.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from melp_bench.throughput.rows import SpeedRow
+    from melp_bench.throughput.rows import SpeedRow, Work
 
 CHILD = "import sys; from melp_bench.cli.throughput import measure_one; measure_one(sys.argv[1], sys.argv[2])"
 
@@ -31,6 +31,14 @@ def throughput(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16 by autocast.")] = "float32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")] = None,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Latency, batches, a training step's parts, memory and floor: CSV and roofline."),
+    ] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="With --details: compiled by torch.")] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="With --details: only what the CSV has not of this machine.")
+    ] = False,
     option: OptionsFlag = None,
     out: Annotated[
         Path | None,
@@ -41,6 +49,7 @@ def throughput(
     from rich.console import Console
 
     from melp_bench.cli.tables import print_whole
+    from melp_bench.cli.throughput_details import measure_all_details
     from melp_bench.home import home, make_folder
     from melp_bench.plugins import discover
     from melp_bench.throughput.rows import Work, write_speed
@@ -59,11 +68,18 @@ def throughput(
     )
     console, folder = Console(), out or home() / "leaderboard" / "throughput"
     make_folder(folder)  # a place that cannot be written is told before anything is measured
+    if details:
+        if train or len(options) > 0:
+            raise UserError("--details measures both modes, with the options that encoders have; leave --train and -o out")
+        measure_all_details(chosen, work, folder, console, compiled=compiled, missing=missing)
+        return
+    if compiled or missing:
+        raise UserError("--compiled and --missing belong to --details; add it")
     rows, failed = [], []
     for name in chosen:
         with console.status(f"measuring {name}"):
             try:
-                rows.append(_in_fresh_process(name, options, work.model_dump(mode="json")))
+                rows.append(in_fresh_process(name, options, work))
             except UserError as error:
                 failed.append(str(error))
                 continue
@@ -86,7 +102,7 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _in_fresh_process(name: str, options: dict[str, str], work: dict[str, Any]) -> SpeedRow:
+def in_fresh_process(name: str, options: dict[str, str], work: Work) -> SpeedRow:
     """Return the row of an encoder measured in a new interpreter, where its peak memory is its own.
 
     Raises:
@@ -94,14 +110,25 @@ def _in_fresh_process(name: str, options: dict[str, str], work: dict[str, Any]) 
     """
     from melp_bench.throughput.rows import SpeedRow
 
+    asked = {"name": name, "options": options, "work": work.model_dump(mode="json")}
+    return SpeedRow.model_validate_json(answer_of_fresh_process(CHILD, asked))
+
+
+def answer_of_fresh_process(code: str, asked: dict[str, Any]) -> bytes:
+    """Return what `code`, given `asked` as JSON and a path, writes there in a new interpreter.
+
+    Raises:
+        UserError: it wrote nothing; the reason is its last line.
+    """
     with tempfile.TemporaryDirectory(prefix="melp-bench-") as folder:
-        path = Path(folder) / "row.json"
-        asked = json.dumps({"name": name, "options": options, "work": work})
-        done = subprocess.run([sys.executable, "-c", CHILD, asked, str(path)], capture_output=True, text=True, check=False)
+        path = Path(folder) / "answer"
+        command = [sys.executable, "-c", code, json.dumps(asked), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not path.is_file():
             said = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
-            raise UserError(f"{name!r} could not be measured: {said[-1].removeprefix('melp_bench.errors.UserError: ')}")
-        return SpeedRow.model_validate_json(path.read_bytes())
+            reason = said[-1].removeprefix("melp_bench.errors.UserError: ")
+            raise UserError(f"{asked['name']!r} could not be measured: {reason}")
+        return path.read_bytes()
 
 
 def measure_one(asked: str, path: str) -> None:

@@ -29,7 +29,7 @@ def measure(name: str, options: Mapping[str, Any], encoder: ECGEncoder, work: Wo
     Raises:
         UserError: the work cannot be done here.
     """
-    device = _device(work)
+    device = checked_device(work)
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     encoder = encoder.to(device).train(work.mode == "train")
@@ -56,7 +56,7 @@ def measure(name: str, options: Mapping[str, Any], encoder: ECGEncoder, work: Wo
     )
 
 
-def _device(work: Work) -> torch.device:
+def checked_device(work: Work) -> torch.device:
     """Return the device, once all that the user may have got wrong is checked."""
     for name in ("batch", "repeats", "threads"):
         value = getattr(work, name)

@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from melp_bench.cli import throughput_details
 from melp_bench.cli.throughput import speed_table, throughput
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
+from melp_bench.throughput.details import place, versions
+from melp_bench.throughput.measurements import Measurement, read_measurements
 from melp_bench.throughput.rows import SpeedRow, Work
 
 app = typer.Typer()
 app.command()(throughput)
 NAME = "resnet1d-18"
+CPU = torch.device("cpu")
 
 
 def row(name: str, rate: float) -> SpeedRow:
@@ -67,3 +72,41 @@ def test_mistakes_are_one_line_and_leave_nothing(
     with pytest.raises(error, match=said):
         raise result.exception
     assert list(tmp_path.iterdir()) == []
+
+
+def figures(name: str, work: Work, provider: str, *, compiled: bool) -> list[Measurement]:
+    if name == "ked":
+        raise UserError("'ked' could not be measured: it is too slow")
+    metrics = {"forward": ("records_per_second", "best_batch", "flops", "bytes"), "train": ("forward_ms",)}
+    found = [("matmul", "forward", "flops_per_second"), ("copy", "forward", "bytes_per_second")]
+    found += [(name, mode, metric) for mode, several in metrics.items() for metric in several]
+    return [Measurement(k, provider, mode, metric, 4, 4, 4, 4, place(CPU), versions()) for k, mode, metric in found]
+
+
+def test_details_are_kept_one_by_one_and_only_what_is_missing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def noted(name: str, work: Work, provider: str, *, compiled: bool) -> list[Measurement]:
+        asked.append(name)
+        return figures(name, work, provider, compiled=compiled)
+
+    monkeypatch.setattr(throughput_details, "_details", noted)
+    options = ["--details", "--device", "cpu", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, [NAME, "ked", "merl-resnet18", *options], env={"COLUMNS": "80"})
+    assert str(result.exception) == "'ked' could not be measured: it is too slow"
+    assert {row.kernel for row in read_measurements(tmp_path)} == {"matmul", "copy", NAME, "merl-resnet18"}
+    assert (tmp_path / "roofline.png").is_file()
+    assert NAME in result.output
+    CliRunner().invoke(app, [NAME, "ked", *options, "--missing"])
+    assert asked == [NAME, "ked", "merl-resnet18", "ked"]
+    CliRunner().invoke(app, [NAME, *options, "--missing", "--compiled"])  # another provider has not been measured
+    assert asked[-1] == NAME
+
+
+def test_what_belongs_to_details_is_refused_without_it(tmp_path: Path) -> None:
+    for arguments, said in ((["--compiled"], "belong to --details"), (["--details", "--train"], "measures both modes")):
+        result = CliRunner().invoke(app, [NAME, *arguments, "--out", str(tmp_path)])
+        assert isinstance(result.exception, UserError)
+        assert said in str(result.exception)
