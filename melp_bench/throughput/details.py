@@ -185,7 +185,7 @@ def _least_bytes(encoder: ECGEncoder, batch: int, device: torch.device) -> int:
     with torch.inference_mode():
         features = encoder(signal)
     out = sum(tensor.numel() * tensor.element_size() for tensor in features.present().values())
-    return weight_bytes(encoder) + signal.numel() * signal.element_size() + out
+    return int(weight_bytes(encoder) + signal.numel() * signal.element_size() + out)
 
 
 def _error(encoder: ECGEncoder, run: nn.Module, device: torch.device, dtype: str) -> float:
