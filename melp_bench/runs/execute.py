@@ -95,7 +95,7 @@ def execute(
                     facts["licences"] = licences(manifest.recipe, catalogue)
                     facts["records_per_second"] = records_per_second(context.model, fabric.device)
                 except Exception as error:
-                    failures += [_failed(row, error, listener) for row in mine]
+                    failures += _all_failed(mine, error, listener)
                     made += len(mine)
                     continue
                 for row in mine:
@@ -139,11 +139,19 @@ def _obtain_all(
             if fabric.world_size > 1:
                 raise
             lost.add(candidate.told)
-            failures += [_failed(row, error, listener) for row in rows if row.candidate is candidate]
+            failures += _all_failed([row for row in rows if row.candidate is candidate], error, listener)
             continue
         if not made and corpus is not None and fabric.global_rank == 0:
             on_made(candidate, corpus)
     return failures, lost
+
+
+def _all_failed(rows: Sequence[Row], error: Exception, listener: Listener) -> list[Failure]:
+    """Tell once that a model's cells failed together, and return the failures."""
+    found = [_failed(rows[0], error, listener), *(failed(row, error) for row in rows[1:])]
+    if len(found) > 1:
+        listener.say(f"        and with it {len(found) - 1} more of {rows[0].candidate.told}")
+    return found
 
 
 def _failed(row: Row, error: Exception, listener: Listener) -> Failure:

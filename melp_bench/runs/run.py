@@ -121,7 +121,7 @@ def carry_out(
                 on_made=on_made,
                 engine=spec.engine,
             )
-        if len(failures) == len(missing):
+        if failures and len(failures) == sum(row.reason is None for row in missing):
             failures[0].raise_again()
     first = fabric is None or fabric.global_rank == 0
     if first:
