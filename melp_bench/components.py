@@ -275,6 +275,7 @@ class Objective(nn.Module, ABC):
     - whatever its `local` returns.
 
     It never asks for its rank: with `needs_global_batch` the loop hands `forward` the tensors and features of all ranks.
+    Of features each tensor is sent where it is first read, so `forward` must not choose by chance what to read.
     `local`, where an objective declares one, comes before: it names what it needs in the same way, sees the records of its
     own rank, and returns by name what `forward` may then name. What is costly per record (a target's features) belongs
     there, and what compares records in `forward`. A mean over something other than records (words, say) is returned with

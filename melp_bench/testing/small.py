@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from melp_bench.components import ECGEncoder, Sizes, TextBatch, TextEncoder
 from melp_bench.features import Features
@@ -119,6 +120,6 @@ class SmallModel(nn.Module):
         return features
 
     def text(self, batch: TextBatch) -> Features:
-        """Return the text encoder's features of reports."""
+        """Return the text encoder's features of reports, the record as wide as the shared space: widened with zeros."""
         features: Features = self.get_submodule("text_encoder")(batch)
-        return features
+        return features.apply({"record": F.pad(features.record, (0, SIZES.shared - features.record.shape[1]))})
