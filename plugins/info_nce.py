@@ -52,7 +52,8 @@ def view_contrast(z: Tensor, *, temperature: float) -> Tensor:
     if len(z) > WHOLE:
         scaled = z / temperature
         rows, _ = _LogSums.apply(scaled, z, True)
-        return (rows - (scaled * z.roll(half, 0)).sum(dim=-1)).mean()
+        loss: Tensor = (rows - (scaled * z.roll(half, 0)).sum(dim=-1)).mean()
+        return loss
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     logits = (z @ z.T / temperature).masked_fill(itself, float("-inf"))
     return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(half))
@@ -106,7 +107,7 @@ class _LogSums(torch.autograd.Function):
         return rows, columns
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_rows: Tensor, of_columns: Tensor) -> tuple[Tensor, Tensor, None]:
         x, y, rows, columns = ctx.saved_tensors
         dx, dy = torch.zeros_like(x), torch.zeros_like(y)
@@ -134,7 +135,7 @@ class _SoftplusSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_sum: Tensor) -> tuple[Tensor, Tensor]:
         x, y = ctx.saved_tensors
         dx, dy = torch.zeros_like(x), torch.zeros_like(y)

@@ -184,7 +184,7 @@ def _least_bytes(encoder: ECGEncoder, batch: int, device: torch.device) -> int:
     signal = _records(encoder, batch, device)
     with torch.inference_mode():
         features = encoder(signal)
-    out = sum(tensor.numel() * tensor.element_size() for tensor in features.present().values())
+    out: int = sum(tensor.numel() * tensor.element_size() for tensor in features.present().values())
     return weight_bytes(encoder) + signal.numel() * signal.element_size() + out
 
 

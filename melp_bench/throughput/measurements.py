@@ -78,7 +78,7 @@ def read_measurements(folder: Path) -> list[Measurement]:
 def write_measurements(rows: Iterable[Measurement], folder: Path) -> list[Measurement]:
     """Write rows to `folder`/measurements.csv in place of those of the same key, sorted, whole or not at all; return all."""
     merged = {row.key: row for row in [*read_measurements(folder), *rows]}
-    kept = [merged[key] for key in sorted(merged)]  # type: ignore[type-var]  # a key's places are of one type each
+    kept = [merged[key] for key in sorted(merged)]
     text = io.StringIO()
     table = csv.DictWriter(text, HEADER, lineterminator="\n")
     table.writeheader()
