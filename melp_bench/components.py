@@ -274,12 +274,11 @@ class Objective(nn.Module, ABC):
     - `progress`: float, the share of the steps that are done;
     - whatever its `local` returns.
 
-    It never asks for its rank: with `needs_global_batch` the loop hands `forward` the tensors and features of all ranks.
-    Of features each tensor is sent where it is first read, so `forward` must not choose by chance what to read.
-    `local`, where an objective declares one, comes before: it names what it needs in the same way, sees the records of its
-    own rank, and returns by name what `forward` may then name. What is costly per record (a target's features) belongs
-    there, and what compares records in `forward`. A mean over something other than records (words, say) is returned with
-    its count: `(mean, count)`.
+    It never asks for its rank: with `needs_global_batch` the loop hands `forward` the tensors and features of all ranks (of
+    features what it reads, which must not be chosen by chance). `local`, where an objective declares one, comes before: it
+    names what it needs in the same way, sees the records of its own rank, and returns by name what `forward` may then name.
+    What is costly per record (a target's features) belongs there, and what compares records in `forward`. A mean over
+    something other than records (words, say) is returned with its count: `(mean, count)`.
 
     All that must survive a kill (a target, a queue, a count) is a parameter or a buffer; a target's parameters do not require
     a gradient, and are then not in the optimiser.

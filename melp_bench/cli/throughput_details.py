@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melp_bench.cli.throughput import answer_of_fresh_process, in_fresh_process
+from melp_bench.cli.fresh_process import answer_of_fresh_process, in_fresh_process
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from melp_bench.throughput.measurements import Measurement
+    from melp_bench.throughput.measurements import MeasuredFigure
     from melp_bench.throughput.rows import Work
 
 CHILD = "import sys; from melp_bench.cli.throughput_details import measure_one; measure_one(sys.argv[1], sys.argv[2])"
@@ -75,16 +75,16 @@ def measure_all_details(
         raise UserError("; ".join(failed))
 
 
-def _details(name: str, work: Work, provider: str, *, compiled: bool) -> list[Measurement]:
+def _details(name: str, work: Work, provider: str, *, compiled: bool) -> list[MeasuredFigure]:
     """Return all figures of an encoder: peak memory of each mode from a process of its own, the rest from a third."""
-    from melp_bench.throughput.measurements import Measurement
+    from melp_bench.throughput.measurements import MeasuredFigure
 
     asked = {"name": name, "work": work.model_dump(mode="json"), "compiled": compiled}
-    found = [Measurement(**row) for row in json.loads(answer_of_fresh_process(CHILD, asked))]
+    found = [MeasuredFigure(**row) for row in json.loads(answer_of_fresh_process(CHILD, asked))]
     for mode in () if compiled else ("forward", "train"):
         row = in_fresh_process(name, {}, work.model_copy(update={"mode": mode, "repeats": 1}))
         peak, at = float(row.peak_bytes), found[0]
-        found.append(Measurement(name, provider, mode, "peak_bytes", work.batch, peak, peak, peak, at.device, at.version))
+        found.append(MeasuredFigure(name, provider, mode, "peak_bytes", work.batch, peak, peak, peak, at.device, at.version))
     return found
 
 
@@ -116,7 +116,7 @@ def measure_one(asked: str, path: str) -> None:
     atomic_write(Path(path), json.dumps([asdict(row) for row in rows]))
 
 
-def _measured_here(rows: Sequence[Measurement], provider: str, work: Work) -> set[str]:
+def _measured_here(rows: Sequence[MeasuredFigure], provider: str, work: Work) -> set[str]:
     """Return the encoders that this provider has been measured of on this machine, by these versions."""
     import torch
 
@@ -128,7 +128,7 @@ def _measured_here(rows: Sequence[Measurement], provider: str, work: Work) -> se
     return {row.kernel for row in rows if (row.device, row.version, row.provider) == here and row.mode == "train"}
 
 
-def details_table(rows: Sequence[Measurement], columns: Columns) -> Table:
+def details_table(rows: Sequence[MeasuredFigure], columns: Columns) -> Table:
     """Return figures of one device, a line per encoder and provider: most records per second first, or by name."""
     from rich import box
     from rich.table import Table

@@ -19,7 +19,7 @@ from melp_bench.components import ECGEncoder
 from melp_bench.throughput.cost import gflops_per_record
 from melp_bench.throughput.device_rates import COPIED, SIDE, copied_bytes, matmul_flops
 from melp_bench.throughput.machine import device_name
-from melp_bench.throughput.measurements import Measurement
+from melp_bench.throughput.measurements import MeasuredFigure
 from melp_bench.throughput.memory import weight_bytes
 from melp_bench.throughput.timing import Spread, spread, synchronise, time_calls
 
@@ -71,7 +71,7 @@ def measure_details(
     train_batch: int = 16,
     batches: Sequence[int] = BATCHES,
     machine: Machine | None = None,
-) -> list[Measurement]:
+) -> list[MeasuredFigure]:
     """Return every figure of an encoder, run eagerly or compiled, in float32 or by autocast in another type."""
     machine = machine or this_machine(device, DTYPES[dtype])
     encoder = encoder.to(device).eval()
@@ -79,7 +79,9 @@ def measure_details(
 
     def add(mode: str, metric: str, x: float, value: Spread | float) -> None:
         value = value if isinstance(value, Spread) else Spread(value, value, value)
-        row = Measurement(name, provider, mode, metric, x, value.median, value.low, value.high, machine.name, machine.version)
+        row = MeasuredFigure(
+            name, provider, mode, metric, x, value.median, value.low, value.high, machine.name, machine.version
+        )
         found.append(row)
 
     run: nn.Module = torch.compile(encoder, dynamic=True) if compiled else encoder  # type: ignore[assignment]
@@ -156,14 +158,14 @@ def train_parts(
     return found
 
 
-def _rates(machine: Machine, dtype: str) -> Iterator[Measurement]:
+def _rates(machine: Machine, dtype: str) -> Iterator[MeasuredFigure]:
     """Yield what the device can do."""
     for kernel, metric, x, rate in (
         ("matmul", "flops_per_second", SIDE, machine.flops),
         ("copy", "bytes_per_second", COPIED, machine.copied),
     ):
         provider = f"eager {dtype}" if kernel == "matmul" else "eager"
-        yield Measurement(
+        yield MeasuredFigure(
             kernel, provider, "forward", metric, x, rate.median, rate.low, rate.high, machine.name, machine.version
         )
 
@@ -184,8 +186,8 @@ def _least_bytes(encoder: ECGEncoder, batch: int, device: torch.device) -> int:
     signal = _records(encoder, batch, device)
     with torch.inference_mode():
         features = encoder(signal)
-    out = sum(tensor.numel() * tensor.element_size() for tensor in features.present().values())
-    return int(weight_bytes(encoder) + signal.numel() * signal.element_size() + out)
+    out: int = sum(tensor.numel() * tensor.element_size() for tensor in features.present().values())
+    return weight_bytes(encoder) + signal.numel() * signal.element_size() + out
 
 
 def _error(encoder: ECGEncoder, run: nn.Module, device: torch.device, dtype: str) -> float:

@@ -17,7 +17,7 @@ NUMBERS = ("x", "median", "low", "high")
 
 
 @dataclass(frozen=True)
-class Measurement:
+class MeasuredFigure:
     """One figure: what was measured of which kernel, and where.
 
     Attributes:
@@ -48,10 +48,10 @@ class Measurement:
         return (self.device, self.version, self.kernel, self.provider, self.mode, self.metric, self.x)
 
 
-HEADER = [field.name for field in fields(Measurement)]
+HEADER = [field.name for field in fields(MeasuredFigure)]
 
 
-def read_measurements(folder: Path) -> list[Measurement]:
+def read_measurements(folder: Path) -> list[MeasuredFigure]:
     """Return the rows of `folder`/measurements.csv; none if there is no such file.
 
     Raises:
@@ -66,7 +66,7 @@ def read_measurements(folder: Path) -> list[Measurement]:
     found = []
     for line in lines:
         try:
-            row = Measurement(**line | {name: float(line[name]) for name in NUMBERS})  # type: ignore[arg-type]
+            row = MeasuredFigure(**line | {name: float(line[name]) for name in NUMBERS})  # type: ignore[arg-type]
         except (ValueError, TypeError) as error:
             raise UserError(f"{str(path)!r}, line {lines.line_num}: not a row; delete the line and measure again") from error
         if not all(math.isfinite(getattr(row, name)) for name in NUMBERS):
@@ -75,10 +75,10 @@ def read_measurements(folder: Path) -> list[Measurement]:
     return found
 
 
-def write_measurements(rows: Iterable[Measurement], folder: Path) -> list[Measurement]:
+def write_measurements(rows: Iterable[MeasuredFigure], folder: Path) -> list[MeasuredFigure]:
     """Write rows to `folder`/measurements.csv in place of those of the same key, sorted, whole or not at all; return all."""
     merged = {row.key: row for row in [*read_measurements(folder), *rows]}
-    kept = [merged[key] for key in sorted(merged)]  # type: ignore[type-var]  # a key's places are of one type each
+    kept = [merged[key] for key in sorted(merged)]
     text = io.StringIO()
     table = csv.DictWriter(text, HEADER, lineterminator="\n")
     table.writeheader()

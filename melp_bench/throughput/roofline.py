@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from melp_bench.throughput.measurements import Measurement
+from melp_bench.throughput.measurements import MeasuredFigure
 
 INK, GREY = "#12467f", "#8a939c"
 
@@ -47,9 +47,9 @@ class Roofline:
         return min(self.flops, self.bandwidth * intensity)
 
 
-def rooflines(rows: Sequence[Measurement]) -> list[Roofline]:
+def rooflines(rows: Sequence[MeasuredFigure]) -> list[Roofline]:
     """Return a roofline for each device, version and number type of which the roofs were measured."""
-    groups: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[MeasuredFigure]] = defaultdict(list)
     for row in rows:
         groups[row.device, row.version].append(row)
     found = []
@@ -63,7 +63,7 @@ def rooflines(rows: Sequence[Measurement]) -> list[Roofline]:
     return found
 
 
-def _points(rows: Sequence[Measurement], dtype: str) -> list[Point]:
+def _points(rows: Sequence[MeasuredFigure], dtype: str) -> list[Point]:
     """Return the kernels of one device that ran in this number type, each at its best batch."""
     named = {(row.kernel, row.provider, row.metric, row.x): row for row in rows if row.mode == "forward"}
     found = []

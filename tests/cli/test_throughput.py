@@ -15,7 +15,7 @@ from melp_bench.cli.throughput import speed_table, throughput
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
 from melp_bench.throughput.details import place, versions
-from melp_bench.throughput.measurements import Measurement, read_measurements
+from melp_bench.throughput.measurements import MeasuredFigure, read_measurements
 from melp_bench.throughput.rows import SpeedRow, Work
 
 app = typer.Typer()
@@ -74,13 +74,13 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def figures(name: str, work: Work, provider: str, *, compiled: bool) -> list[Measurement]:
+def figures(name: str, work: Work, provider: str, *, compiled: bool) -> list[MeasuredFigure]:
     if name == "ked":
         raise UserError("'ked' could not be measured: it is too slow")
     metrics = {"forward": ("records_per_second", "best_batch", "flops", "bytes"), "train": ("forward_ms",)}
     found = [("matmul", "forward", "flops_per_second"), ("copy", "forward", "bytes_per_second")]
     found += [(name, mode, metric) for mode, several in metrics.items() for metric in several]
-    return [Measurement(k, provider, mode, metric, 4, 4, 4, 4, place(CPU), versions()) for k, mode, metric in found]
+    return [MeasuredFigure(k, provider, mode, metric, 4, 4, 4, 4, place(CPU), versions()) for k, mode, metric in found]
 
 
 def test_details_are_kept_one_by_one_and_only_what_is_missing_is_measured(
@@ -88,7 +88,7 @@ def test_details_are_kept_one_by_one_and_only_what_is_missing_is_measured(
 ) -> None:
     asked: list[str] = []
 
-    def noted(name: str, work: Work, provider: str, *, compiled: bool) -> list[Measurement]:
+    def noted(name: str, work: Work, provider: str, *, compiled: bool) -> list[MeasuredFigure]:
         asked.append(name)
         return figures(name, work, provider, compiled=compiled)
 

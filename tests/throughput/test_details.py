@@ -13,7 +13,7 @@ from melp_bench.cli.throughput_details import INFERENCE, TRAINING, details_table
 from melp_bench.errors import UserError
 from melp_bench.testing.small import SmallEncoder
 from melp_bench.throughput.details import Machine, measure_details
-from melp_bench.throughput.measurements import FILE, Measurement, read_measurements, write_measurements
+from melp_bench.throughput.measurements import FILE, MeasuredFigure, read_measurements, write_measurements
 from melp_bench.throughput.roofline import plot_rooflines, rooflines
 from melp_bench.throughput.timing import Spread
 
@@ -21,13 +21,13 @@ CPU = torch.device("cpu")
 MACHINE = Machine(CPU, "a processor, 1 thread", "torch 2", Spread(2e9, 1e9, 3e9), Spread(1e9, 1e9, 1e9))
 
 
-def figures(**options: object) -> list[Measurement]:
+def figures(**options: object) -> list[MeasuredFigure]:
     torch.manual_seed(0)
     given = {"repeats": 3, "train_batch": 4, "batches": (1, 2, 4), "machine": MACHINE} | options
     return measure_details("small", SmallEncoder(), CPU, **given)  # type: ignore[arg-type]
 
 
-def one(rows: list[Measurement], metric: str, kernel: str = "small") -> Measurement:
+def one(rows: list[MeasuredFigure], metric: str, kernel: str = "small") -> MeasuredFigure:
     (found,) = [row for row in rows if (row.kernel, row.metric) == (kernel, metric)]
     return found
 
@@ -68,12 +68,12 @@ def test_half_precision_says_how_far_it_is_from_single_and_a_step_leaves_the_wei
     assert not encoder.training
 
 
-def row(kernel: str = "small", metric: str = "flops", x: float = 4, median: float = 8e6, **other: str) -> Measurement:
-    made = Measurement(kernel, "eager float32", "forward", metric, x, median, median, median, "a, 1 thread", "torch 2")
+def row(kernel: str = "small", metric: str = "flops", x: float = 4, median: float = 8e6, **other: str) -> MeasuredFigure:
+    made = MeasuredFigure(kernel, "eager float32", "forward", metric, x, median, median, median, "a, 1 thread", "torch 2")
     return replace(made, **other)
 
 
-def table() -> list[Measurement]:
+def table() -> list[MeasuredFigure]:
     return [
         row("matmul", "flops_per_second", 2048, 1e11), row("copy", "bytes_per_second", 1, 5e9, provider="eager"),
         row(), row(metric="bytes", median=4e5), row(metric="records_per_second", median=1000.0),
