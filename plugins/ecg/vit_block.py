@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 
@@ -56,7 +55,11 @@ class ViTBlock(nn.Module):
         self.attn = ViTAttention(width, heads, qkv_bias=qkv_bias, bias=bias)
         self.norm2 = nn.LayerNorm(width, eps=eps, bias=bias)
         self.mlp = ViTFeedForward(width, 4 * width, bias=bias)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path: nn.Module = nn.Identity()
+        if drop_path:
+            from timm.layers.drop import DropPath  # seconds to import, so not before a model that drops is built
+
+            self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, sees: Tensor | None = None) -> Tensor:
         """Return tokens (B, N, D) that have seen each other, or those that `sees` (..., N, N) says."""
