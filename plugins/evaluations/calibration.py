@@ -23,7 +23,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 import melp_bench as mb
 from melp_bench.metrics.calibration import platt, sigmoid
@@ -110,6 +109,8 @@ def corrected(logits: Scorer, task: mb.TaskRecords, correction: Correction, part
 
 def temperature(logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> float:
     """Return the temperature of least cross-entropy of `logits` (S, V, C) with `labels` (V, C), from 1/100 to 100."""
+    from scipy.optimize import minimize_scalar  # half a second to import
+
     given, sign = logits.astype(np.float64), np.where(labels.astype(bool), -1.0, 1.0)
 
     def loss(power: float) -> float:

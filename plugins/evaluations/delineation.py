@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 from torch import Tensor
 
 import melp_bench as mb
@@ -177,6 +176,8 @@ def _f1(counts: NDArray[np.int64]) -> float:
 
 def _counts(heights: NDArray[Any], chosen: Positions, moments: Moments, threshold: float) -> NDArray[np.int64]:
     """Return how many R peaks are found, missed, and found where none is, in the records of the `chosen` moments."""
+    from scipy.signal import find_peaks  # a second to import
+
     total = np.zeros(3, dtype=np.int64)
     for record in np.unique(moments.record[chosen]).tolist():
         rows = moments.record[chosen] == record
