@@ -1,7 +1,7 @@
 """Reliability: of the records that a method says have a class with 70 %, how many have it (Guo et al. 2017, arXiv 1706.04599).
 
 Drawn from the predictions that are kept beside rows, where they are here and are probabilities. Records and classes are pooled
-in equal bins of the probability, the mean over probe seeds; what is of a single class is in the calibration error of each.
+in equal bins of the probability, the mean over probe seeds; a single class has its own error beside its score.
 """
 
 from __future__ import annotations

@@ -329,7 +329,7 @@ def test_speeds_that_cannot_be_kept_are_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    monkeypatch.setattr("melp_bench.cli.throughput._in_fresh_process", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("melp_bench.cli.throughput.in_fresh_process", lambda *_: pytest.fail("measured"))
     assert "cannot write" in refused(capsys, "throughput", "resnet1d-18", "--out", tmp_path / "file" / "speeds")
 
 
