@@ -315,4 +315,5 @@ def test_the_committed_board_is_that_of_the_committed_rows() -> None:
     committed = Path(__file__).parents[2] / "leaderboard"
     rows = list(read_results(committed / "results"))
     assert rows
-    assert stale_files(board_files(rows, read_speeds(committed / "throughput")), committed) == []
+    made = board_files(rows, read_speeds(committed / "throughput"), committed / "results")
+    assert stale_files(made, committed) == []
