@@ -18,6 +18,7 @@ from rich.console import Console
 
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
 from melp_bench.board.sections import GENERATED_NOTE
+from melp_bench.board.write import pages_beside
 from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, read_results, write_result
 from melp_bench.throughput.rows import read_speeds
 
@@ -315,5 +316,5 @@ def test_the_committed_board_is_that_of_the_committed_rows() -> None:
     committed = Path(__file__).parents[2] / "leaderboard"
     rows = list(read_results(committed / "results"))
     assert rows
-    made = board_files(rows, read_speeds(committed / "throughput"), committed / "results")
+    made = board_files(rows, read_speeds(committed / "throughput"), committed / "results", pages_beside(committed))
     assert stale_files(made, committed) == []
