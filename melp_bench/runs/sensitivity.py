@@ -39,9 +39,10 @@ def prepare_toggles(
         raise UserError(f"{len(spec.models)} models are given; the defects are toggled on one, so give one")
     for name in names:
         defects_of(name)
+    encoder = encoder_spec(spec, catalogue)  # a wrong name is told before a corpus is made
     there = make or not unprepared(spec.protocol, catalogue)
     stores = open_stores(spec.protocol, catalogue, listener or Silence(), spec.workers) if there else {}
-    found = toggled(spec.protocol, names, stores, encoder_spec(spec, catalogue))
+    found = toggled(spec.protocol, names, stores, encoder)
     return replace(spec, protocol=found.protocol), found
 
 

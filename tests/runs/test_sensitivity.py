@@ -291,3 +291,12 @@ def test_what_cannot_be_toggled_is_one_line(
     monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path))
     assert _run(["sensitivity", "random-init", "--defect", "nothing", "--dry-run"], verbose=False) == 2
     assert "no defect named 'nothing'" in capsys.readouterr().err
+
+
+def test_a_wrong_model_is_told_before_a_corpus_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "home"))
+    assert _run(["sensitivity", "melpp", "-p", "sensitivity-demo"], verbose=False) == 2
+    assert "no recipe, ECG encoder or checkpoint folder named 'melpp'" in capsys.readouterr().err
+    assert not list(tmp_path.glob("home/stores/*"))
