@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from melp_bench.board.reported import is_rebuilt_by
+from melp_bench.board.reported import method_of
 from melp_bench.board.sections import Section
 
 
@@ -37,7 +37,7 @@ def deviations(section: Section) -> list[Deviation]:
                 if cell is None or score is None or column.primary is None:
                     continue
                 for reported in column.reported:
-                    if not is_rebuilt_by(reported.method, cell.record.model):
+                    if reported.method != method_of(cell.record.model):
                         continue
                     found.append(
                         Deviation(

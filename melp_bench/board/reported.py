@@ -37,20 +37,19 @@ def reported_for(evaluation: str, setting: str, task: str, metric: str | None) -
     ]
 
 
-def reported_of(name: str, *, variants: bool = True) -> list[Reported]:
-    """Return what papers report of the method that an encoder or a recipe `name` is of, in the file's order.
+def method_of(name: str) -> str:
+    """Return the method of papers that a recipe, an encoder or a model on a board is of, "" for none.
 
-    `merl-2024` is MERL, and with `variants` so is `merl-resnet18`; case and punctuation within a method's name do not matter.
+    A model on a board is named by its recipe, be it changed or on another encoder ("merl+resnet1d-18", "merl (steps 10)").
     """
-    words = re.sub(r"-\d{4}$", "", name.lower()).split("-")
-    stems = {"".join(words[:count]) for count in (range(1, len(words) + 1) if variants else (len(words),))}
-    return [cell for cell in _cells() if re.sub(r"[^a-z0-9]", "", cell.method.lower()) in stems]
+    plain = name.partition("+")[0].partition(" (")[0]
+    return next((method for method, names in _file()["methods"].items() if re.fullmatch(names, plain)), "")
 
 
-def is_rebuilt_by(method: str, model: str) -> bool:
-    """Return whether the recipe that a model is named by, be it changed or on another encoder, rebuilds a reported method."""
-    recipe = model.partition("+")[0].partition(" (")[0]
-    return recipe in _file().get("recipes", {}).get(method, ())
+def reported_of(name: str) -> list[Reported]:
+    """Return what papers report of the method that a recipe or an encoder is of, in the file's order."""
+    method = method_of(name)
+    return [cell for cell in _cells() if cell.method == method]
 
 
 @cache

@@ -211,7 +211,7 @@ def describe_recipe(recipe: Recipe) -> Facts:
         ("heads", _part(recipe.heads) if recipe.heads else "none"),
         *((f"stage {stage.name}", _stage(stage)) for stage in recipe.stages),
         *([] if recipe.stages else [("stages", "none: nothing is trained")]),
-        ("reported", reported(recipe.name, variants=False)),  # a variant of a recipe is another method
+        ("reported", reported(recipe.name)),
         ("source", recipe.source),
     ]
 

@@ -29,12 +29,12 @@ def contaminated(corpora: Sequence[str]) -> str:
     return "\n".join(lines) if lines or not corpora else "no task of a protocol that is shipped"
 
 
-def reported(name: str, *, variants: bool = True) -> str:
+def reported(name: str) -> str:
     """Return what papers report of a method, in percent, a line per source, evaluation and setting; "" where none does."""
     from melp_bench.board.reported import reported_of
 
     lines: dict[str, list[str]] = {}
-    for cell in reported_of(name, variants=variants):
+    for cell in reported_of(name):
         words = f"{cell.method}, {cell.evaluation.replace('_', ' ')} {cell.setting}".strip()
         value = f"{cell.task} {100 * cell.value:.1f}" + (" (doubtful)" if cell.suspected else "")
         lines.setdefault(f"{words} by {cell.source}", []).append(value)

@@ -6,11 +6,13 @@ Shapes: B records (any number), L leads, T samples.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +51,7 @@ def export_onnx(encoder: ECGEncoder, file: Path) -> float:
             otherwise than PyTorch; no file is left then.
     """
     try:
-        import onnxruntime  # noqa: F401 - reads the graph again
+        silent_onnxruntime()  # reads the graph again
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
         raise UserError(f"ONNX needs {error.name!r}; pip install 'melp-bench[onnx]'") from error
@@ -69,6 +71,21 @@ def export_onnx(encoder: ECGEncoder, file: Path) -> float:
     finally:
         partial.unlink(missing_ok=True)
     return worst
+
+
+def silent_onnxruntime() -> Any:
+    """Return onnxruntime, which from 1.29 on tells its makers of every graph, unless the environment says no before its import.
+
+    What the environment says already is left: https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where Windows collects them, which does not ask the environment
+    return onnxruntime
 
 
 def _write(module: Named, signal: Tensor, names: tuple[str, ...], path: Path) -> None:
@@ -133,10 +150,8 @@ def _quiet() -> Iterator[None]:
 
 def _answers(path: Path, signal: Tensor, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return what onnxruntime makes of the graph."""
-    import onnxruntime
-
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = silent_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
         got = session.run(list(names), {INPUT: signal.numpy()})
     except Exception as error:  # onnxruntime raises kinds of its own
         raise UserError(f"onnxruntime cannot run the graph ({str(error).splitlines()[0]}); no file was written") from error

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_ecg_files import dicom_of
-from vendor_files import EIGHT, Person, aecg, aecg_series, heart, muse, muse_waveform, rows, scp, sierra
+from dicom_records import dicom_of
+from scp_ecg_records import scp
+from vendor_files import EIGHT, Person, heart, rows
+from vendor_xml import aecg, aecg_series, muse, muse_waveform, sierra
 
 from melp_bench.errors import UserError
 from melp_bench.leads import LEADS
@@ -46,7 +48,7 @@ def whole(name: str, folder: Path) -> bytes:
         "muse.xml": lambda: muse(muse_waveform("Rhythm", rows(STRIP, EIGHT), EIGHT), person=person, statements=["Sinus"]),
         "aecg.xml": lambda: aecg(aecg_series("RHYTHM", STRIP, LEADS), person=person),
         "sierra.xml": lambda: sierra(STRIP, person=person),
-        "dicom.dcm": lambda: dicom_of(person, folder / "w"),
+        "dicom.dcm": lambda: dicom_of(person, STRIP),
         "scp.scp": lambda: scp(STRIP, person=person),
     }[name]()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,8 @@ import torch
 
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
-from melp_bench.published.onnx import export_onnx
+from melp_bench.published.onnx import INPUT, export_onnx, silent_onnxruntime
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
 ENCODERS = discover().ecg_encoders
 
@@ -36,7 +38,7 @@ def test_a_graph_answers_for_any_number_of_records(
     assert "".join(capfd.readouterr()) == ""
     assert torch.backends.mha.get_fastpath_enabled() == fused
     assert [path.name for path in tmp_path.iterdir()] == ["graph.onnx"]
-    session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
+    session = silent_onnxruntime().InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     for records in (1, 4):
         signal = torch.randn(records, len(encoder.spec.leads), encoder.spec.samples)
@@ -53,3 +55,23 @@ def test_an_encoder_that_looks_for_heartbeats_is_refused_in_one_line(tmp_path: P
     assert "\n" not in str(caught.value)
     assert "".join(capfd.readouterr()) == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_told_of_a_graph_that_is_run(tmp_path: Path) -> None:
+    """Where no variable of a CI keeps it from it, onnxruntime left a number of the machine in the user's cache, and sent it."""
+    from onnx import TensorProto, helper, save
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in (INPUT, "record")]
+    graph = helper.make_graph([helper.make_node("Identity", [INPUT], ["record"])], "same", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    save(model, tmp_path / "graph.onnx")
+    code = "import sys, torch; from pathlib import Path; from melp_bench.published.onnx import _answers; "
+    code += "print(_answers(Path(sys.argv[1]), torch.ones(1), ('record',))['record'])"
+    bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "https_proxy": "http://127.0.0.1:1"}
+    (tmp_path / "home").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "graph.onnx")], env=bare, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[1.]\n"
+    assert not list((tmp_path / "home").rglob("*"))
