@@ -28,9 +28,7 @@ def list_records(dataset: Dataset, source: Path) -> tuple[list[RecordInfo], list
     """
     decimal: list[str] = []
     infos = [_settled(info, decimal) for info in dataset.infos(source)]
-    told = list(dataset.remarks)
-    if decimal:
-        told.append(f"patient ids with a decimal: {len(decimal):,}, {decimal[0]!r} for one; read without it")
+    told = [*dataset.remarks, *decimal_remark(decimal)]
     known = dataset.num_records
     if known and len(infos) != known and dataset.reads_files:
         more = "" if len(infos) < known else ": more than there are"
@@ -47,16 +45,20 @@ def _settled(info: RecordInfo, decimal: list[str]) -> RecordInfo:
     patient, report = info.patient_id, info.report
     if patient is not None:
         patient = stated(patient) or None
-    if patient is not None and (whole := whole_id(patient, info.record_id)) != patient:
-        decimal.append(patient)
-        patient = whole
+    if patient is not None:
+        patient = whole_id(patient, info.record_id, decimal)
     if not stated(report):
         report = ""
     return info if (patient, report) == (info.patient_id, info.report) else replace(info, patient_id=patient, report=report)
 
 
-def whole_id(patient: str, record_id: str) -> str:
-    """Return a patient's id without the decimal that a spreadsheet gave it: "12" of "12.0".
+def decimal_remark(decimal: Sequence[str]) -> list[str]:
+    """Return a sentence on ids that lost their decimal; none where there are none."""
+    return [f"patient ids with a decimal: {len(decimal):,}, {decimal[0]!r} for one; read without it"] if decimal else []
+
+
+def whole_id(patient: str, record_id: str, decimal: list[str]) -> str:
+    """Return a patient's id without the decimal that a spreadsheet gave it, "12" of "12.0", which is then added to `decimal`.
 
     Raises:
         UserError: a spreadsheet shortened it ("1.23457E+11").
@@ -68,8 +70,10 @@ def whole_id(patient: str, record_id: str) -> str:
             f"record {record_id!r} has the patient {patient!r}, a number that a spreadsheet shortened: several people "
             "may share it; save the table again with that column as text"
         )
-    whole = _DECIMAL.fullmatch(patient)
-    return whole[1] if whole else patient
+    if whole := _DECIMAL.fullmatch(patient):
+        decimal.append(patient)
+        return whole[1]
+    return patient
 
 
 def check_records(infos: Sequence[RecordInfo], name: str) -> None:

@@ -26,6 +26,10 @@ _SIGNED = re.compile(
     re.IGNORECASE,
 )
 """How lines begin that name who saw a recording."""
+_NOBODY = re.compile(
+    r"x+|0+|[fm]|anon(ym\w*)?|de|ids?|(de)?identified|removed|redacted|withheld|hidden|patient|subject|person|name|test|demo|no|not"
+)
+"""Words of fields that name nobody: where nothing was typed, where a tool took the name away, EDF's "X F X X"."""
 _BLOT = "___"
 _FEWEST_LETTERS, _FEWEST_DIGITS = 2, 3
 _LEADS_TO_TELL, _CALIBRATION_SECONDS = 6, 0.2
@@ -49,12 +53,9 @@ class Identity:
     @property
     def patient_id(self) -> str | None:
         """The patient's pseudonym, by number, or by name and date of birth where there is no number; None without any."""
-        number = stated(self.number)
-        if number and not number.strip("0"):  # what carts send where nobody typed a number
-            number = ""
-        name = " ".join(" ".join(filter(stated, self.names)).casefold().split())
-        if number:
+        if number := who(self.number):
             return pseudonym(f"patient {number.casefold()}")
+        name = " ".join(who(" ".join(filter(stated, self.names))).casefold().split())
         return pseudonym(f"person {name} {self.born or ''}") if name else None
 
     def words(self, *, patient_only: bool = False) -> set[str]:
@@ -62,7 +63,7 @@ class Identity:
         texts = (self.number, *self.names, *(() if patient_only else self.others))
         found = set()
         for text in texts:
-            whole = stated(text).casefold()
+            whole = who(text).casefold()
             found |= {part for part in (whole, *re.split(r"[\W_]+", whole)) if _is_telling(part)}
         return found | set(_spelt(self.born))
 
@@ -78,6 +79,13 @@ class Identity:
         for word in sorted(self.words(), key=len, reverse=True):
             line = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", _BLOT, line, flags=re.IGNORECASE)
         return line
+
+
+def who(text: str) -> str:
+    """Return a number or name without blanks around it; "" where it names nobody ("ANONYMOUS^PATIENT", "X X X X", "0000")."""
+    whole = stated(text)
+    words = re.split(r"[\W_]+", whole.casefold())
+    return whole if any(stated(word) and not _NOBODY.fullmatch(word) for word in words) else ""
 
 
 def _stands_in(word: str, text: str) -> bool:

@@ -21,10 +21,10 @@ from pathlib import Path
 import melp_bench as mb
 from melp_bench.pseudonyms import pseudonym
 from melp_bench.records import stated
-from melp_bench.store.record_list import whole_id
+from melp_bench.store.record_list import decimal_remark, whole_id
 from melp_plugins.datasets.columns import named_columns, named_leads
 from melp_plugins.datasets.dicom_files import read_dicom
-from melp_plugins.datasets.ecg_file import ECGFile, Identity, kept_age, report_text, without_calibration
+from melp_plugins.datasets.ecg_file import ECGFile, Identity, kept_age, report_text, who, without_calibration
 from melp_plugins.datasets.ecg_file_kinds import ENDINGS, file_kind
 from melp_plugins.datasets.ecgdatakit_files import READERS, read_with_ecgdatakit
 from melp_plugins.datasets.folders import files_below
@@ -95,7 +95,9 @@ class ECGFiles(mb.Dataset):
             remarks += [f"{len(left):,} ECG files are not in {self.labels} and left out, {min(left)!r} one"] if left else []
         elif not files:
             raise mb.UserError(f"{str(source)!r} holds no ECG file that is read; it has {_told(others)}{_advice(others)}")
-        listed = [self._listed(source, row, row.path in files) for row in rows]
+        decimal: list[str] = []
+        listed = [self._listed(source, row, row.path in files, decimal) for row in rows]
+        remarks += decimal_remark(decimal)
         tell = sum(one.tells for one in listed)
         if tell:
             remarks.append(f"{tell:,} names of files tell who the patient is: all records are named by digests")
@@ -107,16 +109,19 @@ class ECGFiles(mb.Dataset):
             yield self._hidden(one.info) if hidden else one.info
         self.remarks = remarks
 
-    def _listed(self, source: Path, row: mb.RecordInfo, is_there: bool) -> _Listed:
-        """Return what table and file say of a record; a file that cannot be read says nothing, here."""
+    def _listed(self, source: Path, row: mb.RecordInfo, is_there: bool, decimal: list[str]) -> _Listed:
+        """Return what table and file say of a record; a file that cannot be read says nothing, here.
+
+        A patient's number that lost its decimal is added to `decimal`.
+        """
         try:
             file = self._read(source / (row.path or "")) if is_there else None
         except (mb.BadRecord, OSError):
             file = None
         identity = file.identity if file is not None else Identity()
-        number = whole_id(row.patient_id or "", row.record_id)
+        number = whole_id(row.patient_id or "", row.record_id, decimal)
         table = Identity(number=number, names=identity.names, born=identity.born, others=(identity.number, *identity.others))
-        whose = table if stated(number) else identity
+        whose = table if who(number) else identity
         lines = file.report_lines if file is not None else []
         report = " ".join(filter(None, (table.blotted(line) for line in row.report.splitlines())))
         info = replace(

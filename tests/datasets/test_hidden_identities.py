@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
+from holter_and_monitor_records import edf
 from hospital_folder import SOMEONE, STRIP, assert_nobody, everybody, made
 from scp_ecg_records import scp
 
+from melp_bench.leads import LEADS
+from melp_bench.pseudonyms import pseudonym
 from melp_bench.store import prepare
 from melp_plugins.datasets.ecg_file import Identity
 from melp_plugins.datasets.ecg_files import ECGFiles
@@ -57,5 +61,40 @@ def test_a_patient_is_told_by_number_and_without_one_by_name(one: Identity, othe
     assert (one.patient_id == other.patient_id) == alike
 
 
-def test_who_is_not_named_is_a_patient_of_its_own() -> None:
-    assert [Identity(number).patient_id for number in ("", "0000", "unknown", "N/A")] == [None] * 4
+NOBODY = ["", "0000", "unknown", "N/A", "X", "X X X X", "X F X X", "ANONYMOUS", "ANONYMOUS^PATIENT", "Test, Patient", "REMOVED",
+          "De-identified"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOBODY)
+def test_who_is_not_named_is_a_patient_of_its_own(text: str) -> None:
+    """All files from which a tool had taken the names were of one person, and "patient" was blotted out of their reports."""
+    for nobody in (Identity(text), Identity(names=(text,), born=date(1931, 7, 23)), Identity("-", tuple(text.split("^")))):
+        assert nobody.patient_id is None
+        assert nobody.blotted("Patient paced, test") == "Patient paced, test"
+        assert not nobody.is_told_by("patient_test_1.xml")
+
+
+@pytest.mark.parametrize("name", ["Ida Noel", "De Vries", "Xaver", "Patient Smith", "X7"])
+def test_a_name_that_begins_like_nobodys_is_a_name(name: str) -> None:
+    assert Identity(names=(name,)).patient_id == Identity(names=tuple(name.split())).patient_id is not None
+    assert Identity(name).patient_id is not None
+
+
+def test_files_without_a_patient_are_not_of_one(tmp_path: Path) -> None:
+    """EDF's "X X X X" was a number, and every file of such a folder in one fold."""
+    source = tmp_path / "s"
+    source.mkdir()
+    for number in range(3):
+        (source / f"{number}.edf").write_bytes(edf(STRIP, LEADS))
+    store = made(source, tmp_path)
+    assert len(set(store.patient_ids.tolist())) == store.manifest.num_patients == 3
+
+
+def test_a_decimal_behind_a_number_is_dropped_and_said(tmp_path: Path) -> None:
+    """It was dropped, and not said."""
+    source = everybody(tmp_path / "s")
+    (source / "labels.csv").write_text("record,patient\na.xml,12.0\nb.xml,12\n")
+    dataset = ECGFiles()
+    first, second = dataset.infos(source)
+    assert first.patient_id == second.patient_id == pseudonym("patient 12")
+    assert "patient ids with a decimal: 1, '12.0' for one; read without it" in dataset.remarks
