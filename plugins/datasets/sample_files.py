@@ -89,10 +89,11 @@ def _table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     """Return the header and the numbers below it (T, columns); an empty cell is a missing sample."""
     if path.stat().st_size > _MOST_BYTES:
         raise mb.BadRecord("too-large", f"{path.stat().st_size:,} bytes; wanted at most {_MOST_BYTES:,}")
+    content = path.read_bytes()
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise mb.BadRecord("unreadable-samples", "no UTF-8") from error
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:  # as spreadsheets write it, in which the micro sign of a unit is one byte
+        text = content.decode("latin-1")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     sign = max(",;\t", key=(lines[0] if lines else "").count)
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=sign)]

@@ -13,7 +13,6 @@ from melp_bench.records import BadRecord
 from melp_plugins.datasets.sample_files import Stated, read_csv, read_npy
 
 STRIP = heart()
-BEAT = STRIP[:, :300]
 
 
 def test_csv_states_leads_units_and_times_in_its_header(tmp_path: Path) -> None:
@@ -29,6 +28,15 @@ def test_csv_states_leads_units_and_times_in_its_header(tmp_path: Path) -> None:
         assert signal.rate_hz == 500
         assert signal.leads == EIGHT
         assert np.allclose(signal.millivolts, strip / 1000, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_microvolts_in_the_encoding_of_a_spreadsheet_are_microvolts(encoding: str, tmp_path: Path) -> None:
+    """In Latin-1, as a spreadsheet saves a table, the file was refused."""
+    (tmp_path / "a.csv").write_bytes("seconds;I (µV);V1 (µV)\n0;1;2\n0,5;-3;4,5\n".encode(encoding))
+    signal = read_csv(tmp_path / "a.csv", Stated()).signal
+    assert (signal.rate_hz, signal.leads) == (2, ("I", "V1"))
+    assert np.allclose(signal.millivolts, [[0.001, -0.003], [0.002, 0.0045]])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from melp_bench.store.pack import pack
 
 pytest.importorskip("ecgdatakit", reason="pip install 'melp-bench[vendor]'")
 STRIP = heart()
-BEAT = STRIP[:, :300]
 
 
 @pytest.mark.parametrize("leads", [EIGHT, LEADS, (*LEADS, "V3R", "V4R", "V7")])

@@ -14,7 +14,6 @@ from melp_bench.records import BadRecord, Signal
 
 pytest.importorskip("ecgdatakit", reason="pip install 'melp-bench[vendor]'")
 STRIP = heart()
-BEAT = STRIP[:, :300]
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])

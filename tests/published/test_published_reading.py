@@ -164,10 +164,10 @@ def test_a_plain_pickle_with_code_in_it_is_refused_and_never_run(tmp_path: Path)
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["f.pt", "f.safetensors"])
-def test_a_text_file_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "said"), [("f.pt", "text file"), ("f.safetensors", "text file")])
+def test_a_text_file_is_no_checkpoint(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / name).write_text("<html>404 not found</html>\n" * 9)
-    assert "text file" in refused(tmp_path / name) or name.endswith("safetensors")
+    assert said in refused(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["f.pt", "f.safetensors"])
