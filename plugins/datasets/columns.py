@@ -69,14 +69,14 @@ def taken_columns(header: Sequence[str], named: Mapping[str, str], classes: Sequ
     return taken
 
 
-def told_columns(taken: Mapping[str, str], classes: Sequence[str], table: str) -> str:
-    """Return which columns were taken for what, as a sentence."""
+def told_columns(taken: Mapping[str, str], classes: Sequence[str], table: str, nobody: str) -> str:
+    """Return which columns were taken for what, as a sentence; `nobody` says who records are of if no column does."""
     roles = ", ".join(role if role == column else f"{role} from {column!r}" for role, column in taken.items())
     lacking = ", ".join(role for role in ROLES if role not in taken)
-    alone = "; every record is a patient of its own" if "patient" not in taken else ""
+    alone = f"; {nobody}" if "patient" not in taken else ""
     shown = ", ".join(map(repr, classes[:12])) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
-    number = "class" if len(classes) == 1 else f"{len(classes)} classes"
-    return f"{table}: {roles}{f'; no {lacking}' if lacking else ''}{alone}; {number} {shown}"
+    number = {0: "no class", 1: f"class {shown}"}.get(len(classes), f"{len(classes)} classes {shown}")
+    return f"{table}: {roles}{f'; no {lacking}' if lacking else ''}{alone}; {number}"
 
 
 def named_leads(given: Sequence[str]) -> dict[str, str]:

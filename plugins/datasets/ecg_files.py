@@ -87,7 +87,7 @@ class ECGFiles(mb.Dataset):
         remarks: list[str] = []
         rows: Iterable[mb.RecordInfo] = (mb.RecordInfo(record_id=name, path=name) for name in files)
         if self.labels != LABELS or (source / self.labels).exists():
-            table = LabelTable(source / self.labels, columns=self.columns, classes=self.classes, need_class=False)
+            table = LabelTable(source / self.labels, columns=self.columns, classes=self.classes, files_tell=True)
             self._found, self.has_official_folds = table.classes, table.has_folds
             rows = [_named(row, files) for row in table.rows()]
             left = files.keys() - {row.path for row in rows}

@@ -24,21 +24,24 @@ _SEX_OF = {name: {True: yes, False: no} for names, yes, no in ((MALE, "M", "F"),
 class LabelTable:
     """A table's columns and what they were taken for; `rows` yields its records.
 
+    With `files_tell`, files say who and what their records are, and the table needs no other column than `record`.
+
     Attributes:
         classes: columns that are classes.
         has_folds: True if it has a column of folds.
     """
 
-    def __init__(self, path: Path, *, columns: Mapping[str, str], classes: tuple[str, ...], need_class: bool = True) -> None:
+    def __init__(self, path: Path, *, columns: Mapping[str, str], classes: tuple[str, ...], files_tell: bool = False) -> None:
         had = read_header(path)
         self._path, self._taken = path, taken_columns(had, columns, classes, path.name)
         if "record" not in self._taken:
             raise mb.UserError(f"{str(path)!r} lacks the columns ['record']; it has {had[:40]}")
         known = (*self._taken, *self._taken.values())
         self.classes = classes or tuple(name for name in had if name and name not in known)
-        if need_class and not self.classes:
+        if not (files_tell or self.classes):
             raise mb.UserError(f"{str(path)!r} has no column of a class; it has {had[:40]}, wanted one more per class")
         self.has_folds, self._asked, self._unread = "fold" in self._taken, classes, UnreadCells()
+        self._nobody = "patients are those of the files" if files_tell else "every record is a patient of its own"
 
     def rows(self) -> Iterator[mb.RecordInfo]:
         """Yield every row as a record; its path and its id are the cell `record`."""
@@ -48,7 +51,7 @@ class LabelTable:
     @property
     def remarks(self) -> list[str]:
         """What columns were taken for and which cells were not understood, a sentence each; known once all rows were read."""
-        return [told_columns(self._taken, self.classes, self._path.name), *self._unread.remarks()]
+        return [told_columns(self._taken, self.classes, self._path.name, self._nobody), *self._unread.remarks()]
 
     def _info(self, row: Mapping[str, str], place: str) -> mb.RecordInfo:
         cells = {role: row[column] for role, column in self._taken.items()}

@@ -80,6 +80,7 @@ def test_a_table_says_which_records_there_are_and_what_they_show(tmp_path: Path)
     assert store.reports[1] == "Sinus rhythm."
     assert store.manifest.quarantined == {"missing-file": 1, "unsafe-path": 1}
     assert store.patient_ids[0] == pseudonym("patient p1")
+    assert told[0] == "labels.csv: record, patient, age, report, fold; no sex; class 'AF'"
     assert any("5 ECG files are not in labels.csv and left out, 'b.xml' one" in line for line in told)
     assert any("files that are no ECG were left out: 1 .pdf" in line for line in told)
 
@@ -143,3 +144,13 @@ def test_leads_of_the_device_are_named_by_an_option(tmp_path: Path) -> None:
     (source / "a.xml").write_bytes(muse(muse_waveform("Rhythm", rows(STRIP, ("I", "II", "V1")), ("I", "II", "Brust 1"))))
     assert made(source, tmp_path).leads[0] == ("I", "II")
     assert made(source, tmp_path, "other", leads=("Brust 1=V1",)).leads[0] == ("I", "II", "V1")
+
+
+def test_a_table_without_patients_leaves_them_to_the_files_and_says_so(tmp_path: Path) -> None:
+    """It was told that every record is a patient of its own, while the files named them."""
+    source = everybody(tmp_path / "s")
+    (source / "labels.csv").write_text("record,AF\na,1\nb,0\n")
+    dataset = ECGFiles()
+    first, second = dataset.infos(source)
+    assert first.patient_id == second.patient_id == pseudonym("patient mrn7719364")
+    assert "; patients are those of the files; class 'AF'" in dataset.remarks[0]

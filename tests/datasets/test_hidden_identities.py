@@ -97,4 +97,5 @@ def test_a_decimal_behind_a_number_is_dropped_and_said(tmp_path: Path) -> None:
     dataset = ECGFiles()
     first, second = dataset.infos(source)
     assert first.patient_id == second.patient_id == pseudonym("patient 12")
+    assert dataset.remarks[0].endswith("; no class")
     assert "patient ids with a decimal: 1, '12.0' for one; read without it" in dataset.remarks
