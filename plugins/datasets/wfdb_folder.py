@@ -56,8 +56,11 @@ class WFDBFolder(mb.Dataset):
             _refuse_other_files(source)
         table = LabelTable(path, columns=self.columns, classes=self.classes)
         self._found, self.has_official_folds = table.classes, table.has_folds
-        for row in table.rows():
+        for number, row in enumerate(table.rows()):
             record = _ENDING.sub("", row.record_id)
+            inside = not Path(record).is_absolute() and ".." not in Path(record).parts
+            if not number and inside and not (source / f"{record}.hea").is_file():
+                _refuse_other_files(source)
             yield replace(row, record_id=record, path=record)
         self.remarks = table.remarks
 
@@ -80,10 +83,10 @@ class WFDBFolder(mb.Dataset):
 
 
 def _refuse_other_files(source: Path) -> None:
-    """Tell of a folder without a table that it holds files of another kind, if it does.
+    """Tell of a folder without a WFDB header that it holds files of another kind, if it does.
 
     Raises:
-        UserError: it does, and no WFDB header.
+        UserError: it does.
     """
     endings = Counter(path.suffix.casefold() for path in files_below(source, "*.*"))
     kinds = sorted({kind for ending, kind in ENDINGS.items() if endings[ending]})
