@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -56,17 +57,37 @@ def taken_columns(header: Sequence[str], named: Mapping[str, str], classes: Sequ
             raise mb.UserError(f"{table} has no column {column!r} for {role}; it has {list(header)[:40]}")
     taken = {role: named.get(role, role) for role in ROLES}
     taken = {role: column for role, column in taken.items() if column in header and column not in classes}
-    for column in header:
-        for role, near in ROLES.items():
-            if role in named or column in (*classes, *taken.values(), *ROLES) or plain(column) not in (role, *near.split()):
-                continue
-            if classes and role in taken:  # read by nobody: the role has its column, and the classes are named
-                continue
-            raise mb.UserError(
-                f"{table} has a column {column!r}: is it the {role}? Then --column {shlex.quote(f'{role}={column}')}; "
-                f"if no column is, --column {role}= and name the classes with --option classes=A,B"
-            )
+    free = [column for column in header if column and column not in (*classes, *taken.values(), *ROLES)]
+    near = {column: role for column in free if (role := _near_role(column))}
+    hint = _classes([column for column in free if column not in near])
+    asked: dict[str, str] = {}
+    for column, role in near.items():
+        if role not in named and not (classes and role in taken):  # else read by nobody: the role has its column
+            asked.setdefault(role, column)
+    if asked:
+        found = ", ".join(f"{column!r}: is it the {role}?" for role, column in asked.items())
+        flags = " ".join(f"--column {shlex.quote(f'{role}={column}')}" for role, column in asked.items())
+        raise mb.UserError(
+            f"{table} has a column {found} Then {flags}; if one is not, --column {next(iter(asked))}= and {hint}"
+        )
+    spare = {column: role for column, role in near.items() if role in taken}
+    if spare and not classes:
+        column, role = next(iter(spare.items()))
+        raise mb.UserError(f"{table} has a column {column!r}, and {taken[role]!r} is the {role}; {hint}")
     return taken
+
+
+def _near_role(column: str) -> str:
+    """Return the role whose name is nearly a column's, "" for none."""
+    return next((role for role, near in ROLES.items() if plain(column) in (role, *near.split())), "")
+
+
+def _classes(names: Sequence[str]) -> str:
+    """Return how columns are said to be the classes, to be pasted."""
+    names = names or ("A", "B")
+    plainly = not any("," in name or name.startswith("[") for name in names)
+    text = ",".join(names) if plainly else json.dumps(list(names), ensure_ascii=False)
+    return f"name the classes: --option {shlex.quote(f'classes={text}')}"
 
 
 def told_columns(taken: Mapping[str, str], classes: Sequence[str], table: str, nobody: str) -> str:

@@ -15,7 +15,7 @@ from melp_bench.store import prepare
 from melp_bench.store.record_list import list_records
 from melp_plugins.datasets.cells import sex, years
 from melp_plugins.datasets.columns import ROLES
-from melp_plugins.datasets.wfdb_folder import WFDBFolder
+from melp_plugins.datasets.wfdb_folder import WFDBFolder, melp_datasets
 
 WORDS = ("nan", "NaN", "None", "NULL", "N/A", "NA", "-", "unknown")
 
@@ -79,6 +79,31 @@ def test_a_near_name_is_asked_about_and_the_hint_answers(column: str, classes: t
     assert {"patient": infos[0].patient_id, "age": infos[0].age, "fold": infos[0].fold, "report": infos[0].report}.get(role, 1)
     assert f"{role} from {column!r}" in told[0]
     assert told[0].endswith("class 'AF'")
+
+
+def test_all_near_names_are_asked_about_at_once_and_what_is_printed_can_be_pasted(tmp_path: Path) -> None:
+    """They were asked about one by one, and `classes=A,B` stood for the classes."""
+    text = 'record,Patient ID,Sex,AF,"long QT, corrected"\n1,7,W,1,0\n2,8,M,0,1\n'
+    with pytest.raises(UserError) as refused:
+        listed(tmp_path, text)
+    said = str(refused.value)
+    hint = shlex.split(said.partition("Then ")[2].partition("; ")[0])
+    infos, _ = listed(tmp_path, text, columns=tuple(hint[1::2]))
+    assert [(info.patient_id, info.sex) for info in infos] == [("7", "F"), ("8", "M")]
+    option = shlex.split(said)[-1]
+    entry = melp_datasets()[0]
+    options = entry.resolve({"classes": option.removeprefix("classes="), "columns": ("patient=", "sex=")})
+    assert options["classes"] == ("AF", "long QT, corrected")
+    assert [info.patient_id for info in listed(tmp_path, text, **options)[0]] == [None, None]
+
+
+def test_a_second_near_name_of_a_role_is_no_class(tmp_path: Path) -> None:
+    """With `sex=Sex`, `is_male` became a class that is scored."""
+    text = "record,Sex,is_male,AF\n1,W,0,1\n2,M,1,0\n"
+    with pytest.raises(UserError, match=r"a column 'is_male', and 'Sex' is the sex; .*: --option classes=AF$"):
+        listed(tmp_path, text, columns=("sex=Sex",))
+    infos, told = listed(tmp_path, text, columns=("sex=Sex",), classes=("AF",))
+    assert ([info.sex for info in infos], told[0].rpartition("; ")[2]) == (["F", "M"], "class 'AF'")
 
 
 def test_a_near_name_may_be_a_class_or_nothing(tmp_path: Path) -> None:
