@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 import melp_bench as mb
+from melp_bench.lead_names import known_lead
 from melp_bench.leads import canonical_lead
 
 ROLES: Mapping[str, str] = {
@@ -101,7 +102,7 @@ def told_columns(taken: Mapping[str, str], classes: Sequence[str], table: str, n
 
 
 def named_leads(given: Sequence[str]) -> dict[str, str]:
-    """Return name -> lead as `leads` says it ("X=V1").
+    """Return name -> lead as `leads` says it ("X=V1"), with a minus where its samples are upside down ("R=-aVR").
 
     Raises:
         UserError: one is not of that form, or comes twice.
@@ -111,5 +112,6 @@ def named_leads(given: Sequence[str]) -> dict[str, str]:
         name, sign, lead = (part.strip() for part in text.rpartition("="))
         if not (name and sign) or name in named:
             raise mb.UserError(f"lead {text!r}; wanted the name in the files and the lead that it is, each once, as in X=V1")
-        named[name] = canonical_lead(lead)
+        known = known_lead(lead) or (canonical_lead(lead), 1)
+        named[name] = known[0] if known[1] > 0 else f"-{known[0]}"
     return named

@@ -3,7 +3,7 @@
 The table is `labels.csv` (or the file of that option) in the folder, in UTF-8, its cells parted by commas, semicolons or
 tabs; `label_table` says what its columns are. `.hea` or `.dat` behind a record's name do not matter. With `classes=a,b` only
 these columns are classes; `columns` says what one is that has nearly a role's name: `patient=patient_id`. Leads that go by
-names of the device are named by `leads`: `X=V1`.
+names of the device are named by `leads`: `X=V1`, `R=-aVR` where its samples are upside down.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from melp_plugins.datasets.folders import files_below
 from melp_plugins.datasets.label_table import LabelTable, class_tasks, inner_table
 from melp_plugins.datasets.wfdb_files import native_files, read_wfdb
 
-_ENDING = re.compile(r"\.(hea|dat|mat)$")
+_ENDING = re.compile(r"\.(hea|dat|mat)$", re.IGNORECASE)
 
 
 class WFDBFolder(mb.Dataset):

@@ -195,11 +195,14 @@ def test_an_inverted_avr_is_turned_and_said() -> None:
 
 def test_leads_of_a_device_are_named_by_an_option(tmp_path: Path) -> None:
     written(tmp_path, digital(), leads=("X", *LEADS[1:]))
-    (tmp_path / "labels.csv").write_text("record,AF\nr.dat,1\n")
+    (tmp_path / "labels.csv").write_text("record,AF\nr.DAT,1\n")
     dataset = WFDBFolder(leads=("X=I",))
     (info,) = dataset.infos(tmp_path)
     assert info.path == "r", "the name of the signal file is the record's, too"
     assert dataset.signal(tmp_path, info).leads == LEADS
+    turned = pack(WFDBFolder(leads=("X=-I",)).signal(tmp_path, info))
+    assert np.array_equal(turned.values[0], -pack(dataset.signal(tmp_path, info)).values[0])
+    assert (turned.leads, turned.repairs) == (LEADS, ("turned-leads",))
     with pytest.raises(UserError, match="unknown lead 'Q'"):
         WFDBFolder(leads=("X=Q",))
 
