@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from melp_bench.components import ECGEncoder
 from melp_bench.errors import UserError
 from melp_bench.home import commit, make_folder, temporary_path
+from melp_bench.published.constant_folding import fold, has_complex_numbers
 
 INPUT = "signal"
 TRACED, CHECKED = 2, 3  # records
@@ -109,8 +111,20 @@ def _write(module: Named, signal: Tensor, names: tuple[str, ...], path: Path) ->
         raise UserError(f"{type(module.encoder).__name__!r} cannot be written as a graph: {reason}") from error
 
 
-def _program(module: Named, signal: Tensor) -> torch.export.ExportedProgram:
-    """Return the steps for any number of records: those of one run, or of the code itself where a run fixes the number.
+def _program(module: nn.Module, signal: Tensor) -> torch.export.ExportedProgram:
+    """Return the steps for any number of records; where there are complex numbers, those of weights alone are computed.
+
+    Graphs hold the Fourier transform of a signal and its product with a complex number, and little else of that kind.
+    """
+    program = _steps(module, signal)
+    traced = program.module()
+    if not isinstance(traced, GraphModule) or not has_complex_numbers(traced):
+        return program
+    return _steps(fold(traced), signal)
+
+
+def _steps(module: nn.Module, signal: Tensor) -> torch.export.ExportedProgram:
+    """Return the steps of one run, or of the code itself where a run fixes the number of records.
 
     `len(x)` does that, which is a number of the run and nothing that a graph can ask for.
     """

@@ -10,9 +10,10 @@ from board_rows import row, score
 
 from melp_bench.board.arrangement import build_board
 from melp_bench.board.html import render_pages
-from melp_bench.board.leakage import leaks, overlap_text
+from melp_bench.board.leakage import leaks, overlap_text, seen_among
 from melp_bench.board.markdown import render_markdown
 from melp_bench.board.spreadsheet import render_csv
+from melp_bench.plugins import discover
 from melp_bench.results import ResultRecord
 
 GOOD = score(0.9, 0.01)
@@ -47,6 +48,28 @@ def test_the_text_says_what_is_known(corpora: list[str], overlap: object, text: 
     record = made("melp", corpora, overlap)
     assert overlap_text(record) == text
     assert leaks(record) == leaking
+
+
+@pytest.mark.parametrize(
+    ("corpus", "datasets"),
+    [
+        (
+            "physionet-2021",
+            ("ptb-xl-sample", "cpsc2018-sample", "g12ec", "csn-sample", "chapman-original", "ptb-diagnostic", "incart"),
+        ),
+        ("csn", ("csn-sample", "chapman-original")),
+        ("chapman-original", ("csn", "csn-sample")),
+        ("code", ("code-15",)),
+        ("ludb", ("ludb-waves",)),
+        ("ludb-waves", ("ludb",)),
+        ("mimic-iv-ecg", ("mimic-iv-ecg-demo",)),
+        ("cinc2011", ("cinc2011-sample",)),
+    ],
+)
+def test_hearts_that_two_datasets_share_are_seen_under_either_name(corpus: str, datasets: tuple[str, ...]) -> None:
+    unlike = ["code-test", "sph", "leipzig"]
+    assert seen_among([corpus], [*datasets, *unlike]) == list(datasets)
+    assert set(datasets) <= {entry.name for entry in discover().datasets}
 
 
 def test_every_form_of_the_board_tells_it_and_marks_the_rows_it_concerns() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
+from melp_bench.published.constant_folding import fold, has_complex_numbers
 from melp_bench.published.onnx import INPUT, export_onnx, silent_onnxruntime
 
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -24,6 +25,7 @@ CASES = {
     "fused attention": ("conv-transformer", {}),
     "masked attention": ("ecg-jepa", {"depth": 1, "width": 48}),
     "a register": ("ecg-jepa-weimann-xs", {"depth": 1}),
+    "complex kernels": ("ecg-cpc-2.5s", {}),
 }
 
 
@@ -47,6 +49,30 @@ def test_a_graph_answers_for_any_number_of_records(
         assert set(names) == {key for key in want if not key.endswith("_mask")}
         for key, got in zip(names, session.run(names, {"signal": signal.numpy()}), strict=True):
             np.testing.assert_allclose(got, want[key].numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_what_depends_on_weights_alone_is_computed_once_and_nothing_else() -> None:
+    class Filtered(torch.nn.Module):
+        """A signal filtered by a response that weights make by complex numbers, and scaled by itself."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            response = torch.polar(self.weight, self.weight) / torch.complex(self.weight, self.weight.exp())
+            return torch.fft.irfft(torch.fft.rfft(x, n=14) * response.conj(), n=14) + x * x.mean() + self.weight.sum()
+
+    module, x = Filtered(), torch.randn(3, 14)
+    with torch.no_grad():
+        traced = torch.export.export(module, (x,)).module()
+        assert isinstance(traced, torch.fx.GraphModule)
+        assert has_complex_numbers(traced)
+        folded = fold(traced)
+        torch.testing.assert_close(folded(x), module(x))
+    steps = [str(node.target) for node in folded.graph.nodes if node.op == "call_function" and "guards" not in str(node.target)]
+    wanted = ["fft_rfft", "mul", "fft_irfft", "mean", "mul", "add", "add"]
+    assert [step.split(".")[1] for step in steps] == wanted
 
 
 def test_an_encoder_that_looks_for_heartbeats_is_refused_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
