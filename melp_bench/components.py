@@ -239,6 +239,7 @@ class PretrainingModel(Protocol):
 
     encoder: ECGEncoder
     text_encoder: TextEncoder | None
+    heads: Heads | None
 
     def ecg(self, signal: Tensor) -> Features:
         """Return features of `signal` (B, L, T), in the shared space."""
@@ -271,6 +272,7 @@ class Objective(nn.Module, ABC):
     - `labels`: (B, C) float, 0 or 1; `patients`: (B,) long, equal for the records of one person;
     - `signal`: the conformed records (B, L, T), and `encoder`: the bare ECG encoder, for masked modelling;
     - `reports`: the tokenised reports, a TextBatch, and `text_encoder`: the bare text encoder, for guessing hidden words;
+    - `heads`: the heads, for what they offer beside the shared space (a decoder that writes);
     - `progress`: float, the share of the steps that are done;
     - whatever its `local` returns.
 

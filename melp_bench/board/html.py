@@ -19,7 +19,7 @@ from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text, triple
 from melp_bench.board.level_curves import level_curves
 from melp_bench.board.overview import overview
-from melp_bench.board.pages import INDEX, LARGEST, Page, links_from, one_page, several_pages
+from melp_bench.board.pages import INDEX, LARGEST, PAGES, Page, links_from, one_page, several_pages
 from melp_bench.board.paired_differences import LEVEL, staircases
 from melp_bench.board.plots import pareto, span
 from melp_bench.board.reliability import reliabilities
@@ -85,7 +85,9 @@ def _renderer(
     everywhere = {
         "sections": sections,
         "speeds": speeds,
-        "beside": [(quote(path), plain(path.rpartition("/")[2].removesuffix(".html"))) for path in beside],
+        "beside": {
+            what: links for folder, what in PAGES.items() if (links := [_page_link(p) for p in beside if p.startswith(folder)])
+        },
         "speed_how": HOW,
         "choices": choices(sections),
         "generated_note": GENERATED_NOTE,
@@ -95,6 +97,11 @@ def _renderer(
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     return lambda page, pages: template.render(everywhere, page=page, link=links_from(page, pages))
+
+
+def _page_link(path: str) -> tuple[str, str]:
+    """Return the address and the name of a page beside the board."""
+    return quote(path), plain(path.rpartition("/")[2].removesuffix(".html"))
 
 
 def _file(name: str) -> str:

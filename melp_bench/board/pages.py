@@ -11,6 +11,8 @@ from melp_bench.board.sections import Section
 LARGEST = 2_000_000  # bytes of a page, as far as a board can be divided
 CARDS = 20  # of methods on a page of their own
 INDEX = "index.html"
+PAGES = {"sensitivity": "What each published defect moves", "beside": "The same models under two protocols"}
+"""Folders beside a board's files with pages that it leads to, and what these are."""
 PART_NAME = re.compile(r"s\d+-(t|methods-)\d+\.html")
 
 

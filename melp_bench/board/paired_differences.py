@@ -20,6 +20,7 @@ from melp_bench.metrics.paired import Difference, holm
 from melp_bench.results import MetricLabel
 
 LEVEL = 0.95
+DRAWN = 12  # methods of a staircase, the best: more of them no page holds and no eye reads; statistics.json has every pair
 CELL, ROW, LETTER = 60.0, 34.0, 6.6  # width and height of a step, and of a letter of a name, in SVG units
 
 
@@ -70,16 +71,13 @@ class Staircase:
     steps: tuple[PairCell, ...]
     width: float
     height: float
-
-    @property
-    def told(self) -> str:
-        """In words, how many pairs there are and how many of them differ."""
-        known = [step for step in self.steps if step.points is not None]
-        return f"{sum(step.separable for step in known)} of {len(known)} pairs differ"
+    told: str  # how many pairs there are, how many of them differ, and which of them are drawn
 
 
 def staircases(table: Table) -> list[Staircase]:
     """Return the paired differences of each measurement of a task, in the order of its columns; none without resamples.
+
+    Of more than `DRAWN` methods those between the best are drawn; which differ is told, and adjusted, over all.
 
     Raises:
         UserError: a row's resamples are damaged.
@@ -112,7 +110,12 @@ def _staircase(column: Column, methods: Sequence[Method]) -> Staircase | None:
     names, pairs = pair_differences(column, methods)
     if metric is None or all(pair.known is None for pair in pairs):
         return None
+    known = [pair for pair in pairs if pair.known is not None]
+    told = f"{sum(pair.separable for pair in known)} of {len(known)} pairs differ"
+    told += f"; drawn are the {DRAWN} best of {len(names)} methods" if len(names) > DRAWN else ""
+    names = names[:DRAWN]
     places = [(j, i) for i in range(len(names)) for j in range(i)]
+    pairs = pairs[: len(places)]  # each method with all before it: those of the best come first
     small = _is_small(metric)
     return Staircase(
         measurement=column.measurement,
@@ -121,6 +124,7 @@ def _staircase(column: Column, methods: Sequence[Method]) -> Staircase | None:
         steps=tuple(_step(j * CELL, i * ROW, pair, in_hundredths=small) for (j, i), pair in zip(places, pairs, strict=True)),
         width=round(max(i * CELL + 10 + LETTER * len(name) for i, name in enumerate(names))),
         height=len(names) * ROW,
+        told=told,
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from melp_bench.board.arrangement import build_board
 from melp_bench.board.html import render_pages
 from melp_bench.board.markdown import render_markdown
-from melp_bench.board.pages import PART_NAME
+from melp_bench.board.methods_by_tasks import FILE as METHODS_BY_TASKS
+from melp_bench.board.methods_by_tasks import render_methods_by_tasks
+from melp_bench.board.pages import PAGES, PART_NAME
 from melp_bench.board.speed import speed_tables
 from melp_bench.board.spreadsheet import render_csv, render_parquet
 from melp_bench.board.statistics import render_statistics
@@ -38,6 +40,7 @@ def board_files(
         "README.md": render_markdown(sections, measured).encode(),
         **{name: page.encode() for name, page in render_pages(sections, measured, results, beside).items()},
         "board.csv": render_csv(sections).encode(),
+        METHODS_BY_TASKS: render_methods_by_tasks(sections).encode(),
         "board.tex": render_latex(sections).encode(),
         "statistics.json": render_statistics(sections).encode(),
     }
@@ -62,8 +65,8 @@ def write_board(records: Iterable[ResultRecord], out: Path, results: Path | None
 
 
 def pages_beside(out: Path) -> list[str]:
-    """Return the sensitivity pages in a board's folder, from there."""
-    return sorted(path.relative_to(out).as_posix() for path in out.glob("sensitivity/*.html"))
+    """Return the pages of `PAGES` in a board's folder, from there."""
+    return sorted(path.relative_to(out).as_posix() for folder in PAGES for path in out.glob(f"{folder}/*.html"))
 
 
 def write_parquet(records: Iterable[ResultRecord], out: Path) -> Path:

@@ -28,7 +28,7 @@ def leaderboard(
     parquet: Annotated[bool, typer.Option("--parquet", help="Write board.parquet, too.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 2 if the board is stale.")] = False,
 ) -> None:
-    """Write the board of all result rows, and of speeds in OUT/throughput: README.md, index.html, board.csv and board.tex."""
+    """Write the board of all result rows and of speeds in OUT/throughput: pages, README.md, board.tex, and tables as CSV."""
     if context is not None and context.invoked_subcommand is not None:
         return
     from rich.console import Console

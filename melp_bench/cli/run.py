@@ -33,16 +33,29 @@ def run(
     skip: Annotated[list[str] | None, typer.Option("--skip", metavar="WORD,...", help="No cells with it.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes that share the cells.")] = 1,
     on: Annotated[str, typer.Option("--on", metavar="ray", help="Share the cells over a Ray cluster.")] = "",
+    beside: Annotated[
+        list[str] | None,
+        typer.Option("--beside", metavar="PROTOCOL", help="Run this one, too, and show both side by side; may be repeated."),
+    ] = None,
 ) -> None:
     """Pretrain (or load) models, evaluate them under PROTOCOL, and write the leaderboard."""
     from functools import partial
 
-    from melp_bench.cli.run_output import quiet_console, show_end, show_failures, show_head, show_plan, show_sketch
+    from melp_bench.cli.run_output import (
+        quiet_console,
+        show_beside,
+        show_end,
+        show_failures,
+        show_head,
+        show_plan,
+        show_sketch,
+    )
     from melp_bench.cli.screen import Screen
     from melp_bench.plugins import discover
     from melp_bench.runs.pictures import draw_pictures
     from melp_bench.runs.run import Sketch, carry_out, look_ahead
     from melp_bench.runs.run_spec import make_spec
+    from melp_bench.runs.side_by_side import specs_beside
 
     spec = make_spec(
         protocol,
@@ -60,18 +73,23 @@ def run(
         on=on,
     )
     console, catalogue = quiet_console(), discover()
-    show_head(console, spec)
-    if not dry_run:
+    results = []
+    for one in [spec, *specs_beside(spec, beside or ())]:
+        show_head(console, one)
+        if dry_run:
+            found = look_ahead(one, catalogue)
+            if isinstance(found, Sketch):
+                show_sketch(console, found)
+            else:
+                show_plan(console, *found, each=True)
+            continue
         listener, on_plan = Screen(console), partial(show_plan, console, each=False)
         on_made = partial(draw_pictures, catalogue=catalogue)
-        result = carry_out(spec, catalogue, listener=listener, on_plan=on_plan, on_made=on_made)
-        show_end(console, result)
-        if result.failures:
+        results.append(carry_out(one, catalogue, listener=listener, on_plan=on_plan, on_made=on_made))
+        show_end(console, results[-1])
+    for other in results[1:]:
+        show_beside(console, results[0], other, catalogue)
+    if failed := [result for result in results if result.failures]:
+        for result in failed:
             show_failures(result.failures, len(result.plan.rows))
-            raise typer.Exit(FAILED)
-        return
-    found = look_ahead(spec, catalogue)
-    if isinstance(found, Sketch):
-        show_sketch(console, found)
-    else:
-        show_plan(console, *found, each=True)
+        raise typer.Exit(FAILED)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from melp_bench.plugins import Catalogue
     from melp_bench.runs.cells import Failure
     from melp_bench.runs.plan import Plan
     from melp_bench.runs.published_files import PublishedFiles
@@ -109,6 +110,25 @@ def show_end(console: Console, result: RunResult) -> None:
     if all(row.generated for row in result.rows):
         say("next   melp-bench data prepare ptb-xl --from /path/to/ptb-xl      real data")
         say("       melp-bench plugin new my-encoder                           your encoder")
+
+
+def show_beside(console: Console, one: RunResult, two: RunResult, catalogue: Catalogue) -> None:
+    """Write the page that puts one run's scores beside another's, lead to it from the board, and print it."""
+    from melp_bench.board import write_board
+    from melp_bench.board.score_moves import write_moves
+    from melp_bench.cli.tables import move_tables, print_whole
+    from melp_bench.results import read_results
+    from melp_bench.runs.side_by_side import side_by_side
+
+    if console.quiet:
+        return
+    page = side_by_side(one, two, catalogue)
+    for table in move_tables(page):
+        print_whole(console, table)
+    name = f"{two.plan.protocol.name}-beside-{one.plan.protocol.name}"
+    paths = write_moves(page, one.board / "beside", name)
+    write_board(read_results(one.board / "results", lambda told: None), one.board)
+    _printer(console)(f"page   {paths[-1]}")
 
 
 def show_failures(failures: Sequence[Failure], cells: int) -> None:

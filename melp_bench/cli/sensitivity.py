@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from melp_bench.cli import options
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from melp_bench.board.sensitivity import SensitivityPage
 
 
 def sensitivity(
@@ -37,10 +32,10 @@ def sensitivity(
     from functools import partial
 
     from melp_bench.board import write_board
-    from melp_bench.board.sensitivity import write_sensitivity
+    from melp_bench.board.score_moves import write_moves
     from melp_bench.cli.run_output import quiet_console, show_head, show_plan, show_sketch
     from melp_bench.cli.screen import Screen
-    from melp_bench.cli.tables import print_whole
+    from melp_bench.cli.tables import move_tables, print_whole
     from melp_bench.plugins import discover
     from melp_bench.results import read_results
     from melp_bench.runs.candidates import file_name
@@ -68,29 +63,8 @@ def sensitivity(
         return
     on_plan = partial(show_plan, console, each=False)
     page, result = measure_moves(spec, catalogue, names, listener=Screen(console), on_plan=on_plan)
-    for table in _tables(page):
+    for table in move_tables(page):
         print_whole(console, table)
-    paths = write_sensitivity(page, result.board / "sensitivity", f"{file_name(page.model)}-{spec.protocol.name}")
+    paths = write_moves(page, result.board / "sensitivity", f"{file_name(page.subject)}-{spec.protocol.name}")
     write_board(read_results(result.board / "results", lambda told: None), result.board)  # which leads to the page
     console.print(f"page   {paths[-1]}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _tables(page: SensitivityPage) -> list[Table]:
-    """Return a table per defect: what it moves where."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from melp_bench.board.escape import plain
-
-    tables = []
-    for name, rows in page.by_defect.items():
-        table = Table(title=Text(plain(name)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("task", overflow="fold", ratio=1)
-        table.add_column("measured by", overflow="fold", ratio=1)
-        table.add_column("points", justify="right", no_wrap=True)
-        for row in rows:
-            style = "bold" if row.difference is not None and row.difference.separable else ""
-            table.add_row(Text(plain(row.task)), Text(row.where), Text(row.told, style))
-        tables.append(table)
-    return tables

@@ -13,6 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from melp_bench.board.score_moves import MovesPage
     from melp_bench.testing.verdict import Verdict
 
 FOLDED = 10
@@ -67,6 +68,23 @@ def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:
             table.add_row(Text(name), Text(value))
     table.add_row("", "")
     return table
+
+
+def move_tables(page: MovesPage) -> list[Table]:
+    """Return a table per group of a page: what moves where."""
+    from melp_bench.board.escape import plain
+
+    tables = []
+    for name, rows in page.groups.items():
+        table = Table(title=Text(plain(name)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("task", overflow="fold", ratio=1)
+        table.add_column("measured by", overflow="fold", ratio=1)
+        table.add_column("points", justify="right", no_wrap=True)
+        for row in rows:
+            style = "bold" if row.difference is not None and row.difference.separable else ""
+            table.add_row(Text(plain(row.task)), Text(row.where), Text(row.told, style))
+        tables.append(table)
+    return tables
 
 
 def print_whole(console: Console, table: Table) -> None:

@@ -30,7 +30,7 @@ from melp_bench.pretrain.step import Batch, Step, parameters_of
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-ENCODERS = frozenset({"encoder", "text_encoder"})
+OF_THE_MODEL = frozenset({"encoder", "text_encoder", "heads"})
 OF_THE_BATCH = frozenset({"signal", "labels", "patients", "reports", "progress"})
 """Inputs that are there without any work: they are taken from the whole batch."""
 Place = tuple[str, str, str]
@@ -103,8 +103,8 @@ def cached_loss(
 
 
 def _own(step: Step, term: str) -> bool:
-    """Return whether an objective runs an encoder in its `forward`, and so is a term of its own in each part."""
-    return bool(ENCODERS & set(parameters_of(step.objectives[term], "forward")))  # type: ignore[arg-type]
+    """Return whether an objective runs a part of the model in its `forward`, and so is a term of its own in each part."""
+    return bool(OF_THE_MODEL & set(parameters_of(step.objectives[term], "forward")))  # type: ignore[arg-type]
 
 
 def _made(step: Step, parts: Parts, number: int, piece: Batch) -> dict[Place, Tensor]:

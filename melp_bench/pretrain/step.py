@@ -22,7 +22,7 @@ from melp_bench.pretrain.gathered import Gather, rows_of_all
 from melp_bench.pretrain.views import WHOLE, Part, Views, at_spec, looked_at, make_views, views_of
 
 INPUTS = (
-    "ecg", "text", "labels", "patients", "signal", "encoder", "reports", "text_encoder", "progress"
+    "ecg", "text", "labels", "patients", "signal", "encoder", "reports", "text_encoder", "heads", "progress"
 )  # fmt: skip
 """What there is beside an objective's own views and what its `local` returns."""
 OF_REPORTS = {"text", "reports", "text_encoder"}
@@ -227,7 +227,7 @@ class Step(nn.Module):
             if made[name] is None:
                 raise UserError(f"an objective reads {LACKING[name]}")
         model = self.used
-        made |= {"encoder": model.encoder, "text_encoder": model.text_encoder, "progress": progress}
+        made |= {"encoder": model.encoder, "text_encoder": model.text_encoder, "heads": model.heads, "progress": progress}
         if batch.signal is not None and "ecg" in wanted:
             made["ecg"] = model.ecg(batch.signal)
         if batch.reports is not None and "text" in wanted:

@@ -61,7 +61,7 @@ def _pretraining(one: Pretrain | None, two: Pretrain | None) -> Differences:
 
 
 def _evaluations(one: Protocol, two: Protocol, catalogue: Catalogue) -> Differences:
-    first, second = _by_place(one.evaluations), _by_place(two.evaluations)
+    first, second = by_place(one.evaluations), by_place(two.evaluations)
     for place in dict.fromkeys((*first, *second)):
         before, after = first.get(place), second.get(place)
         if before is None or after is None:
@@ -73,7 +73,7 @@ def _evaluations(one: Protocol, two: Protocol, catalogue: Catalogue) -> Differen
         yield from _equal_or(place, f"{place}: ", _settings(before, catalogue), _settings(after, catalogue))
 
 
-def _by_place(uses: Sequence[EvaluationUse]) -> dict[str, EvaluationUse]:
+def by_place(uses: Sequence[EvaluationUse]) -> dict[str, EvaluationUse]:
     """Return the evaluations by name, and from the second of a name on with its number."""
     counted: dict[str, int] = defaultdict(int)
     found = {}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from melp_bench.board.sensitivity import Move, SensitivityPage
+from melp_bench.board.score_moves import Move, MovesPage
 from melp_bench.defects import defects
 from melp_bench.errors import UserError
 from melp_bench.measure import unpack
@@ -14,7 +14,7 @@ from melp_bench.metrics.paired import Difference, difference_of
 from melp_bench.plugins import Catalogue
 from melp_bench.progress import Listener, Silence
 from melp_bench.protocol import EvaluationUse, Protocol
-from melp_bench.results import ResultRecord
+from melp_bench.results import Outcome, ResultRecord
 from melp_bench.runs.measurements import Planned, identity_of, measurements
 from melp_bench.runs.run import OnPlan, RunResult, carry_out, encoder_spec
 from melp_bench.runs.run_spec import RunSpec
@@ -53,7 +53,7 @@ def measure_moves(
     *,
     listener: Listener | None = None,
     on_plan: OnPlan = lambda plan, changes: None,
-) -> tuple[SensitivityPage, RunResult]:
+) -> tuple[MovesPage, RunResult]:
     """Run what is missing of the rows with and without each defect, and return what each moves.
 
     Raises:
@@ -70,30 +70,35 @@ def measure_moves(
         for one, two in zip(before, after, strict=True):
             keys = identity_of(one), identity_of(two)
             if keys[0] != keys[1]:  # else the defect is none here: all of the labels are one set, however it is drawn
-                moves.append(_move(toggle.defect.name, one.measurement.setting, *(rows[key] for key in keys)))
+                moves.append(move_between(toggle.defect.name, one.measurement.setting, *(rows[key] for key in keys)))
     rule, model = spec.protocol, result.rows[0].model if result.rows else spec.models[0]
     told = f"{rule.name} (rev {rule.revision}, {rule.hash[:8]})"
     summaries = {name: defects_of(name).summary for name in names}
-    return SensitivityPage(model, told, tuple(moves), tuple(found.idle), summaries), result
+    return MovesPage(model, told, tuple(moves), tuple(found.idle), summaries), result
 
 
 def _planned(use: EvaluationUse, protocol: Protocol, catalogue: Catalogue) -> list[Planned]:
     return measurements(protocol.model_copy(update={"evaluations": [use]}), catalogue)
 
 
-def _move(name: str, setting: str, before: ResultRecord, after: ResultRecord) -> Move:
-    """Return what a defect moves between two rows of one model, task and setting."""
+def move_between(
+    group: str, setting: str, before: ResultRecord, after: ResultRecord, outcomes: tuple[Outcome, Outcome] | None = None
+) -> Move:
+    """Return how the primary score moves between two rows of one model, task and setting.
+
+    `outcomes` stand in the place of the rows' own, where these were measured anew by another metric.
+    """
     move = Move(
-        defect=name,
+        group=group,
         evaluation=before.evaluation_label or before.evaluation,
         task=before.task,
         setting=setting,
         generated=before.generated,
     )
-    one, two = before.outcome, after.outcome
+    one, two = outcomes or (before.outcome, after.outcome)
     if one is None or two is None:
-        with_it = "" if one is None else " with it"
-        return replace(move, note=f"not applicable{with_it}: {before.reason or after.reason}")
+        second = "" if one is None else " in the second"
+        return replace(move, note=f"not applicable{second}: {before.reason or after.reason}")
     scores = one.scores[one.primary], two.scores[two.primary]
     classes = len(one.classes) - len(one.excluded), len(two.classes) - len(two.excluded)
     move = replace(move, metric=one.metrics[one.primary], before=scores[0], after=scores[1], classes=classes)

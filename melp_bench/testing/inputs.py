@@ -61,7 +61,7 @@ def make_inputs(
             made[name] = _reports(words)
         else:
             model = model or SmallModel()
-            made[name] = model.encoder if kind == "encoder" else model.text_encoder
+            made[name] = getattr(model, kind)  # encoder, text_encoder or heads
     return made
 
 

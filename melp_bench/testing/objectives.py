@@ -5,6 +5,7 @@ Shapes: B pairs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -51,7 +52,7 @@ def _count(subject: ObjectiveSubject) -> str:
 
 def _gradient(subject: ObjectiveSubject) -> str:
     inputs, kinds = subject.inputs(), subject.kinds()
-    trained = [name for name in inputs if kinds[name] in ("features", "encoder", "text_encoder")]
+    trained = [name for name in inputs if kinds[name] in ("features", "encoder", "text_encoder", "heads")]
     if "signal" in inputs and not trained:  # beside features it may be a teacher's to read
         inputs["signal"].requires_grad_()
         trained = ["signal"]
@@ -117,6 +118,9 @@ def _true_pairs(subject: ObjectiveSubject) -> str:
     fitted.objective.load_state_dict(subject.objective.state_dict())
     fitted.objective.eval()
     parameters = [p for p in fitted.objective.parameters() if p.requires_grad]
+    if "heads" in true:  # what it trains stands in them
+        true["heads"] = shuffled["heads"] = copy.deepcopy(true["heads"])
+        parameters += true["heads"].parameters()
     if parameters:
         optimiser = torch.optim.Adam(parameters, lr=3e-3)
         for _ in range(FITTING_STEPS):

@@ -1,4 +1,5 @@
-"""A model small enough to be asked anything: an encoder with masked encoding, and a text encoder that guesses words.
+"""A model small enough to be asked anything: an encoder with masked encoding, and a text encoder that guesses words,
+and heads that write.
 
 Shapes: B records or reports, L leads, T samples, N tokens, V words, D channels.
 """
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melp_bench.components import ECGEncoder, Sizes, TextBatch, TextEncoder
+from melp_bench.components import ECGEncoder, Heads, Sizes, TextBatch, TextEncoder
 from melp_bench.features import Features
 from melp_bench.signal import SignalSpec
 
@@ -106,13 +107,42 @@ class SmallText(TextEncoder):
         return Features(mean, mean, mean.unsqueeze(1), batch.mask[:, :1], states, batch.mask, batch.ids)
 
 
+class SmallWriter(Heads):
+    """Heads that leave features as they are, and write: the next word is told by the last one and the mean of the record."""
+
+    width = SIZES.shared
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(SIZES.ecg_tokens, SIZES.text_tokens)
+        self.widen = nn.Linear(SIZES.text_tokens, SIZES.text_tokens)
+
+    def ecg(self, features: Features) -> Features:
+        """Return the features as they are."""
+        return features
+
+    def text(self, features: Features) -> Features:
+        """Return the features as they are."""
+        return features
+
+    def next_words(self, ecg: Features, text: Features) -> Tensor:
+        """Return states (B, N, D); see `WritesReports`."""
+        if ecg.tokens is None or text.tokens is None:
+            raise ValueError("the small model offers tokens of both, and they are not here")
+        real = ecg.tokens.new_ones(ecg.tokens.shape[:2]) if ecg.tokens_mask is None else ecg.tokens_mask.to(ecg.tokens.dtype)
+        mean = (ecg.tokens * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True).clamp_min(1)  # (B, C)
+        states: Tensor = self.widen(text.tokens) + self.read(mean)[:, None]
+        return states
+
+
 class SmallModel(nn.Module):
-    """What objectives are attached to: the small encoder, a small text encoder, and no heads."""
+    """What objectives are attached to: the small encoder, a small text encoder, and heads that its features pass by."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder: ECGEncoder = SmallEncoder()
         self.text_encoder: TextEncoder | None = SmallText()
+        self.heads: Heads | None = SmallWriter()
 
     def ecg(self, signal: Tensor) -> Features:
         """Return the encoder's features of `signal` (B, 12, T)."""

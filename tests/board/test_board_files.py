@@ -17,6 +17,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from melp_bench.board import board_files, stale_files, terminal_tables, write_board
+from melp_bench.board.arrangement import build_board
+from melp_bench.board.methods_by_tasks import FILE
 from melp_bench.board.sections import GENERATED_NOTE
 from melp_bench.board.write import pages_beside
 from melp_bench.results import ClassScore, MetricLabel, Outcome, ResultRecord, read_results, write_result
@@ -205,7 +207,7 @@ def test_names_cannot_leave_their_cell_in_markdown_csv_and_latex() -> None:
     for table in re.findall(r"(?:^\|.*\n)+", files["README.md"].decode(), re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert "<script" not in files["README.md"].decode()
-    for line in csv.reader(io.StringIO(files["board.csv"].decode())):
+    for line in (line for name in ("board.csv", FILE) for line in csv.reader(io.StringIO(files[name].decode()))):
         assert not [cell for cell in line if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     tex = files["board.tex"].decode()
     assert not re.search(r"(?<!\\)[#~]", tex)
@@ -277,7 +279,28 @@ def test_a_protocol_hash_that_is_no_hash_cannot_leave_its_place() -> None:
     assert "<img" not in files["README.md"].decode()
 
 
-BOARD = {"README.md", "index.html", "board.csv", "board.tex", "statistics.json"}
+def test_methods_by_tasks_has_a_row_per_method_and_every_ranked_score_of_it(
+    rows: list[ResultRecord], files: dict[str, bytes]
+) -> None:
+    def called(r: ResultRecord) -> str:
+        told = (r.evaluation_label, r.task.replace("->", " → ")) if "->" in r.task else (r.task, r.evaluation_label)
+        return " ".join(part for part in (*told, r.setting, "macro AUROC") if part)
+
+    lines = list(csv.DictReader(io.StringIO(files[FILE].decode())))
+    assert [(line["protocol"], line["generated"]) for line in lines] == [
+        (section.protocol, str(section.generated).lower()) for section in build_board(rows) for _ in section.methods
+    ]
+    found = {}
+    for line in lines:
+        for name in (name for name, cell in line.items() if cell and name.endswith(" macro AUROC")):
+            numbers = [float(line[f"{name}{end}"]) for end in ("", " low", " high")]
+            found[line["protocol"], line["model"], name] = pytest.approx(numbers, abs=1e-6)
+    wanted = {(r.protocol, r.model, called(r)): r.outcome.scores["auroc"] for r in rows if r.outcome is not None}
+    assert {key: [one.value, one.low, one.high] for key, one in wanted.items()} == found
+    assert {line["model"] for line in lines if line["mean_rank"] == min(line["mean_rank"] for line in lines)} == {"melp"}
+
+
+BOARD = {"README.md", "index.html", "board.csv", "methods-by-tasks.csv", "board.tex", "statistics.json"}
 
 
 def test_a_stale_board_is_seen_and_mended(tmp_path: Path) -> None:
@@ -291,6 +314,7 @@ def test_a_stale_board_is_seen_and_mended(tmp_path: Path) -> None:
         "README.md",
         "index.html",
         "board.csv",
+        "methods-by-tasks.csv",
         "board.tex",
         "statistics.json",
     }

@@ -29,6 +29,7 @@ def test_by_default_rows_and_board_are_under_home(home: Path, capsys: pytest.Cap
         "README.md",
         "index.html",
         "board.csv",
+        "methods-by-tasks.csv",
         "board.tex",
         "statistics.json",
     }

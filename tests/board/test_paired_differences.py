@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from melp_bench.board import board_files
 from melp_bench.board.arrangement import build_board
-from melp_bench.board.paired_differences import CELL, ROW, Staircase, staircases
+from melp_bench.board.paired_differences import CELL, DRAWN, ROW, Staircase, staircases
 from melp_bench.errors import UserError
 from melp_bench.measure import measure, pack
 from melp_bench.metrics.paired import paired_difference
@@ -97,6 +98,17 @@ def test_steps_stay_inside_the_drawing_and_names_beside_their_own_row() -> None:
         assert all(step.x < better.x < step.x + CELL for step, better in zip(beside, stairs.names[:i], strict=True))
         assert name.x < stairs.width
         assert name.y < stairs.height
+
+
+def test_of_many_methods_the_best_are_drawn_and_all_pairs_are_counted() -> None:
+    many = [resampled(f"m{n:02d}", 0.5 + n / 100) for n in range(DRAWN + 3)]
+    (stairs,) = stairs_of(*many)
+    assert [name.label for name in stairs.names] == [f"m{n:02d}" for n in range(DRAWN + 2, 2, -1)]
+    assert len(stairs.steps) == DRAWN * (DRAWN - 1) / 2
+    pairs = (DRAWN + 3) * (DRAWN + 2) // 2
+    assert stairs.told.endswith(f"of {pairs} pairs differ; drawn are the {DRAWN} best of {DRAWN + 3} methods")
+    (section,) = json.loads(board_files(many)["statistics.json"])
+    assert len(section["pairs"]) == pairs
 
 
 def test_the_page_holds_every_pair_with_its_interval() -> None:

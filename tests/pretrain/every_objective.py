@@ -30,6 +30,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "ts-tcc": {"ahead": 2, "width": 8, "layers": 1, "heads": 2},
     "astcl": {"projected": 16, "bottleneck": 8, "past": 8, "ahead": 2},
 }
+HEADS = {"report-writing": "report-writer"}
+"""Heads that an objective trains, where they are not MELP's."""
 OF_ONE_ENCODER = ("heartlang-codebook", "heartlang-sentences")
 """They train HeartLang's encoder alone, which the tiny method has not: tests/plugins/test_heartlang_words.py cuts a batch."""
 DRAW_AND_COMPARE = ("report-contrast",)
@@ -76,7 +78,7 @@ def step_of(*names: str, ema: float = 0.0) -> Step:
     """Return a step with objectives of the catalogue by name, nothing of it with dropout; the same at every call."""
     torch.manual_seed(0)
     encoder, text, catalogue = SmallEncoder(), GuessingText(), discover().objectives
-    heads = discover().heads["melp"].build(widths_of(encoder, text), width=WIDTH, queries=3)
+    heads = discover().heads[HEADS.get(names[0], "melp")].build(widths_of(encoder, text), width=WIDTH, queries=3)
     model = Model(encoder, text, heads)
     objectives = {name: catalogue[name].build(model.sizes(2), **OPTIONS.get(name, {})) for name in names}
     step = Step(model, objectives, {name: same_on_every_rank(objective) for name, objective in objectives.items()}, ema=ema)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from melp_bench.board.sensitivity import Move, SensitivityPage, plot, render_markdown_page, render_page, render_rows
+from melp_bench.board.score_moves import Move, MovesPage, plot, render_markdown_page, render_page, render_rows
 from melp_bench.cli import _run
 from melp_bench.defects import defects
 from melp_bench.errors import UserError
@@ -21,7 +21,7 @@ from melp_bench.plugins import discover
 from melp_bench.protocol import Protocol
 from melp_bench.results import MetricLabel, Outcome, ResultRecord, Score, read_results
 from melp_bench.runs.measurements import measurements
-from melp_bench.runs.sensitivity import EVERY, _move
+from melp_bench.runs.sensitivity import EVERY, move_between
 from melp_bench.runs.toggles import defects_of, toggled
 from melp_bench.signal import Scaling, SignalSpec
 from melp_bench.store import Store, prepare
@@ -152,12 +152,12 @@ def test_a_move_is_with_minus_without_and_its_interval_is_that_of_paired_resampl
     generator = np.random.default_rng(0)
     hard = generator.normal(0.8, 0.05, 500)  # which patients were drawn: common to both
     one, two = record(0.80, hard), record(0.83, hard + 0.03)
-    move = _move("d", "100 %", one, two)
+    move = move_between("d", "100 %", one, two)
     assert move.difference is not None
     assert move.difference.value == pytest.approx(0.03)
     assert (move.difference.low, move.difference.high) == pytest.approx((0.03, 0.03), abs=1e-6)  # what is hard cancels
     assert move.told == "3.0 [3.0, 3.0]"
-    shuffled = _move("d", "", one, record(0.83, generator.permutation(hard) + 0.03))
+    shuffled = move_between("d", "", one, record(0.83, generator.permutation(hard) + 0.03))
     assert shuffled.difference is not None
     expected = np.quantile(unpack(pack(generator.permutation(hard) - hard)), 0.025)
     assert shuffled.difference.low < 0 < shuffled.difference.high
@@ -169,12 +169,12 @@ def test_without_the_same_records_there_is_no_interval_and_without_scores_a_reas
     other = record(0.9, values).model_copy(deep=True)
     assert other.outcome is not None
     other.outcome.details["records"] = 39
-    move = _move("d", "", record(0.8, values), other)
+    move = move_between("d", "", record(0.8, values), other)
     assert move.told == "10.0"
     assert "no interval" in move.note
     missing = record(0.8, values, status="not-applicable", outcome=None, reason="needs tokens")
-    assert _move("d", "", record(0.8, values), missing).note == "not applicable with it: needs tokens"
-    assert _move("d", "", missing, missing).note == "not applicable: needs tokens"
+    assert move_between("d", "", record(0.8, values), missing).note == "not applicable in the second: needs tokens"
+    assert move_between("d", "", missing, missing).note == "not applicable: needs tokens"
 
 
 # --------------------------------------------------------------------------------------------------------------- page
@@ -183,7 +183,7 @@ LABEL = MetricLabel(label="macro AUROC")
 HOSTILE = "<script>|x|`y`\u202eevil"
 
 
-def page() -> SensitivityPage:
+def page() -> MovesPage:
     scores = Score(value=0.8, low=0.7, high=0.9), Score(value=0.75, low=0.65, high=0.85)
     rows = (
         Move("one", "probe", "s/x", "1 %", LABEL, *scores, Difference(-0.05, -0.08, -0.01, 0.01), (5, 4)),
@@ -193,7 +193,7 @@ def page() -> SensitivityPage:
         Move("two", "probe", "=cmd()", "", note="not applicable: needs text", generated=True),
     )
     summaries = {"one": "softmax <b>", "two": "test", "unused": "nothing"}
-    return SensitivityPage(HOSTILE, "p (rev 1)", rows, (("two", "s/y", "no & record"),), summaries)
+    return MovesPage(HOSTILE, "p (rev 1)", rows, (("two", "s/y", "no & record"),), summaries)
 
 
 def test_the_page_says_everything_and_takes_nothing_for_markup() -> None:

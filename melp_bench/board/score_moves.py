@@ -1,4 +1,6 @@
-"""What each published defect moves, as a page with a plot, as Markdown and as CSV.
+"""How scores move from one way of measuring to another, in groups: a page with plots, Markdown and CSV.
+
+A group is a published defect, without and with which one model is measured, or a model that is measured by two protocols.
 
 A difference is in points: hundredths of a metric that lies between 0 and 1, with its interval under resampling of the patients.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -29,20 +31,20 @@ WIDTH, ROW, EDGE = 420.0, 22.0, 10.0  # of the plot, in SVG units
 
 @dataclass(frozen=True)
 class Move:
-    """What one defect moves in one score of a model.
+    """One score measured in two ways.
 
     Attributes:
-        defect: its name.
-        evaluation, task, setting: of the row without it.
+        group: the defect that is off and on, or the model that two protocols measure.
+        evaluation, task, setting: of the row before.
         metric: how the metric is read.
-        before, after: the scores without and with it; None where there is none.
+        before, after: the scores; None where there is none.
         difference: after minus before, with its paired interval; None where there are not both scores.
         classes: how many classes are in either macro mean.
         generated: True of made records.
         note: why there is no difference, or no interval.
     """
 
-    defect: str
+    group: str
     evaluation: str
     task: str
     setting: str
@@ -85,26 +87,62 @@ class Move:
 
 
 @dataclass(frozen=True)
-class SensitivityPage:
-    """All rows of one model under one protocol.
+class MovesWords:
+    """What a page is about, in words that are ours.
 
     Attributes:
-        summaries: of each defect that was toggled, by name.
-        idle: defect, task, and why it changes nothing there.
+        heading: of the whole page.
+        lede: what is subtracted from what, in a sentence or two, with places for {subject} and {protocol}.
+        subject: what the subject is, as the head of a column.
+        group: what a group is, as the head of a column.
+        sides: what the scores before and after are, as heads of columns.
+        idle: the heading of what did not move.
     """
 
-    model: str
-    protocol: str  # name, revision and hash
+    heading: str
+    lede: str
+    subject: str
+    group: str
+    sides: tuple[str, str]
+    idle: str
+
+
+OF_DEFECTS = MovesWords(
+    heading="What published defects move",
+    lede="{subject} under protocol {protocol}, measured without and with each defect of published benchmarks, one at a time. "
+    "Points are hundredths of the metric, with the defect minus without it; the interval is that of the difference, both "
+    "resampled by the same patients.",
+    subject="model",
+    group="defect",
+    sides=("without", "with"),
+    idle="Where a defect changes nothing",
+)
+
+
+@dataclass(frozen=True)
+class MovesPage:
+    """Rows in groups.
+
+    Attributes:
+        subject: what is measured: a model, or two protocols.
+        protocol: by which, with revision and hash.
+        summaries: a sentence for each group, by name, in the order of the page.
+        idle: group, task, and why nothing moved there.
+    """
+
+    subject: str
+    protocol: str
     rows: tuple[Move, ...]
     idle: tuple[tuple[str, str, str], ...]
     summaries: Mapping[str, str]
+    words: MovesWords = OF_DEFECTS
 
     @property
-    def by_defect(self) -> dict[str, list[Move]]:
-        """The rows of each defect, in the order in which defects were toggled."""
+    def groups(self) -> dict[str, list[Move]]:
+        """The rows of each group that has any, in the order of the summaries."""
         found: dict[str, list[Move]] = {name: [] for name in self.summaries}
         for row in self.rows:
-            found[row.defect].append(row)
+            found[row.group].append(row)
         return {name: rows for name, rows in found.items() if rows}
 
 
@@ -122,7 +160,7 @@ class MoveBar:
 
 @dataclass(frozen=True)
 class MovePlot:
-    """The rows of one defect on the scale that all defects share."""
+    """The rows of one group on the scale that all groups share."""
 
     bars: tuple[MoveBar, ...]
     zero: float
@@ -166,33 +204,33 @@ def _differs(row: Move) -> bool:
     return row.difference is not None and row.difference.separable
 
 
-def sensitivity_files(page: SensitivityPage) -> dict[str, bytes]:
+def moves_files(page: MovesPage) -> dict[str, bytes]:
     """Return the files of a page by their endings."""
     return {"md": render_markdown_page(page).encode(), "csv": render_rows(page).encode(), "html": render_page(page).encode()}
 
 
-def write_sensitivity(page: SensitivityPage, out: Path, name: str) -> list[Path]:
+def write_moves(page: MovesPage, out: Path, name: str) -> list[Path]:
     """Write the page to `out`/NAME.md, .csv and .html, each whole or not at all, and return the paths."""
     folder = make_folder(out)
     paths = []
-    for ending, content in sensitivity_files(page).items():
+    for ending, content in moves_files(page).items():
         paths.append(folder / f"{name}.{ending}")
         atomic_write(paths[-1], content)
     return paths
 
 
-def render_markdown_page(page: SensitivityPage) -> str:
+def render_markdown_page(page: MovesPage) -> str:
     """Return the page as Markdown."""
-    lines = [f"# What published defects move: {markdown(page.model)}", ""]
-    lines += [
-        f"Protocol {markdown(page.protocol)}. Points are hundredths of the metric, with the defect minus without it, with the"
-    ]
-    lines += ["interval under resampling of the patients; a difference whose interval leaves out zero is **bold**.", ""]
+    lines = [f"# {page.words.heading}: {markdown(page.subject)}", "", _opening(page, markdown), ""]
+    lines += ["A difference whose interval leaves out zero is **bold**.", ""]
     if any(row.generated for row in page.rows):
         lines += [markdown(GENERATED_NOTE), ""]
-    for name, rows in page.by_defect.items():
+    for name, rows in page.groups.items():
         lines += [f"## {markdown(name)}", "", markdown(page.summaries[name]) + ".", ""]
-        lines += ["| evaluation | task | metric | without | with | points | |", "|---|---|---|---:|---:|---:|---|"]
+        lines += [
+            f"| evaluation | task | metric | {' | '.join(page.words.sides)} | points | |",
+            "|---|---|---|---:|---:|---:|---|",
+        ]
         for row in rows:
             scores = [_score(row, row.before), _score(row, row.after)]
             told = f"**{row.told}**" if _differs(row) else row.told
@@ -201,20 +239,20 @@ def render_markdown_page(page: SensitivityPage) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     if page.idle:
-        lines += ["## Where a defect changes nothing", ""]
+        lines += [f"## {page.words.idle}", ""]
         lines += [f"- {markdown(name)} in {markdown(task)}: {markdown(reason)}" for name, task, reason in page.idle]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def render_rows(page: SensitivityPage) -> str:
+def render_rows(page: MovesPage) -> str:
     """Return the rows as CSV, numbers as they are."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    head = ["model", "protocol", "defect", "evaluation", "task", "setting", "metric", "generated"]
-    spread = [f"{what}{end}" for what in ("without", "with", "difference") for end in ("", "_low", "_high")]
-    writer.writerow([*head, *spread, "classes_without", "classes_with", "note"])
+    head = [*_subjects(page), page.words.group, "evaluation", "task", "setting", "metric", "generated"]
+    spread = [f"{what}{end}" for what in (*page.words.sides, "difference") for end in ("", "_low", "_high")]
+    writer.writerow([*head, *spread, *(f"classes_{side}" for side in page.words.sides), "note"])
     for row in page.rows:
-        texts = [page.model, page.protocol, row.defect, row.evaluation, row.task, row.setting]
+        texts = [*_subjects(page).values(), row.group, row.evaluation, row.task, row.setting]
         texts.append(row.metric.label if row.metric else "")
         numbers = [
             value if math.isfinite(value) else ""
@@ -225,16 +263,26 @@ def render_rows(page: SensitivityPage) -> str:
     return file.getvalue()
 
 
-def render_page(page: SensitivityPage) -> str:
+def render_page(page: MovesPage) -> str:
     """Return the page as one HTML file that loads nothing; everything that comes from data is escaped by the template."""
     environment = Environment(
         loader=FunctionLoader(_file), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(plot=plot, score=_score, metric_text=metric_text, differs=_differs)
+    environment.globals.update(plot=plot, score=_score, metric_text=metric_text, differs=_differs, opening=_opening)
     environment.filters.update(plain=plain)
     css = Markup(_file("board.css"))  # ours, not data
-    template = environment.get_template("sensitivity.html.j2")
+    template = environment.get_template("score_moves.html.j2")
     return template.render(page=page, css=css, row_height=ROW, generated_note=GENERATED_NOTE)
+
+
+def _subjects(page: MovesPage) -> dict[str, str]:
+    """Return the columns that are the same in every line."""
+    return {page.words.subject: page.subject, "protocol": page.protocol}
+
+
+def _opening(page: MovesPage, text: Callable[[str], str] = plain) -> str:
+    """Return what the page is about, in a few sentences."""
+    return page.words.lede.format(subject=text(page.subject), protocol=text(page.protocol))
 
 
 def _file(name: str) -> str:
