@@ -77,22 +77,91 @@ def embed(
     `load` gives the model, in eval mode on `device`; it is called only if there is something to embed. `identity` is the digest
     of all that the features depend on besides the records: weights, how they are used, and the code that uses them.
     """
-    key = digest({"model": identity, "data": records.fingerprint, "version": VERSION, "device": device.type})
-    path = make_folder(cache) / f"{key}.safetensors"
+    path = _path(identity, records, cache, device)
     if (kept := _read(path, len(records))) is not None:
         return kept
-    model, parts = load(), list[tuple[Tensor, Tensor]]()
-    advance(0, len(records))
+    embedded = _passed(load(), records, _batches(len(records), batch_size), device, advance)
+    _keep(embedded, path)
+    return embedded
+
+
+def embed_share(
+    load: Callable[[], Model],
+    identity: str,
+    records: Records,
+    cache: Path,
+    *,
+    device: torch.device,
+    rank: int,
+    ranks: int,
+    batch_size: int = 64,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Embed one rank's batches of what `embed` would, and leave them in `cache` for `join_shares`.
+
+    Nothing is done where the whole is kept, or the share, which a run that was stopped may have left.
+    """
+    path, batches = _path(identity, records, cache, device), _batches(len(records), batch_size)[rank::ranks]
+    share, size = _share(path, rank, ranks), sum(map(len, batches))
+    if size and _read(path, len(records)) is None and _read(share, size) is None:
+        atomic_write(share, save(vars(_passed(load(), records, batches, device, advance))))
+
+
+def join_shares(
+    identity: str, records: Records, cache: Path, *, device: torch.device, ranks: int, batch_size: int = 64
+) -> None:
+    """Keep in `cache` what all ranks embedded, byte for byte what `embed` would keep; nothing where a share is missing."""
+    path, batches = _path(identity, records, cache, device), _batches(len(records), batch_size)
+    mine = {rank: batches[rank::ranks] for rank in range(min(ranks, len(batches)))}
+    found = [_read(_share(path, rank, ranks), sum(map(len, of))) for rank, of in mine.items()]
+    shares = [share for share in found if share is not None]
+    if shares and len(shares) == len(found):
+        back = torch.argsort(torch.from_numpy(np.concatenate([rows for of in mine.values() for rows in of])))
+        embedding, record = (torch.cat([getattr(s, name) for s in shares])[back] for name in ("embedding", "record"))
+        _keep(Embedded(embedding, record), path)
+
+
+def _keep(embedded: Embedded, path: Path) -> None:
+    """Write the features of all records, and remove shares of them."""
+    atomic_write(path, save(vars(embedded)))
+    for share in path.parent.glob(f"{path.stem}-*-of-*{path.suffix}"):
+        share.unlink(missing_ok=True)
+
+
+def _share(path: Path, rank: int, ranks: int) -> Path:
+    """Return where a rank leaves its share of what is kept at `path`."""
+    return path.with_name(f"{path.stem}-{rank}-of-{ranks}{path.suffix}")
+
+
+def _path(identity: str, records: Records, cache: Path, device: torch.device) -> Path:
+    """Return where the features of all records are kept, in `cache`, which is made."""
+    key = digest({"model": identity, "data": records.fingerprint, "version": VERSION, "device": device.type})
+    return make_folder(cache) / f"{key}.safetensors"
+
+
+def _batches(num_records: int, batch_size: int) -> list[Positions]:
+    """Return the positions of all records, by the batch."""
+    return [np.arange(start, min(start + batch_size, num_records)) for start in range(0, num_records, batch_size)]
+
+
+def _passed(
+    model: Model,
+    records: Records,
+    batches: Sequence[Positions],
+    device: torch.device,
+    advance: Callable[[int, int], None],
+) -> Embedded:
+    """Return the features of the records in `batches`, one after the other."""
+    parts, done, total = list[tuple[Tensor, Tensor]](), 0, sum(map(len, batches))
+    advance(0, total)
     with torch.inference_mode():
-        for start in range(0, len(records), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(records)))
+        for positions in batches:
             windows = records.windows(positions, model.encoder.spec, device=device)
             embedding, record = embed_windows(partial(features_of, model), windows, model.encoder.spec.crops)
             parts.append((embedding.cpu(), record.cpu()))
-            advance(int(positions[-1]) + 1, len(records))
-    tensors = {"embedding": torch.cat([e for e, _ in parts]), "record": torch.cat([r for _, r in parts])}
-    atomic_write(path, save(tensors))
-    return Embedded(**tensors)
+            done += len(positions)
+            advance(done, total)
+    return Embedded(torch.cat([e for e, _ in parts]), torch.cat([r for _, r in parts]))
 
 
 def features_of(model: Model, signal: Tensor) -> Features:

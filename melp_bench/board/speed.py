@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from melp_bench.board.escape import plain
 from melp_bench.board.sections import Method, Table
-from melp_bench.throughput.rows import SpeedRow
+from melp_bench.throughput.rows import ECG_ENCODER, SpeedRow
 
 HOW = (
     "Encoders alone, with random weights, each in a process of its own: median and quartiles of records per second, peak "
@@ -35,9 +35,9 @@ class SpeedTable:
 
 
 def speed_tables(rows: Iterable[SpeedRow]) -> list[SpeedTable]:
-    """Return the tables; the order of the rows does not matter."""
+    """Return the tables of ECG encoders; the order of the rows does not matter."""
     groups: dict[tuple[str, str], list[SpeedRow]] = defaultdict(list)
-    for row in rows:
+    for row in (row for row in rows if row.kind == ECG_ENCODER):
         at, mode = row.environment, {"forward": "forward", "train": "forward and backward"}[row.work.mode]
         number = at.get("threads", "?")
         threads = f", {number} thread{'' if number == '1' else 's'}" if row.work.device == "cpu" else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,16 +28,22 @@ def embed(
     change: Settings = None,
     device: Device = "auto",
 ) -> None:
-    """Write the features of every record of a dataset, with ids and folds; what is there already is not made again."""
-    from rich.console import Console
+    """Write the features of every record of a dataset, with ids and folds; what is there already is not made again.
 
+    Processes that torchrun started share the shards among them.
+    """
+    from melp_bench.cli.run_output import quiet_console
     from melp_bench.cli.screen import Screen
     from melp_bench.runs.feature_files import write_features
     from melp_bench.runs.loaded import load
+    from melp_bench.runs.ranks import num_ranks
+    from melp_bench.runs.training import make_fabric
     from melp_bench.store import open_store
 
-    store = open_store(find_store(dataset, option))
-    loaded, screen = load(model, settings=settings(change), device=device), Screen(Console())
+    store, screen = open_store(find_store(dataset, option)), Screen(quiet_console())
+    fabric = make_fabric(device, "32") if num_ranks() > 1 else None
+    with fabric.rank_zero_first() if fabric else nullcontext():  # the first imports a published file
+        loaded = load(model, settings=settings(change), device=device)
     with screen.stage(f"embed {loaded.name}", "rec") as advance:
         files = write_features(
             loaded,
@@ -45,6 +52,10 @@ def embed(
             scale=None if scale == "record" else scale,
             advance=lambda done, total: advance(done, total, ""),
             tell=screen.say,
+            rank=fabric.global_rank if fabric else 0,
+            ranks=fabric.world_size if fabric else 1,
         )
+    if fabric:
+        fabric.barrier()
     screen.say(f"features  {out}, {len(store):,} records in {len(files)} {'file' if len(files) == 1 else 'files'}")
     screen.say(f'read      pandas.read_parquet("{out}")')

@@ -1,4 +1,4 @@
-"""An encoder measured in a new interpreter, where its peak memory is its own."""
+"""A speed measured in a new interpreter, where the peak of memory is its own."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 from melp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from melp_bench.throughput.rows import SpeedRow, Work
+    from melp_bench.throughput.rows import SpeedRow, SubjectName, Work
 
 CHILD = "import sys; from melp_bench.cli.fresh_process import measure_one; measure_one(sys.argv[1], sys.argv[2])"
 
 
-def in_fresh_process(name: str, options: dict[str, str], work: Work) -> SpeedRow:
-    """Return the row of an encoder measured in a new interpreter, where its peak memory is its own.
+def in_fresh_process(name: SubjectName, work: Work) -> SpeedRow:
+    """Return the row of what `name` says, measured in a new interpreter, where its peak memory is its own.
 
     Raises:
         UserError: it could not be measured; the reason is its last line.
     """
     from melp_bench.throughput.rows import SpeedRow
 
-    asked = {"name": name, "options": options, "work": work.model_dump(mode="json")}
+    asked = {"name": name.name, "subject": name.model_dump(mode="json"), "work": work.model_dump(mode="json")}
     return SpeedRow.model_validate_json(answer_of_fresh_process(CHILD, asked))
 
 
@@ -47,14 +47,19 @@ def answer_of_fresh_process(code: str, asked: dict[str, Any]) -> bytes:
 
 
 def measure_one(asked: str, path: str) -> None:
-    """Measure the encoder that `asked` (JSON) names and write its row to `path`; what the fresh process runs."""
+    """Measure what `asked` (JSON) names and write its row to `path`; what the fresh process runs."""
+    import torch
+
     from melp_bench.home import atomic_write
     from melp_bench.plugins import discover
-    from melp_bench.throughput.encoder import measure
-    from melp_bench.throughput.rows import Work
+    from melp_bench.runs.speeds import subject
+    from melp_bench.throughput.rows import SubjectName, Work
+    from melp_bench.throughput.speed import checked_device, measure
 
     given = json.loads(asked)
-    entry = discover().ecg_encoders[given["name"]]
-    options = entry.resolve(given["options"])
-    row = measure(entry.name, options, entry.build(**options), Work.model_validate(given["work"]))
+    name, work = SubjectName.model_validate(given["subject"]), Work.model_validate(given["work"])
+    device = checked_device(work)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory(prefix="melp-bench-") as folder:
+        row = measure(subject(name, discover(), work, device, Path(folder)), work, device)
     atomic_write(Path(path), row.model_dump_json())

@@ -78,11 +78,12 @@ def measure_all_details(
 def _details(name: str, work: Work, provider: str, *, compiled: bool) -> list[MeasuredFigure]:
     """Return all figures of an encoder: peak memory of each mode from a process of its own, the rest from a third."""
     from melp_bench.throughput.measurements import MeasuredFigure
+    from melp_bench.throughput.rows import SubjectName
 
     asked = {"name": name, "work": work.model_dump(mode="json"), "compiled": compiled}
     found = [MeasuredFigure(**row) for row in json.loads(answer_of_fresh_process(CHILD, asked))]
     for mode in () if compiled else ("forward", "train"):
-        row = in_fresh_process(name, {}, work.model_copy(update={"mode": mode, "repeats": 1}))
+        row = in_fresh_process(SubjectName(name=name), work.model_copy(update={"mode": mode, "repeats": 1}))
         peak, at = float(row.peak_bytes), found[0]
         found.append(MeasuredFigure(name, provider, mode, "peak_bytes", work.batch, peak, peak, peak, at.device, at.version))
     return found
@@ -95,14 +96,12 @@ def measure_one(asked: str, path: str) -> None:
     from melp_bench.home import atomic_write
     from melp_bench.plugins import discover
     from melp_bench.throughput.details import measure_details
-    from melp_bench.throughput.encoder import checked_device
     from melp_bench.throughput.rows import Work
+    from melp_bench.throughput.speed import checked_device
 
     given = json.loads(asked)
     work, entry = Work.model_validate(given["work"]), discover().ecg_encoders[given["name"]]
     device = checked_device(work)
-    if work.threads is not None:
-        torch.set_num_threads(work.threads)
     torch.manual_seed(0)
     rows = measure_details(
         entry.name,

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor
 
 from melp_bench.components import ScoresClasses
-from melp_bench.embedding import Embedded, Records, StatesMeasurements, embed, features_of, prompt_encoder
+from melp_bench.embedding import (
+    Embedded,
+    Records,
+    StatesMeasurements,
+    embed,
+    embed_share,
+    features_of,
+    join_shares,
+    prompt_encoder,
+)
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.evaluations.frozen import changes, freeze
 from melp_bench.evaluations.task_records import TaskRecords
@@ -194,16 +203,24 @@ class Context:
     def embedded(self, alias: str) -> Embedded:
         """Return record and embedding of every record of a dataset: one pass, kept on disk."""
         if alias not in self._passes:
-            records = self._recordings[alias]
-            self._passes[alias] = embed(
-                lambda: self.model,
-                self._identity,
-                records,
-                self._folder,
-                device=self.device,
-                advance=lambda done, total: self._advance(done, total, alias),
-            )
+            self._passes[alias] = embed(*self._of(alias), device=self.device, advance=self._told(alias))
         return self._passes[alias]
+
+    def embed_share(self, alias: str, *, rank: int, ranks: int) -> None:
+        """Embed one rank's share of a dataset, for the first rank to join and read."""
+        embed_share(*self._of(alias), device=self.device, rank=rank, ranks=ranks, advance=self._told(alias))
+
+    def join_shares(self, alias: str, *, ranks: int) -> None:
+        """Keep what all ranks embedded of a dataset, where all have."""
+        _, identity, records, folder = self._of(alias)
+        join_shares(identity, records, folder, device=self.device, ranks=ranks)
+
+    def _of(self, alias: str) -> tuple[Callable[[], Model], str, Records, Path]:
+        """Return what a pass over a dataset is made of."""
+        return lambda: self.model, self._identity, self._recordings[alias], self._folder
+
+    def _told(self, alias: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._advance(done, total, alias)
 
 
 class TaskFeatures:

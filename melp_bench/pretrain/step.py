@@ -185,13 +185,22 @@ class Step(nn.Module):
 
     def given(self, batch: Batch, generator: torch.Generator, progress: float) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each term with what its objective can name: inputs, views, and what its `local` made of them just now."""
+        for term, inputs in self.inputs(batch, generator, progress):
+            yield term, self.with_local(term, inputs)
+
+    def inputs(self, batch: Batch, generator: torch.Generator, progress: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each term with what the model makes for it, inputs and views; all is made before the first."""
         made, views = self._inputs(batch, progress), self._views(batch, generator)
-        for term, objective in self._objectives().items():
-            given = made | views[term]
-            with _told(term, self.model):
-                if (local := local_of(objective)) is not None:
-                    given |= local(**{name: given[name] for name in parameters_of(objective, "local")})
-            yield term, given
+        for term in self._objectives():
+            yield term, made | views[term]
+
+    def with_local(self, term: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a term's inputs with what its objective's `local`, where it has one, makes of them."""
+        objective = self._objectives()[term]
+        with _told(term, self.model):
+            if (local := local_of(objective)) is None:
+                return dict(given)
+            return {**given, **local(**{name: given[name] for name in parameters_of(objective, "local")})}
 
     def term(self, term: str, given: Mapping[str, Any], gather: Gather | None, records: int) -> tuple[Tensor, Tensor]:
         """Return a term, out of all that its objective can name: its mean, and over how many; over `records` by default."""

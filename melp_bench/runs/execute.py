@@ -23,13 +23,14 @@ from melp_bench.model import Model
 from melp_bench.plugins import Catalogue
 from melp_bench.prediction_files import FOLDER, write_predictions
 from melp_bench.pretrain.engine import PLAIN, Engine
-from melp_bench.progress import Listener, stage_if_needed
+from melp_bench.progress import Advance, Listener, stage_if_needed
 from melp_bench.recipe import Recipe
 from melp_bench.results import Outcome, ResultRecord, write_result
 from melp_bench.runs.building import load_model
 from melp_bench.runs.candidates import Candidate, OnMade, features_digest
 from melp_bench.runs.cells import Failure, failed
 from melp_bench.runs.corpora import corpus_of
+from melp_bench.runs.embedding_on_ranks import embed_on_all_ranks
 from melp_bench.runs.kept import now
 from melp_bench.runs.loggers import Loggers
 from melp_bench.runs.overlap import OverlapCheck, refuse_tested_corpus
@@ -62,19 +63,22 @@ def execute(
     """Compute the missing rows of the plan, each written as soon as it is known, and return the cells that failed.
 
     A row that does not fit its model is written with its reason, and nothing is loaded for it. `features` is the folder of kept
-    features. On several ranks all take part in pretraining, and the first computes the rows; then an error in pretraining ends
-    the run, as ranks that wait for one another must not part ways.
+    features. On several ranks all take part in pretraining and embed what rows will read, and the first computes the rows; then
+    an error in pretraining ends the run, as ranks that wait for one another must not part ways.
     """
     rows = plan.missing()
     fitting = [row for row in rows if row.reason is None]
     tasks = cache(partial(task_records, protocol=plan.protocol, stores=plan.stores, files=plan.files))
     candidates = list({row.candidate.told: row.candidate for row in fitting}.values())
     failures, lost = _obtain_all(plan, fitting, candidates, catalogue, tasks, fabric, listener, loggers, on_made, engine)
+    for folder in (features, plan.results / plan.protocol.name, plan.results / FOLDER):
+        remove_leftovers(folder)
+    context_of = partial(_context, plan=plan, catalogue=catalogue, tasks=tasks, features=features, device=fabric.device)
+    if fabric.world_size > 1:
+        embed_on_all_ranks(plan, [row for row in fitting if row.candidate.told not in lost], context_of, fabric, listener)
     if fabric.global_rank or not rows:
         return failures
     made = len(failures)
-    for folder in (features, plan.results / plan.protocol.name, plan.results / FOLDER):
-        remove_leftovers(folder)
     overlap = OverlapCheck(plan.stores, listener)
     with listener.stage("evaluate", "rows") as advance:
         advance(0, len(rows), "")
@@ -90,7 +94,7 @@ def execute(
             with stage_if_needed(listener, f"embed {candidate.told}", "rec") as embedding:
                 try:
                     manifest = read_manifest(candidate.folder)
-                    context = _context(candidate, manifest, plan, catalogue, tasks, features, fabric.device, embedding)
+                    context = context_of(candidate, manifest, advance=embedding)
                     facts = model_facts(context.model, manifest)
                     facts["licences"] = licences(manifest.recipe, catalogue)
                     facts["records_per_second"] = records_per_second(context.model, fabric.device)
@@ -165,12 +169,13 @@ def _failed(row: Row, error: Exception, listener: Listener) -> Failure:
 def _context(
     candidate: Candidate,
     manifest: Manifest,
+    *,
     plan: Plan,
     catalogue: Catalogue,
     tasks: FindTask,
     features: Path,
     device: torch.device,
-    advance: Callable[[int, int, str], None],
+    advance: Advance,
 ) -> Context:
     """Return what evaluations of the candidate are handed; nothing is loaded yet."""
     return Context(

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,13 @@ def write_features(
     scale: Scale | None = None,
     advance: Advance = lambda done, total: None,
     tell: Tell = logger.warning,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> list[Path]:
     """Write the features of every record of `store` below `out`, and return the files, those that were there among them.
 
-    `scale` is "segments" or "tokens" to have these, too.
+    `scale` is "segments" or "tokens" to have these, too. Of several `ranks` each writes the files of its own shards, and the
+    folder is whole when all have.
 
     Raises:
         UserError: `out` holds something else, or features of another model, other records or another scale; or a record
@@ -60,17 +64,18 @@ def write_features(
         "scale": scale or "record",
         "device": model.device.type,
     }
-    with folder_lock(out, f"embedding {store.name!r}", tell):
+    with nullcontext() if rank else folder_lock(out, f"embedding {store.name!r}", tell):  # of ranks the first holds it
         _begin(out, said)
         remove_leftovers(out)
         paths = {shard: out / f"part-{shard:05d}.parquet" for shard in np.unique(store.shards).tolist()}
-        records = {shard: np.flatnonzero(store.shards == shard) for shard in paths}
-        missing = [shard for shard in paths if not _is_whole(paths[shard], len(records[shard]))]
-        done = len(store) - sum(len(records[shard]) for shard in missing)
-        advance(done, len(store))
+        records = {shard: np.flatnonzero(store.shards == shard) for shard in list(paths)[rank::ranks]}
+        missing = [shard for shard in records if not _is_whole(paths[shard], len(records[shard]))]
+        total = sum(map(len, records.values()))
+        done = total - sum(len(records[shard]) for shard in missing)
+        advance(done, total)
         for shard in missing:
             content = io.BytesIO()
-            pq.write_table(_table(model, store, records[shard], scale, partial(_add, advance, done, len(store))), content)
+            pq.write_table(_table(model, store, records[shard], scale, partial(_add, advance, done, total)), content)
             atomic_write(paths[shard], content.getvalue())
             done += len(records[shard])
     return list(paths.values())

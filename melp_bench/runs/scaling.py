@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -41,7 +42,7 @@ def cost_of(recipe: Recipe, catalogue: Catalogue, *, words: int, native_rate_hz:
     give_back = model.freeze(stage.untrained(recipe.present()))
     spec = model.encoder.spec
     read = len(spec.leads) * spec.seconds * native_rate_hz * SAMPLE_BYTES
-    cost = count_step(step, lambda number: _batch(step, number, report), read_bytes=read)
+    cost = count_step(step, lambda number: made_batch(step, [report] * number), read_bytes=read)
     give_back()
     return cost
 
@@ -54,12 +55,12 @@ def report_of(words: int) -> str:
     return ". ".join(said) + "."
 
 
-def _batch(step: Step, number: int, report: str) -> Batch:
-    """Return a batch of `number` records of noise, all with one report, each of another patient."""
-    spec, text = step.model.encoder.spec, step.model.text_encoder
+def made_batch(step: Step, reports: Sequence[str], device: torch.device | str = "cpu") -> Batch:
+    """Return a batch of records of noise, one for each of `reports` and each of another patient."""
+    spec, text, number = step.model.encoder.spec, step.model.text_encoder, len(reports)
     generator = torch.Generator().manual_seed(number)
-    signal = torch.randn(number, len(spec.leads), spec.samples, generator=generator)
-    reports = text.tokenize([report] * number) if text is not None and step.reads_reports else None
-    labels = torch.eye(CLASSES).repeat(math.ceil(number / CLASSES), 1)[:number]
+    signal = torch.randn(number, len(spec.leads), spec.samples, generator=generator).to(device)
+    read = text.tokenize(reports).to(device) if text is not None and step.reads_reports else None
+    labels = torch.eye(CLASSES, device=device).repeat(math.ceil(number / CLASSES), 1)[:number]
     parts = dict.fromkeys(step.parts, signal)
-    return Batch(signal if step.reads_signals else None, reports, labels, torch.arange(number), parts)
+    return Batch(signal if step.reads_signals else None, read, labels, torch.arange(number, device=device), parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -25,14 +27,22 @@ def gflops_per_record(encoder: ECGEncoder) -> float:
     parameter = next(encoder.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     record = torch.zeros(1, len(spec.leads), spec.samples, device=device)
-    training, fast = encoder.training, torch.backends.mha.get_fastpath_enabled()
-    counter = FlopCounterMode(display=False)
+    training = encoder.training
     try:
         encoder.eval()
+        return counted_flops(lambda: encoder(record)) / 1e9
+    finally:
+        encoder.train(training)
+
+
+def counted_flops(call: Callable[[], object]) -> float:
+    """Return the floating-point operations of a call without gradients, counted as those of a record are."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    counter = FlopCounterMode(display=False)
+    try:
         torch.backends.mha.set_fastpath_enabled(False)  # the fused layer is one operation to the counter, worth nothing
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            encoder(record)
+            call()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        encoder.train(training)
-    return float(counter.get_total_flops()) / 1e9
+    return float(counter.get_total_flops())

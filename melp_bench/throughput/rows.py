@@ -1,8 +1,8 @@
-"""A measured speed: one JSON file per encoder, work and machine. Nothing here needs torch."""
+"""A measured speed: one JSON file per component (or way of reading), work and machine. Nothing here needs torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,9 @@ from melp_bench.errors import UserError
 from melp_bench.home import atomic_write, make_folder
 
 SCHEMA = 1
+ECG_ENCODER, TEXT_ENCODER, OBJECTIVE, DATA_PATH = "ECG encoder", "text encoder", "objective", "data path"
+KINDS = (ECG_ENCODER, TEXT_ENCODER, OBJECTIVE, DATA_PATH)
+"""What is measured, in the order it is shown in; rows of two kinds are in no table together."""
 
 
 class Work(BaseModel):
@@ -28,14 +31,27 @@ class Work(BaseModel):
     threads: int | None = None  # None: as torch decides
 
 
+class SubjectName(BaseModel):
+    """What a speed is measured of, with its options filled in; `recipe` is whose model gives an objective its inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = ECG_ENCODER
+    name: str
+    options: dict[str, Any] = {}
+    recipe: str = ""
+
+
 class SpeedRow(BaseModel):
-    """The speed of one encoder on one machine."""
+    """The speed of one component, or of one way of reading records, on one machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA
+    kind: str = ECG_ENCODER
     name: str
     options: dict[str, Any]
+    recipe: str = ""  # whose model gives an objective its inputs
     work: Work
     environment: dict[str, str]
     records_per_second: float  # median
@@ -51,7 +67,15 @@ class SpeedRow(BaseModel):
     @property
     def key(self) -> str:
         """The digest of what was measured and where; measuring it again replaces the row."""
-        return digest(self.model_dump(mode="json", include={"name", "options", "work", "environment"}))
+        name = SubjectName(kind=self.kind, name=self.name, options=self.options, recipe=self.recipe)
+        return speed_key(name, self.work, self.environment)
+
+
+def speed_key(name: SubjectName, work: Work, environment: Mapping[str, str]) -> str:
+    """Return the digest of what is measured and where; rows of ECG encoders, which came first, do not say their kind."""
+    kind = {} if name.kind == ECG_ENCODER else {"kind": name.kind, "recipe": name.recipe}
+    what = {"name": name.name, "options": name.model_dump(mode="json")["options"], **kind}
+    return digest({**what, "work": work.model_dump(mode="json"), "environment": dict(environment)})
 
 
 def read_speeds(folder: Path) -> Iterator[SpeedRow]:

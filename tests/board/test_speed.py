@@ -41,6 +41,16 @@ def test_speeds_of_two_machines_or_works_are_two_tables_fastest_first() -> None:
     assert speed_tables(reversed(rows)) == tables
 
 
+def test_only_ecg_encoders_are_on_a_board() -> None:
+    rows = [
+        speed("a"),
+        speed("a").model_copy(update={"kind": "objective"}),
+        speed("b").model_copy(update={"kind": "data path"}),
+    ]
+    (table,) = speed_tables(rows)
+    assert list(table.rows) == rows[:1]
+
+
 def test_a_speed_stands_beside_methods_of_exactly_that_encoder() -> None:
     (section,) = build_board(
         [built_on("small", 2), built_on("small", 3), built_on("other", 2), row("x", auroc=score(0.8, 0.1))]

@@ -15,8 +15,9 @@ from melp_bench.cli.throughput import speed_table, throughput
 from melp_bench.errors import UnknownName, UserError
 from melp_bench.plugins import discover
 from melp_bench.throughput.details import place, versions
+from melp_bench.throughput.machine import environment
 from melp_bench.throughput.measurements import MeasuredFigure, read_measurements
-from melp_bench.throughput.rows import SpeedRow, Work
+from melp_bench.throughput.rows import SpeedRow, SubjectName, Work
 
 app = typer.Typer()
 app.command()(throughput)
@@ -72,6 +73,38 @@ def test_mistakes_are_one_line_and_leave_nothing(
     with pytest.raises(error, match=said):
         raise result.exception
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_measures_every_kind_once_and_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [
+        SubjectName(name=NAME), SubjectName(kind="objective", name="rhythm", recipe="clip"),
+        SubjectName(kind="data path", name="store"),
+    ]  # fmt: skip
+    asked: list[tuple[str, str]] = []
+
+    def measured(name: SubjectName, work: Work) -> SpeedRow:
+        asked.append((name.name, work.mode))
+        if len(asked) == 3:
+            raise UserError("'store' could not be measured: no room")
+        change = {"kind": name.kind, "recipe": name.recipe, "work": work, "environment": environment(CPU, work.dtype)}
+        return row(name.name, 100.0).model_copy(update=change)
+
+    monkeypatch.setattr("melp_bench.runs.speeds.all_names", lambda catalogue: (chosen, {"hf": "'hf' needs the option 'model'"}))
+    monkeypatch.setattr("melp_bench.cli.throughput.in_fresh_process", measured)
+    arguments = ["--all", "--device", "cpu", "--out", str(tmp_path)]
+    first = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+    assert str(first.exception) == "'store' could not be measured: no room"
+    assert asked == [(NAME, "forward"), ("rhythm", "forward"), ("store", "forward"), (NAME, "train"), ("rhythm", "train")]
+    again = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+    assert again.exit_code == 0, again.output
+    assert asked[5:] == [("store", "forward")]
+    assert "left out  hf: 'hf' needs the option 'model'" in again.output
+    heads = [line.split("  ")[0].strip() for line in again.output.splitlines() if "records/s" in line and "quartiles" in line]
+    assert heads == ["ECG encoder", "objective", "data path", "ECG encoder", "objective"]
+    assert "rhythm in clip" in again.output
+    assert len(list(tmp_path.glob("*.json"))) == 5
+    refused = CliRunner().invoke(app, [NAME, *arguments])
+    assert "--all measures everything" in str(refused.exception)
 
 
 def figures(name: str, work: Work, provider: str, *, compiled: bool) -> list[MeasuredFigure]:

@@ -46,6 +46,17 @@ def test_the_folder_reads_as_one_table_with_ids_and_folds(store: Store, model: L
     np.testing.assert_allclose(np.stack(table["segments"][0]), segments, rtol=1e-4, atol=1e-5)
 
 
+def test_ranks_write_each_its_shards_and_together_what_one_writes(store: Store, model: LoadedModel, tmp_path: Path) -> None:
+    alone = write_features(model, store, tmp_path / "alone")
+    done: list[tuple[int, int]] = []
+    for rank in (1, 0):
+        told = write_features(model, store, tmp_path / "shared", advance=lambda *a: done.append(a), rank=rank, ranks=2)
+        assert [path.name for path in told] == [path.name for path in alone]
+        assert sum(path.is_file() for path in told) == (len(alone) if rank == 0 else len(alone) // 2)
+    assert [path.read_bytes() for path in told] == [path.read_bytes() for path in alone]
+    assert sum(total for before, total in done if before == total) == len(store)
+
+
 def test_it_goes_on_where_it_was_stopped(
     store: Store, model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
