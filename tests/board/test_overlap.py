@@ -78,7 +78,8 @@ def test_every_form_of_the_board_tells_it_and_marks_the_rows_it_concerns() -> No
     board = build_board(rows)
     text = "12 of 598 test records found in the pretraining corpus"
     markdown = render_markdown(board)
-    assert f"- Test records in pretraining: declared: ecg-fm; {text}: melp;" in markdown
+    said = f"not checked: d-beta; declared: ecg-fm; {text}: melp; none found (checked): merl."
+    assert f"- Test records in pretraining: {said}" in markdown
     marked = {line.split("|")[1].strip(): "†" in line for line in markdown.splitlines() if line.startswith("| ")}
     assert {name: marked[name] for name in ("melp", "merl", "ecg-fm", "d-beta")} == {
         "melp": True,

@@ -121,7 +121,7 @@ def test_check_of_a_faulty_component_ends_with_1_and_the_numbers() -> None:
     said = run("check", "noisy")
     assert said.startswith("1\n")
     assert "✗ eval() is deterministic" in " ".join(said.split())
-    assert "is broken" in said
+    assert "promises are broken" in said
 
 
 def test_check_of_a_sound_component_ends_with_0(catalogue: Catalogue) -> None:

@@ -164,7 +164,7 @@ def test_a_plain_pickle_with_code_in_it_is_refused_and_never_run(tmp_path: Path)
     assert not mark.exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [("f.pt", "text file"), ("f.safetensors", "text file")])
+@pytest.mark.parametrize(("name", "said"), [("f.pt", "text file"), ("f.safetensors", "not a whole safetensors file")])
 def test_a_text_file_is_no_checkpoint(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / name).write_text("<html>404 not found</html>\n" * 9)
     assert said in refused(tmp_path / name)

@@ -34,21 +34,23 @@ def test_kill_9_at_twenty_random_moments_leaves_no_trace(undisturbed: dict[str, 
     unfinished = 0
     for number in range(20):
         root = tmp_path / str(number)
-        _killed(root, after_shards=rng.randrange(SHARDS), seconds=rng.uniform(0, 0.03), all_at_once=number % 2 == 0)
+        workers = 1 if number % 2 else WORKERS
+        after, seconds = rng.randrange(SHARDS), rng.uniform(0, 0.03)
+        _killed(root, after_shards=after, seconds=seconds, workers=workers, all_at_once=number % 4 == 0)
         unfinished += not (root / "store.json").exists()
         make(root)
         assert content(root) == undisturbed, f"kill number {number}"
     assert unfinished >= 10  # else the moments are no test
 
 
-def _killed(root: Path, *, after_shards: int, seconds: float, all_at_once: bool) -> None:
-    """Prepare with workers in another process and kill it, with or without its workers, some time after a shard."""
+def _killed(root: Path, *, after_shards: int, seconds: float, workers: int, all_at_once: bool) -> None:
+    """Prepare in another process and kill it, with or without its workers, some time after a shard."""
     said, say = os.pipe()
     child = os.fork()
     if child == 0:
         os.setsid()
         try:
-            make(root, workers=WORKERS, progress=lambda done, total: os.write(say, b".") and None)
+            make(root, workers=workers, progress=lambda done, total: os.write(say, b".") and None)
         finally:
             os._exit(0)
     os.close(say)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal as signals
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_waves import content
+from other_process import OtherProcess
 
 from melp_bench.errors import UserError
 from melp_bench.records import BadRecord, Dataset, RecordInfo, Signal, Task
@@ -188,22 +187,11 @@ def test_a_store_that_does_not_say_its_source_is_not_guessed_to_be_of_this_one(a
     assert len(make(root, a, replace=True)) == COUNT
 
 
-SCRIPT = """
-import sys
-sys.path.insert(0, {here!r})
-from pathlib import Path
-from test_sources import make
-
-make(Path({root!r}), Path({source!r}), tell=lambda text: sys.stderr.write(text + "\\n"))
-"""
-
-
 def test_of_two_at_once_from_two_folders_one_makes_the_store_and_the_other_is_refused(a: Path, b: Path, tmp_path: Path) -> None:
-    codes = [SCRIPT.format(here=str(Path(__file__).parent), root=str(tmp_path / "s"), source=str(at)) for at in (a, b)]
-    both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for code in codes]
-    told = [process.communicate(timeout=120)[1] for process in both]
-    made = [process.returncode == 0 for process in both]
-    assert sorted(made) == [False, True], told
+    both = [OtherProcess(lambda say, tell, source=source: make(tmp_path / "s", source, tell=tell)) for source in (a, b)]
+    ends = [process.end() for process in both]
+    made = [status == 0 for status, _, _ in ends]
+    assert sorted(made) == [False, True], ends
     winner = (a, b)[made.index(True)]
-    assert "was read from" in told[made.index(False)]
+    assert "was read from" in ends[made.index(False)][2]
     assert content(tmp_path / "s") == content(make(tmp_path / "alone", winner).root)

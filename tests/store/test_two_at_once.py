@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from made_waves import Beats, content
+from other_process import OtherProcess, Told
 
 from melp_bench.errors import UserError
 from melp_bench.locks import HOLDER, LOCK
@@ -19,30 +18,18 @@ from melp_bench.records import BadRecord, RecordInfo, Signal
 from melp_bench.store import open_store, prepare, verify
 from melp_bench.store.exchange import NEXT
 
-HERE = Path(__file__).parent
-SCRIPT = """
-import sys, time
-sys.path.insert(0, {here!r})
-from pathlib import Path
-from made_waves import Beats
-from melp_bench.store import prepare
 
-def progress(done, total):
-    sys.stdout.write(str(done) + "\\n")
-    sys.stdout.flush()
-    time.sleep({pause})
+def begun(root: Path, *, count: int = 160, pause: float = 0.0, workers: int = 1) -> OtherProcess:
+    """Start a process that prepares `count` records into `root`, says after each shard how many are done, and pauses then."""
 
-told = lambda text: sys.stderr.write(text + "\\n")
-root, workers = Path({root!r}), {workers}
-store = prepare(Beats(count={count}), name="beats", source=None, root=root, progress=progress, tell=told, workers=workers)
-sys.stderr.write("made " + str(len(store)))
-"""
+    def work(say: Told, tell: Told) -> None:
+        def progress(done: int, total: int) -> None:
+            say(str(done))
+            time.sleep(pause)
 
+        prepare(Beats(count=count), name="beats", source=None, root=root, progress=progress, tell=tell, workers=workers)
 
-def begun(root: Path, *, count: int = 160, pause: float = 0.0, workers: int = 1) -> subprocess.Popen[str]:
-    """Start a process that prepares `count` records into `root`, with a pause after each shard."""
-    code = SCRIPT.format(here=str(HERE), root=str(root), count=count, pause=pause, workers=workers)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return OtherProcess(work)
 
 
 def alone(root: Path, count: int = 160) -> dict[str, bytes]:
@@ -52,35 +39,29 @@ def alone(root: Path, count: int = 160) -> dict[str, bytes]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_two_at_once_make_one_whole_store(tmp_path: Path, workers: int) -> None:
     root = tmp_path / "both"
-    first, second = (begun(root, workers=workers, pause=0.02) for _ in range(2))
-    ends = [process.communicate(timeout=120) for process in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], ends
+    ends = [process.end() for process in [begun(root, workers=workers, pause=0.02) for _ in range(2)]]
+    assert [status for status, _, _ in ends] == [0, 0], ends
     assert content(root) == alone(tmp_path / "alone")
     assert verify(open_store(root)).problems == ()
-    shards = sum(out.count("\n") > 1 for out, _ in ends)
-    assert shards == 1, "only one of them has packed records"
+    assert sum(len(said) > 1 for _, said, _ in ends) == 1, "only one of them has packed records"
 
 
 def test_who_waits_says_for_whom(tmp_path: Path) -> None:
     root = tmp_path / "s"
-    first = begun(root, pause=0.3)
-    first.stdout.readline()  # it is at work
-    second = begun(root)
-    _, told = second.communicate(timeout=120)
-    first.communicate(timeout=120)
+    first = begun(root, pause=0.1)
+    first.wait_for_line()  # it is at work
+    status, _, told = begun(root).end()
+    assert first.end()[0] == status == 0
     assert f"waiting for process {first.pid} on " in told
     assert "which is preparing 'beats' since " in told
-    assert second.returncode == first.returncode == 0
 
 
 def test_a_store_of_other_records_is_made_after_the_first_and_not_into_it(tmp_path: Path) -> None:
     root = tmp_path / "s"
     first = begun(root, count=160, pause=0.05)
-    first.stdout.readline()
-    second = begun(root, count=96)
-    _, told = second.communicate(timeout=120)
-    first.communicate(timeout=120)
-    assert first.returncode == second.returncode == 0
+    first.wait_for_line()
+    status, _, told = begun(root, count=96).end()
+    assert first.end()[0] == status == 0
     assert "waiting for process" in told
     assert content(root) == alone(tmp_path / "alone", 96)
 
@@ -89,14 +70,14 @@ def test_kill_9_of_the_one_that_holds_the_lock_lets_the_next_go_on(tmp_path: Pat
     root = tmp_path / "s"
     first = begun(root, pause=0.3)
     for _ in range(3):
-        first.stdout.readline()
+        first.wait_for_line()
     second = begun(root)
-    time.sleep(1.0)  # it waits by now, or is about to
-    first.send_signal(signal.SIGKILL)
-    first.communicate(timeout=60)
-    out, told = second.communicate(timeout=120)
-    assert second.returncode == 0, told
-    assert int(out.splitlines()[0]) >= 32, "it goes on after the shards of the first"
+    time.sleep(0.3)  # it waits by now, or is about to
+    first.kill()
+    assert first.end()[0] == -signal.SIGKILL
+    status, said, told = second.end()
+    assert status == 0, told
+    assert int(said[0]) >= 32, "it goes on after the shards of the first"
     assert content(root) == alone(tmp_path / "alone")
     assert not (root / HOLDER).exists()
 
