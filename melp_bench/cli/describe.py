@@ -108,7 +108,7 @@ def _ecg(encoder: ECGEncoder) -> Facts:
     from melp_bench.throughput.cost import gflops_per_record, num_parameters
 
     spec = encoder.spec
-    widths = f"tokens {encoder.width}, rhythm {encoder.record_width}, embedding {encoder.embedding_width}"
+    widths = f"tokens {encoder.width}, record {encoder.record_width}, embedding {encoder.embedding_width}"
     return [
         ("wants", f"{spec}; {' '.join(spec.leads)}"),
         ("widths", widths + (", in the space shared with reports" if encoder.projected else "")),

@@ -18,6 +18,7 @@ from melp_bench.ecg_plot import COLUMN_SECONDS, LEFT_MM, MARGIN_MM, MM_PER_SECON
 LANE_MM, WORDS_MM = 4.0, 4.6
 """Heights of a lane and of the sentence above it."""
 SHADES = LinearSegmentedColormap.from_list("attention", ["#f2f5f8", "#7fa6cf", "#12467f"])
+EVEN = 1.05  # times the even share, below which no segment is preferred
 LONGEST = 150
 """Letters of a sentence that are shown, at most."""
 
@@ -36,8 +37,8 @@ def plot_looks(
     by way of `segments` (S, Q).
 
     A lane lies under the rhythm strip, second under second, and is darkest where its sentence looks most; white is chance's own
-    share and less. Behind a sentence stand the segment that it attends to most, and how much more than even its darkest
-    place has. `below_mm` of the page are left under the lanes for more.
+    share and less. Behind a sentence stand the segment that it attends to most, if it prefers one, and how much more than even
+    its darkest place has. `below_mm` of the page are left under the lanes for more.
     """
     height = (LANE_MM + WORDS_MM) * len(sentences) + MARGIN_MM + below_mm
     figure = plot_record(signal, title=title, below_mm=height)
@@ -60,8 +61,15 @@ def plot_looks(
         for spine in lane.spines.values():
             spine.set(edgecolor="#c9d2da", linewidth=0.5)
         text = sentence if len(sentence) <= LONGEST else sentence[: LONGEST - 1] + "…"
-        most = int(segments[number].argmax())
-        share = f"most on segment {most + 1} of {segments.shape[1]}: {segments[number, most]:.0%}"
+        share = _preferred(segments[number])
         told = f"{text}   ({share}; darkest {float(row.max()) / even:.1f} x even)"
         lane.text(0, 1.12, told, transform=lane.transAxes, fontsize=7, color=TEXT, va="bottom", parse_math=False)
     return figure
+
+
+def _preferred(shares: NDArray[np.float64]) -> str:
+    """Return which of its segments (Q,) a sentence attends to most, in words."""
+    most, number = int(shares.argmax()), len(shares)
+    if number > 1 and shares[most] * number < EVEN:
+        return f"evenly on its {number} segments"
+    return f"most on segment {most + 1} of {number}: {shares[most]:.0%}"

@@ -89,9 +89,12 @@ def check_references(references: Sequence[Reference], catalogue: Catalogue, sett
 
     Raises:
         UnknownName: there is no such recipe or component.
-        UserError: a recipe is not valid, or an objective of it cannot train its model.
+        UserError: a recipe is not valid, an objective of it cannot train its model, or a published file that would not be
+            fetched is not there.
     """
     for reference in references:
+        if isinstance(reference, PublishedReference) and not reference.file.startswith("hf:"):
+            locate(reference.file)
         if isinstance(reference, RecipeReference):
             check_recipe(resolve(recipe_of(reference), catalogue, settings), catalogue, classes=1)
 

@@ -86,6 +86,8 @@ class LoadedModel:
         if values.ndim not in (2, 3) or values.shape[-2] != len(leads):
             wanted = f"({len(leads)} leads, samples), or a batch of such"
             raise UserError(f"the signal has the shape {values.shape}; wanted {wanted}")
+        if values.size == 0:
+            raise UserError(f"the signal has the shape {values.shape}: it holds no record, or none with a sample")
         if (reason := self.spec.refusal(leads)) is not None:
             raise UserError(f"{self.name!r} cannot read this signal: {reason}")
         batch = torch.from_numpy(np.ascontiguousarray(values if values.ndim == 3 else values[None])).to(self.device)

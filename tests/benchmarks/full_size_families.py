@@ -4,8 +4,8 @@
 
 HOME holds the stores that `real-sample` reads (`melp-bench data prepare ludb --from ...`). Each model's file is written under
 its published keys in FOLDER, is imported and scored as `NAME@FILE`, and is removed again; each command is a process of its own,
-whose largest resident memory the system states. A line of JSON is printed for each model and kept in FOLDER/families.jsonl;
-a model that is there already is passed over. The numbers mean nothing but that it ran, how fast and in how much memory.
+whose largest resident memory the system states. What it came to is kept in FOLDER, a file for each model; what is there already
+is not made again. The numbers mean nothing but that it ran, how fast and in how much memory.
 """
 
 from __future__ import annotations
@@ -13,34 +13,40 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from melp_bench.cli.fresh_process import in_fresh_process
-from melp_bench.home import home
+from melp_bench.home import atomic_write, home
 from melp_bench.plugins import discover
 from melp_bench.published.fitting import KeyLayout, publish
-from melp_bench.throughput.rows import Work
+from melp_bench.throughput.cost import gflops_per_record, num_parameters
 
 MODELS = (
-    "ecgfounder", "ecgfounder-1lead", "ecg-jepa", "ecg-jepa-weimann-base", "ecg-jepa-weimann-small", "ecg-jepa-weimann-xs",
-    "hubert-ecg:size=small", "hubert-ecg", "hubert-ecg:size=large", "ked", "ecg-cpc", "ecg-coca", "ecg-fm", "st-mem-base",
-    "heartlang", "melp", "merl-resnet18", "merl-vit-tiny", "d-beta", "xecg",
+    "ecg-jepa-weimann-xs", "ecg-jepa-weimann-small", "ecg-jepa-weimann-base", "ecg-jepa", "ecg-cpc", "ked", "xecg",
+    "merl-resnet18", "merl-vit-tiny", "heartlang", "hubert-ecg:size=small", "hubert-ecg", "hubert-ecg:size=large", "ecg-coca",
+    "ecgfounder", "ecgfounder-1lead", "st-mem-base", "st-mem-small", "melp", "d-beta", "ecg-fm",
 )  # fmt: skip
 CELLS = "linear_probe"  # the three tasks of LUDB: what transfers reads twenty times as many records
-WORK = Work(mode="forward", batch=4, repeats=3, device="cpu", dtype="float32", threads=1)
+BATCH, REPEATS = 2, 3  # of a forward pass, after one to warm up
 
 
 def split_name(name: str) -> tuple[str, dict[str, str]]:
     """Return the entry's name and the options behind it: "hubert-ecg:size=small"."""
     entry, _, options = name.partition(":")
     return entry, dict(part.split("=", 1) for part in options.split(",") if part)
+
+
+def file_name(name: str) -> str:
+    """Return the name as part of a file's."""
+    return name.replace(":", "-").replace("=", "-")
 
 
 def write_file(name: str, path: Path) -> None:
@@ -76,41 +82,70 @@ def timed(words: list[str]) -> dict[str, Any]:
     }
 
 
-def measured(name: str, folder: Path) -> dict[str, Any]:
-    """Return what a model's run, check and speed came to."""
-    entry, options = split_name(name)
-    file, board = folder / f"{name.replace(':', '-').replace('=', '-')}.safetensors", folder / "board"
+def run(name: str, folder: Path) -> dict[str, Any]:
+    """Return what scoring a model on real records came to, its file written before and removed after."""
+    entry, _ = split_name(name)
+    file = folder / f"{file_name(name)}.safetensors"
     write_file(name, file)
-    run = ["run", "real-sample", "-m", f"{entry}@{file}", "--only", CELLS, "--workers", "1", "--out", str(board)]
-    found: dict[str, Any] = {"model": name, "run": timed(run)}
+    words = ["run", "real-sample", "-m", f"{entry}@{file}", "--only", CELLS, "--workers", "1", "--out", str(folder / "board")]
+    found = timed(words)
     file.unlink()
-    shutil.rmtree(home() / "checkpoints", ignore_errors=True)
-    shutil.rmtree(home() / "features", ignore_errors=True)
-    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-    found["check"] = timed(["check", entry, *words])
-    speed = in_fresh_process(entry, options, WORK)
-    found |= {
-        "parameters": speed.parameters,
-        "gflops": round(speed.gflops_per_record, 2),
-        "records_per_second": round(speed.records_per_second, 2),
-    }
+    for kept in ("checkpoints", "features"):
+        shutil.rmtree(home() / kept, ignore_errors=True)
     return found
 
 
-def main(folder: Path, names: list[str]) -> None:
-    """Measure each model that is not in the folder's list."""
+def check(name: str, _: Path) -> dict[str, Any]:
+    """Return what `check` came to."""
+    entry, options = split_name(name)
+    return timed(["check", entry, *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))])
+
+
+def cost(name: str, _: Path) -> dict[str, Any]:
+    """Return parameters, operations and speed of an encoder on one thread, in processor time: others may share the cores.
+
+    A record of a model that reads crops is as many of its crops as ten seconds have.
+    """
+    entry_name, options = split_name(name)
+    entry = discover().ecg_encoders[entry_name]
+    encoder = entry.build(**entry.resolve(options)).eval()
+    spec = encoder.spec
+    crops = 1 if spec.crops is None else round(10.0 / spec.seconds)
+    signal, taken = torch.randn(BATCH * crops, len(spec.leads), spec.samples), []
+    with torch.inference_mode():
+        for _ in range(1 + REPEATS):
+            start = time.process_time()
+            encoder(signal)
+            taken.append(time.process_time() - start)
+    return {
+        "parameters": num_parameters(encoder),
+        "gflops": round(crops * gflops_per_record(encoder), 2),
+        "records_per_second": round(BATCH / statistics.median(taken[1:]), 2),
+    }
+
+
+STAGES = {"cost": cost, "run": run, "check": check}
+
+
+def main(folder: Path, names: Sequence[str]) -> None:
+    """Make what lacks of each model: what it costs, then the runs, the cheapest first, then the checks."""
+    torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    listed = folder / "families.jsonl"
-    done = {json.loads(line)["model"] for line in listed.read_text().splitlines()} if listed.exists() else set()
-    for name in names or MODELS:
-        if name in done:
-            continue
-        line = json.dumps(measured(name, folder))
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-        with listed.open("a") as handle:
-            handle.write(line + "\n")
+    for stage, make in STAGES.items():
+        for name in sorted(names, key=lambda name: known(name, folder).get("cost", {}).get("gflops", 0.0)):
+            found = known(name, folder)
+            if stage not in found:
+                found[stage] = make(name, folder)
+                atomic_write(folder / f"{file_name(name)}.json", json.dumps(found, indent=1) + "\n")
+                sys.stdout.write(f"{name} {stage} {found[stage]}\n")
+                sys.stdout.flush()
+
+
+def known(name: str, folder: Path) -> dict[str, Any]:
+    """Return what is there of a model."""
+    path = folder / f"{file_name(name)}.json"
+    return json.loads(path.read_text()) if path.exists() else {"model": name}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:] or MODELS)

@@ -129,6 +129,16 @@ def test_a_dry_run_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "melp-bench data prepare ludb --from DIR" in capsys.readouterr().out
 
 
+def test_a_published_file_that_is_not_there_is_told_before_there_is_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "home"))
+    absent = tmp_path / "absent.pth"
+    assert call("run", write_protocol(tmp_path), "-m", f"merl-resnet18@{absent}", "--dry-run") == 2
+    assert capsys.readouterr().err.startswith(f"melp-bench: no checkpoint file '{absent}'; give a file")
+    assert not (tmp_path / "home").exists()
+
+
 def test_ctrl_c_in_pretrain_is_one_line_and_the_same_command_ends_in_the_same_bits(
     made: tuple[Path, str], corpus_only: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

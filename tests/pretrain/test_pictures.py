@@ -97,6 +97,7 @@ def test_a_lane_stands_under_the_rhythm_strip_second_under_second() -> None:
     assert right - left == pytest.approx(250.0), "ten seconds at 25 mm/s"
     assert 0 < second.get_position().y0 < first.get_position().y0 < first.get_position().y1 < paper.get_position().y0
     assert first.texts[0].get_text() == "sinus rhythm   (most on segment 2 of 2: 75%; darkest 1.0 x even)"
+    assert second.texts[0].get_text().endswith("   (evenly on its 2 segments; darkest 1.0 x even)")
     assert len(second.texts[0].get_text()) < 220
     halves = plot_looks(signal, ["a"], time[:1], segments[:1], seconds=20.0)
     assert halves.axes[1].images[0].get_array().shape == (1, 20), "of 20 s the paper shows 10"

@@ -182,6 +182,8 @@ def test_the_identity_is_of_weights_and_code_and_not_of_the_folder(folder: Path,
         (np.zeros(5000), mb.LEADS, {}, "wanted \\(12 leads, samples\\)"),
         (np.zeros((5000, 12)), mb.LEADS, {}, "wanted \\(12 leads, samples\\)"),
         (np.zeros((2, 5000)), ("I", "II"), {}, "cannot read this signal: .*V1"),
+        (np.zeros((0, 12, 5000)), mb.LEADS, {}, "holds no record"),
+        (np.zeros((12, 0)), mb.LEADS, {}, "none with a sample"),
         (np.zeros((12, 5000)), mb.LEADS, {"scale": "beats"}, "wanted one of embedding, record, segments, tokens"),
     ],
 )
