@@ -272,8 +272,7 @@ class Objective(nn.Module, ABC):
     - `labels`: (B, C) float, 0 or 1; `patients`: (B,) long, equal for the records of one person;
     - `signal`: the conformed records (B, L, T), and `encoder`: the bare ECG encoder, for masked modelling;
     - `reports`: the tokenised reports, a TextBatch, and `text_encoder`: the bare text encoder, for guessing hidden words;
-    - `heads`: the heads, for what they offer beside the shared space (a decoder that writes);
-    - `progress`: float, the share of the steps that are done;
+    - `heads`: the heads, for what else they hold (a decoder); `progress`: float, the share of the steps that are done;
     - whatever its `local` returns.
 
     It never asks for its rank: with `needs_global_batch` the loop hands `forward` the tensors and features of all ranks (of
@@ -288,8 +287,7 @@ class Objective(nn.Module, ABC):
     Attributes:
         scale: "token", "beat", "rhythm" or "signal".
         needs_global_batch: whether `forward` is given the records of all ranks.
-        keep: the weights that training leaves: those of the "lowest" validation loss, or the "last", where that loss does
-            not tell how good an encoder is.
+        keep: the weights that are kept: of the "lowest" validation loss, or the "last" where that does not tell a good encoder.
     """
 
     scale: ClassVar[str]

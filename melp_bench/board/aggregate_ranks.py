@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from string import ascii_lowercase
 from typing import Any
 
@@ -76,7 +77,8 @@ class AggregateRank:
         return asdict(self)
 
 
-def aggregate_ranks(section: Section) -> list[AggregateRank]:
+@lru_cache(maxsize=64)  # several files of a board tell them
+def aggregate_ranks(section: Section) -> tuple[AggregateRank, ...]:
     """Return the ranks over all measurements, and over the tasks of each evaluation and setting that has several."""
     columns = [column for table in section.tables for column in table.columns if column.metric is not None]
     groups: dict[str, list[Column]] = defaultdict(list)
@@ -85,7 +87,7 @@ def aggregate_ranks(section: Section) -> list[AggregateRank]:
     found = [_ranked(title, members, section.methods) for title, members in groups.items() if len(members) > 1]
     if len(groups) > 1 and len(columns) > 1:
         found.insert(0, _ranked(EVERYTHING, columns, section.methods))
-    return [one for one in found if one is not None]
+    return tuple(one for one in found if one is not None)
 
 
 def _ranked(title: str, columns: Sequence[Column], methods: Sequence[Method]) -> AggregateRank | None:

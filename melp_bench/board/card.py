@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +56,11 @@ class ClassRow:
     scores: Mapping[str, ClassScore]
 
 
-def cards(section: Section) -> list[Card]:
-    """Return a card per method of the section."""
+def cards(section: Section, anchors: Container[str]) -> list[Card]:
+    """Return a card per method of the section whose anchor is among these."""
     reference = section.tables[0].methods[0] if len(section.methods) > 1 else None
-    return [_card(method, reference if reference is not method else None) for method in section.methods]
+    chosen = [method for method in section.methods if method.anchor in anchors]
+    return [_card(method, reference if reference is not method else None) for method in chosen]
 
 
 def _card(method: Method, reference: Method | None) -> Card:

@@ -31,7 +31,9 @@ _TYPESET = re.compile(r"[ -\u017f–—‘’“”…†‡•]")  # what pdfla
 
 def plain(text: object) -> str:
     """Return the text on one line, without control, format (bidirectional) and surrogate characters."""
-    one_line = re.sub(r"\s+", " ", str(text)).strip()
+    one_line = " ".join(str(text).split())
+    if one_line.isprintable():  # which nothing of these categories is
+        return one_line
     return "".join(c for c in one_line if not unicodedata.category(c).startswith("C"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -19,11 +19,11 @@ from melp_bench.board.escape import plain
 from melp_bench.board.figures import metric_text, triple
 from melp_bench.board.level_curves import level_curves
 from melp_bench.board.overview import overview
-from melp_bench.board.pages import INDEX, LARGEST, PAGES, Page, links_from, one_page, several_pages
+from melp_bench.board.pages import INDEX, LARGEST, MANY_ROWS, PAGES, Page, links_from, one_page, several_pages
 from melp_bench.board.paired_differences import LEVEL, staircases
 from melp_bench.board.plots import pareto, span
 from melp_bench.board.reliability import reliabilities
-from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Section, Table, merged
+from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Column, Section, Table, merged
 from melp_bench.board.speed import HOW, SpeedTable, speeds_beside
 from melp_bench.board.statistics import RANK_NOTE, mean_rank
 from melp_bench.results import Score
@@ -43,12 +43,13 @@ def render_pages(
     be kept; `beside` are paths of other pages that the first leads to.
     """
     render = _renderer(sections, speeds, results, beside)
-    pages = one_page(sections)
-    found = {page.name: render(page, pages) for page in pages}
-    if len(found[INDEX].encode()) > LARGEST:
-        pages = several_pages(sections)
+    if sum(len(section.records) for section in sections) <= MANY_ROWS:
+        pages = one_page(sections)
         found = {page.name: render(page, pages) for page in pages}
-    return found
+        if len(found[INDEX].encode()) <= LARGEST:
+            return found
+    pages = several_pages(sections)
+    return {page.name: render(page, pages) for page in pages}
 
 
 def _renderer(
@@ -66,6 +67,7 @@ def _renderer(
         dates=dates,
         environment=environment,
         evaluations=evaluations,
+        lacks_a_choice=partial(lacks_a_choice, choices(sections)),
         level=LEVEL,
         level_curves=level_curves,
         pareto=pareto,
@@ -117,6 +119,11 @@ def choices(sections: Sequence[Section]) -> dict[str, str]:
         return {AS_RANKED: "as ranked", **{plain(name): text for name, text in metrics.items()}} if metrics else {}
     (first,) = primaries
     return {plain(name): metrics[name] for name in (first, *metrics)}
+
+
+def lacks_a_choice(chosen: Mapping[str, str], column: Column) -> bool:
+    """Return whether a reader can choose a metric that the rows of a column do not have."""
+    return not chosen.keys() <= {AS_RANKED, *map(plain, column.metrics)}
 
 
 def scales(table: Table) -> dict[str, tuple[tuple[float, float], tuple[str, str]]]:

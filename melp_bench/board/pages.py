@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from melp_bench.board.sections import Section
 
 LARGEST = 2_000_000  # bytes of a page, as far as a board can be divided
+MANY_ROWS = 1000  # are not tried on one page
 CARDS = 20  # of methods on a page of their own
 INDEX = "index.html"
 PAGES = {"sensitivity": "What each published defect moves", "beside": "The same models under two protocols"}

@@ -8,8 +8,8 @@ Where a row does not hold its resamples, or they are of other records, there is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import signed, width_of
@@ -85,7 +85,8 @@ def staircases(table: Table) -> list[Staircase]:
     return [found for column in table.columns if (found := _staircase(column, table.methods)) is not None]
 
 
-def pair_differences(column: Column, methods: Sequence[Method]) -> tuple[list[str], list[PairDifference]]:
+@lru_cache(maxsize=1024)  # several files of a board tell them
+def pair_differences(column: Column, methods: tuple[Method, ...]) -> tuple[list[str], list[PairDifference]]:
     """Return the scored methods of a measurement, the best first, and every pair of them: each method with all before it.
 
     Raises:
@@ -105,7 +106,7 @@ def pair_differences(column: Column, methods: Sequence[Method]) -> tuple[list[st
     ]
 
 
-def _staircase(column: Column, methods: Sequence[Method]) -> Staircase | None:
+def _staircase(column: Column, methods: tuple[Method, ...]) -> Staircase | None:
     metric = column.metric
     names, pairs = pair_differences(column, methods)
     if metric is None or all(pair.known is None for pair in pairs):

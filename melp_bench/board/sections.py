@@ -94,7 +94,7 @@ class Cell:
         return plain(self.record.reason) or "no reason given"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """One measurement of one task; cells by method anchor."""
 
@@ -225,7 +225,7 @@ class Table:
         return [f"{', '.join(labels)}: no {metric}: it {reason}" for (metric, reason), labels in found.items()]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """All rows of one protocol hash that were measured on real, or on generated, records."""
 

@@ -14,7 +14,7 @@ from melp_bench.board.aggregate_ranks import AggregateRank, RankedMethod, aggreg
 from melp_bench.board.deviations import deviations
 from melp_bench.board.escape import latex, markdown
 from melp_bench.board.figures import signed
-from melp_bench.board.paired_differences import pair_differences
+from melp_bench.board.paired_differences import PairDifference, pair_differences
 from melp_bench.board.sections import Section
 from melp_bench.board.seed_variance import seed_variances
 
@@ -39,17 +39,23 @@ def render_statistics(sections: Sequence[Section]) -> str:
         }
         for section in sections
     ]
-    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    lines = (json.dumps(one, ensure_ascii=False, allow_nan=False, separators=(",", ":")) for one in found)
+    return "[" + ",\n".join(lines) + "]\n"  # a line per section: a large board has tens of thousands of pairs
 
 
 def _pairs(section: Section) -> Iterator[dict[str, Any]]:
+    """Yield the pairs of each measurement that has some."""
     for table in section.tables:
         for column in table.columns:
-            for pair in pair_differences(column, table.methods)[1]:
-                if pair.known is not None:
-                    told = {"task": column.task, "measurement": column.measurement, "metric": column.primary}
-                    numbers = {name: _finite(value) for name, value in asdict(pair.known).items()}
-                    yield {**told, "better": pair.better, "worse": pair.worse, **numbers, "adjusted_p": pair.adjusted_p}
+            pairs = [_told(pair) for pair in pair_differences(column, table.methods)[1] if pair.known is not None]
+            if pairs:
+                yield {"task": column.task, "measurement": column.measurement, "metric": column.primary, "pairs": pairs}
+
+
+def _told(pair: PairDifference) -> dict[str, Any]:
+    numbers = {**(asdict(pair.known) if pair.known is not None else {}), "adjusted_p": pair.adjusted_p}
+    rounded = {name: None if value is None else _finite(float(f"{value:.6g}")) for name, value in numbers.items()}
+    return {"better": pair.better, "worse": pair.worse, **rounded}
 
 
 def _variances(section: Section) -> Iterator[dict[str, Any]]:

@@ -11,12 +11,15 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from melp_bench.board.aggregate_ranks import AggregateRank, aggregate_ranks
 from melp_bench.board.arrangement import build_board
 from melp_bench.board.figures import metric_text, spoken
 from melp_bench.board.sections import COLLAPSE_NOTE, GENERATED_NOTE, Column, Section, Table
+from melp_bench.board.statistics import mean_rank, rank_span
 from melp_bench.results import ResultRecord
 
 WIDEST, LEAST = 78, 38
+MOST = 300  # lines of a section in a terminal
 NARROW = 60
 RANK, MARK, GAPS = 3, 6, 11  # columns of the terminal: two beside ours, and what lies between all four
 NUMBERS = 27  # a score with its interval is seldom wider, and what is wider gets its room
@@ -29,15 +32,50 @@ Scored = tuple[str, str, str, str | None]
 def terminal_tables(records: Iterable[ResultRecord], metric: str | None = None, columns: int = 80) -> list[RichTable]:
     """Return a table per section, task and measurement: rank, model, score [low, high], mark; reasons where unscored.
 
-    Each is by its own metric that ranks, or by `metric` where its rows have that. `columns` is how wide the terminal is.
+    Each is by its own metric that ranks, or by `metric` where its rows have that. Of a section with more lines than `MOST` the
+    ranks over all measurements stand for them, unless a metric is asked for. `columns` is how wide the terminal is.
     """
     width = min(max(columns - 2, LEAST), WIDEST)
-    return [
-        _table(section, table, column, metric, width, noted=table is section.tables[0] and column is table.columns[0])
-        for section in build_board(records)
-        for table in section.tables
-        for column in table.columns
-    ]
+    found: list[RichTable] = []
+    for section in build_board(records):
+        lines = sum(len(column.cells) for table in section.tables for column in table.columns)
+        if lines > MOST and metric is None and (ranks := aggregate_ranks(section)):
+            found.append(_ranks(section, ranks[0], lines, width))
+            continue
+        found += [
+            _table(section, table, column, metric, width, noted=table is section.tables[0] and column is table.columns[0])
+            for table in section.tables
+            for column in table.columns
+        ]
+    return found
+
+
+def _ranks(section: Section, ranks: AggregateRank, lines: int, width: int) -> RichTable:
+    """Return the methods of a large section by their mean ranks."""
+    title = Text(f"{section.protocol} · mean rank over {len(ranks.measurements)} measurements of {ranks.tasks} tasks", "bold")
+    told = "mean rank [interval] · rank interval" + ("; ⚠ some cells are missing" if ranks.missing else "")
+    title.append(f"\n{told}\nall {lines:,} scores are in the board, and here with --metric", style="dim not bold")
+    if section.generated:
+        title.append(f"\n{GENERATED_NOTE}", style="yellow not bold")
+    if section.left_out:
+        title.append(f"\n{section.left_out}", style="not bold")
+    collapses = {method.anchor for method in section.methods if method.collapse}
+    if collapses:
+        title.append(f"\n‡ {COLLAPSE_NOTE}", style="yellow not bold")
+    drawn = RichTable(
+        title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False, width=width, pad_edge=False
+    )
+    scored: list[Scored] = []
+    for place, method in enumerate(ranks.methods, 1):
+        label = f"{method.label}{' ‡' if method.anchor in collapses else ''}"
+        missing = " ⚠" if method.missing else ""
+        scored.append((str(place), label, f"{mean_rank(method)} · {rank_span(method)}{missing}", None))
+    drawn.add_column("rank", justify="right", width=RANK, no_wrap=True)
+    if width < NARROW:
+        _fill_narrow(drawn, scored, [])
+    else:
+        _fill_wide(drawn, scored, [], width)
+    return drawn
 
 
 def _table(section: Section, table: Table, column: Column, wanted: str | None, width: int, *, noted: bool) -> RichTable:

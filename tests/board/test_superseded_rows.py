@@ -57,7 +57,7 @@ def test_models_of_different_code_are_compared() -> None:
 
 def test_a_card_says_by_which_code_its_rows_were_made() -> None:
     (section,) = build_board([made(NEW | {"metric auroc": "3" * 64}, 0.6, 21), made(NEW, 0.7, 21, "b")])
-    assert cards(section)[0].code == (("encoder a", "1" * 12), ("metric auroc", "3" * 12))
+    assert cards(section, {m.anchor for m in section.methods})[0].code == (("encoder a", "1" * 12), ("metric auroc", "3" * 12))
     page = board_files(section.records)["index.html"].decode()
     assert f"encoder a {'1' * 12}, metric auroc {'3' * 12}." in page
 
@@ -67,11 +67,11 @@ def test_a_model_is_told_of_by_a_row_that_was_scored() -> None:
     (section,) = build_board([*refused, made(NEW, 0.6, 21)])
     assert section.methods[0].fact("parameters") == 5_234_112
     assert section.methods[0].corpora == ["mimic-iv-ecg"]
-    assert ("parameters", "5,234,112") in cards(section)[0].facts
+    assert ("parameters", "5,234,112") in cards(section, {m.anchor for m in section.methods})[0].facts
 
 
 def test_a_model_is_compared_with_the_one_that_stands_first() -> None:
     (section,) = build_board([made(NEW, 0.6, 21), made(NEW, 0.7, 21, "b")])
-    assert [card.reference for card in cards(section)] == ["b", ""]
+    assert [card.reference for card in cards(section, {m.anchor for m in section.methods})] == ["b", ""]
     (alone,) = cards(build_board([made(NEW, 0.6, 21)])[0])
     assert all(line.reference is None for line in alone.recipe)
