@@ -169,3 +169,15 @@ def test_what_columns_were_taken_for_is_told_before_a_record_is_read(tmp_path: P
     store = prepare(dataset, name="wfdb-folder", source=source, root=tmp_path / "s", tell=told.append)
     assert told == ["labels.csv: record, patient from 'Patient ID'; no age, sex, report, fold; class 'AF'"]
     assert store.leads == [("V1",)]
+
+
+@pytest.mark.parametrize("given", [("X",), ("=V1",), ("X=V1", "X=V2")])
+def test_a_lead_that_is_named_wrongly_is_told(given: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="wanted the name in the files and the lead that it is, each once"):
+        WFDBFolder(leads=given)
+
+
+def test_a_table_without_a_row_is_told(tmp_path: Path) -> None:
+    source = table(tmp_path / "in", "record,AF\n")
+    with pytest.raises(UserError, match="'wfdb-folder' lists no record in this source"):
+        prepare(WFDBFolder(), name="wfdb-folder", source=source, root=tmp_path / "s")

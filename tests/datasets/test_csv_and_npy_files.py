@@ -68,6 +68,9 @@ def test_npy_is_read_either_way_by_what_the_options_state_and_never_unpickled(tm
         with pytest.raises(BadRecord) as refused:
             read_npy(path, stated)
         assert refused.value.code == code
+    np.save(path, STRIP[None])
+    with pytest.raises(BadRecord, match="wanted two axes"):
+        read_npy(path, Stated(500, "uV", LEADS))
     np.save(path, STRIP)
     for stated, code in (
         (Stated(500, "uV"), "no-known-lead"),

@@ -86,3 +86,30 @@ def test_dicom_cut_short_or_deflated_is_refused(tmp_path: Path, read: Callable[.
         with pytest.raises(BadRecord) as refused:
             read(content, "a.dcm")
         assert refused.value.code == code
+
+
+def test_dicom_padding_is_missing_samples(read: Callable[..., Signal]) -> None:
+    padded = STRIP.copy()
+    padded[4, 7:9] = -(2**15)
+    made = dicom(padded)
+    made.WaveformSequence[0].WaveformPaddingValue = (-(2**15)).to_bytes(2, "little", signed=True)
+    found = read(written(made), "a.dcm").millivolts
+    assert np.argwhere(np.isnan(found)).tolist() == [[4, 7], [4, 8]]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("NumberOfWaveformChannels", 0, "missing-samples"),
+        ("WaveformBitsAllocated", 24, "unsupported-format"),
+        ("ChannelDefinitionSequence", [], "wrong-shape"),
+    ],
+)
+def test_dicom_whose_group_is_not_what_it_states_is_refused(
+    field: str, value: object, code: str, read: Callable[..., Signal]
+) -> None:
+    made = dicom(STRIP)
+    setattr(made.WaveformSequence[0], field, value)
+    with pytest.raises(BadRecord) as refused:
+        read(written(made), "a.dcm")
+    assert refused.value.code == code

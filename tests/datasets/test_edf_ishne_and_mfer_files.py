@@ -41,13 +41,14 @@ def test_edf_agrees_with_another_writer(tmp_path: Path, read: Callable[..., Sign
         ({"kind": "EDF+D", "gap": 2.0}, "discontinuous"),
         ({"unit": ""}, "bad-gain"),
         ({"unit": "mmHg"}, "unknown-unit"),
+        ({"labels": ["Resp"] * 12}, "no-known-lead"),
         ({"records": 7}, "truncated"),
         ({"records": -1}, "truncated"),
     ],
 )
 def test_edf_with_a_gap_or_without_a_unit_is_refused(change: dict[str, object], code: str, read: Callable[..., Signal]) -> None:
     with pytest.raises(BadRecord) as refused:
-        read(edf(STRIP, LEADS, **change), "a.edf")  # type: ignore[arg-type]
+        read(edf(STRIP, **{"labels": LEADS} | change), "a.edf")  # type: ignore[arg-type]
     assert refused.value.code == code
 
 

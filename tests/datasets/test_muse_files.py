@@ -83,3 +83,9 @@ def test_muse_of_several_strips_says_so_and_one_of_median_beats_alone_is_refused
     with pytest.raises(BadRecord) as refused:
         pack(read(muse(muse_waveform("Rhythm", strip, ("I", "II", *["V1"] * 6)))))
     assert refused.value.code == "duplicate-lead"
+
+
+def test_a_lead_that_was_off_is_flagged(read: Callable[..., Signal]) -> None:
+    whole = muse(muse_waveform("Rhythm", rows(STRIP, EIGHT), EIGHT))
+    signal = read(whole.replace(b"<LeadOff>FALSE", b"<LeadOff>TRUE", 1))
+    assert signal.quality_flags == ("lead-off: I",)

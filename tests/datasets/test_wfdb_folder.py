@@ -11,11 +11,13 @@ import wfdb
 
 from melp_bench.cli import main
 from melp_bench.errors import UserError
+from melp_bench.records import BadRecord
 from melp_bench.registry import Entry
 from melp_bench.signal import LEADS
 from melp_bench.store import prepare
 from melp_bench.testing import check_component
 from melp_plugins.datasets.synthetic import Synthetic
+from melp_plugins.datasets.wfdb_files import read_wfdb
 from melp_plugins.datasets.wfdb_folder import WFDBFolder, melp_datasets
 
 ENTRY: Entry = melp_datasets()[0]
@@ -145,3 +147,30 @@ def test_a_record_out_of_the_folder_is_quarantined_and_a_table_out_of_it_refused
     assert set(opened) == {"2"}, "no file of the others is looked at"
     with pytest.raises(UserError, match="leaves the folder"):
         WFDBFolder(labels="../labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("segments", "code"),
+    [
+        ("~ 5000\n~ 5000", "missing-samples"),
+        ("../2 5000\n3 5000", "unsafe-path"),
+        ("2 4000\n3 6000", "unreadable-header"),
+        ("2 5000\nfew 5000", "several-layouts"),
+    ],
+)
+def test_segments_that_make_no_record_are_refused(segments: str, code: str, tmp_path: Path) -> None:
+    source = folder(tmp_path / "s")
+    lines = (source / "2.hea").read_text().splitlines()
+    lines[5] = lines[5].rpartition(" ")[0] + " V9"
+    (source / "few.hea").write_text("\n".join(lines) + "\n")
+    (source / "both.hea").write_text(f"both/2 12 500 10000\n{segments}\n")
+    with pytest.raises(BadRecord) as refused:
+        read_wfdb(source, "both")
+    assert refused.value.code == code
+
+
+def test_a_gap_between_segments_is_missing_samples(tmp_path: Path) -> None:
+    source = folder(tmp_path / "s")
+    (source / "both.hea").write_text("both/3 12 500 10030\n2 5000\n~ 30\n3 5000\n")
+    missing = np.isnan(read_wfdb(source, "both").millivolts).all(axis=0)
+    assert missing.nonzero()[0].tolist() == list(range(5000, 5030))
