@@ -51,7 +51,7 @@ def _fold(traced: GraphModule) -> None:
             known[node] = attrgetter(str(node.target))(traced)
         elif node.op == "call_function" and node.all_input_nodes and all(read in known for read in node.all_input_nodes):
             with torch.no_grad():
-                known[node] = node.target(*map_arg(node.args, known.get), **map_arg(node.kwargs, known.get))  # type: ignore[operator]
+                known[node] = node.target(*map_arg(node.args, known.get), **map_arg(node.kwargs, known.get))
     for node, value in known.items():
         if node.op == "call_function" and isinstance(value, Tensor) and any(user not in known for user in node.users):
             name = f"folded_{node.name}"
