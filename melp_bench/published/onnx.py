@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 from melp_bench.components import ECGEncoder
 from melp_bench.errors import UserError
 from melp_bench.home import commit, make_folder, temporary_path
-from melp_bench.published.constant_folding import fold, has_complex_numbers
+from melp_bench.published.complex_steps import for_graphs, has_complex_numbers
 
 INPUT = "signal"
 TRACED, CHECKED = 2, 3  # records
@@ -112,15 +112,12 @@ def _write(module: Named, signal: Tensor, names: tuple[str, ...], path: Path) ->
 
 
 def _program(module: nn.Module, signal: Tensor) -> torch.export.ExportedProgram:
-    """Return the steps for any number of records; where there are complex numbers, those of weights alone are computed.
-
-    Graphs hold the Fourier transform of a signal and its product with a complex number, and little else of that kind.
-    """
+    """Return the steps for any number of records, complex numbers among them in a form that graphs have."""
     program = _steps(module, signal)
     traced = program.module()
     if not isinstance(traced, GraphModule) or not has_complex_numbers(traced):
         return program
-    return _steps(fold(traced), signal)
+    return _steps(for_graphs(traced), signal)
 
 
 def _steps(module: nn.Module, signal: Tensor) -> torch.export.ExportedProgram:

@@ -33,6 +33,11 @@ def small(shape: tuple[int, ...], width: int) -> nn.Parameter:
     return nn.Parameter(math.sqrt(2 / (5 * width)) * torch.randn(shape))
 
 
+def parted(x: Tensor, parts: int) -> Tensor:
+    """Return `x` (..., D) as (..., parts, D / parts)."""
+    return x.reshape(*x.shape[:-1], parts, -1)
+
+
 class HeadNorm(nn.Module):
     """Normalisation of each token within each head, without a bias; the weight is what is above a gain of 1."""
 
@@ -43,7 +48,7 @@ class HeadNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return normalised tokens (B, N, D)."""
-        by_head = x.unflatten(-1, (self.heads, -1))  # (B, N, H, D / H)
+        by_head = parted(x, self.heads)  # (B, N, H, D / H)
         normed: Tensor = F.layer_norm(by_head, by_head.shape[-1:]).flatten(-2)
         return normed * (1 + self.weight)
 
@@ -57,7 +62,7 @@ class BlockLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return mapped tokens (B, N, D)."""
-        return torch.einsum("...bi,boi->...bo", x.unflatten(-1, self.weight.shape[::2]), self.weight).flatten(-2)
+        return torch.einsum("...bi,boi->...bo", parted(x, len(self.weight)), self.weight).flatten(-2)
 
 
 class CausalConvolution(nn.Module):
@@ -96,17 +101,17 @@ class SLSTM(nn.Module):
         """Return tokens (B, N, D), each made of itself and those before it."""
         near = F.silu(self.conv1d(x))
         gates = torch.stack([self.fgate(near), self.igate(near), self.zgate(x), self.ogate(x)], dim=2)  # (B, N, 4, D)
-        out: Tensor = self.group_norm(self.remembered(gates.unflatten(-1, (self.heads, -1))).flatten(-2))
+        out: Tensor = self.group_norm(self.remembered(parted(gates, self.heads)).flatten(-2))
         return out
 
     def remembered(self, gates: Tensor) -> Tensor:
         """Return the cell's outputs (B, N, H, D / H) for what the tokens give its gates, (B, N, 4, H, D / H)."""
-        bias = self.bias.unflatten(0, (self.heads, 4, -1)).transpose(0, 1)  # (4, H, D / H)
+        bias = self.bias.view(self.heads, 4, -1).transpose(0, 1)  # (4, H, D / H)
         hidden = memory = count = torch.zeros_like(gates[:, 0, 0])  # (B, H, D / H)
         highest = torch.full_like(hidden, -torch.inf)
         outputs = []
         for given in gates.unbind(dim=1):
-            back = (hidden.transpose(0, 1) @ self.recurrent).transpose(0, 1).unflatten(-1, (4, -1))  # (B, H, 4, D / H)
+            back = parted((hidden.transpose(0, 1) @ self.recurrent).transpose(0, 1), 4)  # (B, H, 4, D / H)
             entry, keep, value, exit_ = (given + back.transpose(1, 2) + bias).unbind(dim=1)
             keep = F.logsigmoid(keep) + highest
             highest = torch.maximum(entry, keep)
@@ -134,7 +139,7 @@ class MLSTMCell(nn.Module):
         """Return normalised answers (B, N, E), each from the tokens up to its own."""
         given = torch.cat([query, key, value], dim=-1)
         entry, keep = self.igate(given).transpose(1, 2), F.logsigmoid(self.fgate(given)).transpose(1, 2)  # (B, H, N)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))  # (B, H, N, E / H)
+        q, k, v = (parted(x, self.heads).transpose(1, 2) for x in (query, key, value))  # (B, H, N, E / H)
         kept = keep.cumsum(dim=-1)
         weights = kept[..., :, None] - kept[..., None, :] + entry[..., None, :]  # (B, H, N, N), in logarithms
         weights = weights.masked_fill(torch.ones_like(weights[0, 0]).triu(1).bool(), -torch.inf)

@@ -28,7 +28,7 @@ from melp_plugins.datasets.ecg_files import ECGFiles
 pytest.importorskip("ecgdatakit", reason="pip install 'melp-bench[vendor]'")
 pytest.importorskip("pydicom", reason="pip install 'melp-bench[vendor]'")
 
-CASES = {"muse.xml": 500, "aecg.xml": 300, "sierra.xml": 300, "dicom.dcm": 500, "scp.scp": 500}
+CASES = {"muse.xml": 800, "aecg.xml": 600, "sierra.xml": 600, "dicom.dcm": 2000, "scp.scp": 2000}
 CHECKED = ("muse.xml", "scp.scp")
 CODES = {
     "all-zero", "bad-gain", "bad-rate", "checksum-mismatch", "duplicate-lead", "flat", "implausible-amplitude",

@@ -13,7 +13,7 @@ import torch
 
 from melp_bench.errors import UserError
 from melp_bench.plugins import discover
-from melp_bench.published.constant_folding import fold, has_complex_numbers
+from melp_bench.published.complex_steps import for_graphs, has_complex_numbers
 from melp_bench.published.onnx import INPUT, export_onnx, silent_onnxruntime
 
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -25,7 +25,6 @@ CASES = {
     "fused attention": ("conv-transformer", {}),
     "masked attention": ("ecg-jepa", {"depth": 1, "width": 48}),
     "a register": ("ecg-jepa-weimann-xs", {"depth": 1}),
-    "complex kernels": ("ecg-cpc-2.5s", {}),
 }
 
 
@@ -68,11 +67,17 @@ def test_what_depends_on_weights_alone_is_computed_once_and_nothing_else() -> No
         traced = torch.export.export(module, (x,)).module()
         assert isinstance(traced, torch.fx.GraphModule)
         assert has_complex_numbers(traced)
-        folded = fold(traced)
-        torch.testing.assert_close(folded(x), module(x))
-    steps = [str(node.target) for node in folded.graph.nodes if node.op == "call_function" and "guards" not in str(node.target)]
-    wanted = ["fft_rfft", "mul", "fft_irfft", "mean", "mul", "add", "add"]
-    assert [step.split(".")[1] for step in steps] == wanted
+        found = for_graphs(traced)
+        torch.testing.assert_close(found(x), module(x))
+    steps = [str(node.target) for node in found.graph.nodes if node.op == "call_function" and "guards" not in str(node.target)]
+    assert [step.split(".")[1] for step in steps] == ["to", "fft_rfft", "mul", "fft_irfft", "to", "mean", "mul", "add", "add"]
+    assert {buffer.dtype for name, buffer in found.named_buffers() if "folded" in name} == {torch.complex128, torch.float32}
+
+
+def test_a_state_space_is_a_graph_to_within_rounding(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    assert export_onnx(ENCODERS["ecg-cpc-2.5s"].build(), tmp_path / "graph.onnx") < 2e-5
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_an_encoder_that_looks_for_heartbeats_is_refused_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
