@@ -64,6 +64,7 @@ def _renderer(
         cards=cards,
         class_rows=class_rows,
         collapse_note=COLLAPSE_NOTE,
+        counted=counted,
         dates=dates,
         environment=environment,
         evaluations=evaluations,
@@ -119,6 +120,11 @@ def choices(sections: Sequence[Section]) -> dict[str, str]:
         return {AS_RANKED: "as ranked", **{plain(name): text for name, text in metrics.items()}} if metrics else {}
     (first,) = primaries
     return {plain(name): metrics[name] for name in (first, *metrics)}
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 method", or "2 methods"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def lacks_a_choice(chosen: Mapping[str, str], column: Column) -> bool:

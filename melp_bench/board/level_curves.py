@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melp_bench.board.figures import metric_text, spoken
-from melp_bench.board.plots import BOTTOM, LEFT, RIGHT, TOP, Mark, Tick, path_through, placed, span, ticks_up
+from melp_bench.board.plots import BOTTOM, DRAWN, LEFT, RIGHT, TOP, Mark, Tick, drawn_of, path_through, placed, span, ticks_up
 from melp_bench.board.sections import Column, Method, Table
 from melp_bench.results import MetricLabel, Score
 
@@ -40,6 +40,7 @@ class LevelCurves:
     panels: tuple[Panel, ...]
     xticks: tuple[Tick, ...]
     yticks: tuple[Tick, ...]
+    drawn: str  # of how many methods these are, where not all
     width: float = 232.0
     height: float = 150.0
 
@@ -56,9 +57,11 @@ def level_curves(table: Table) -> list[LevelCurves]:
     """Return the curves of each evaluation of a task that has rows at two levels of something or more."""
     families: dict[tuple[str, str, str], list[tuple[float, Column]]] = {}
     for column in table.columns:
-        if (found := level_of(column.setting)) is not None and column.metric is not None:
+        varied, _, more = column.setting.partition(" (")  # "1 % (softmax)": how else it is measured is one family
+        if (found := level_of(varied)) is not None and column.metric is not None:
             what, level, unit = found
-            families.setdefault((column.evaluation, what, unit), []).append((level, column))
+            evaluation = f"{column.evaluation} ({more}" if more else column.evaluation
+            families.setdefault((evaluation, what, unit), []).append((level, column))
     found_curves = [_family(table, *family, columns) for family, columns in families.items()]
     return [curves for curves in found_curves if curves is not None]
 
@@ -80,6 +83,8 @@ def _family(table: Table, evaluation: str, what: str, unit: str, columns: Sequen
 
     xs = _places([level for level, _ in ordered])
     told = {level: f"{level:g} {unit}".strip() for level in xs}
+    chosen = [anchor for anchor in ordered[-1][1].best if anchor in {m.anchor for m in scores}][:DRAWN]
+    chosen = chosen if len(scores) > DRAWN else [m.anchor for m in scores]
     lines = {m: path_through([(xs[level], y(s.value)) for level, s in curve.items()]) for m, curve in scores.items()}
     panels = tuple(
         Panel(
@@ -89,13 +94,14 @@ def _family(table: Table, evaluation: str, what: str, unit: str, columns: Sequen
             others=tuple(line for other, line in lines.items() if other is not method),
         )
         for method, curve in scores.items()
+        if method.anchor in chosen
     )
     every = math.ceil(len(xs) / MOST)
     short = unit if len(unit) <= 2 else ""  # a longer one stands in the caption
     xticks = tuple(Tick(x, f"{level:g} {short}".strip()) for level, x in list(xs.items())[::every])
     title, against = _said(what, unit)
     yticks = ticks_up(bottom, top, height - BOTTOM, TOP)
-    return LevelCurves(title, against, evaluation, metric_text(label), panels, xticks, yticks)
+    return LevelCurves(title, against, evaluation, metric_text(label), panels, xticks, yticks, drawn_of(len(scores)))
 
 
 def _said(what: str, unit: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melp_bench.board.aggregate_ranks import AggregateRank, RankedMethod, aggregate_ranks
-from melp_bench.board.figures import metric_text, spoken
+from melp_bench.board.figures import metric_text, spoken, triple
 from melp_bench.board.sections import Column, Method, Section, Table
 from melp_bench.board.statistics import mean_wins, rank_span, rank_title
 
@@ -18,13 +18,22 @@ class Heading:
     title: str
     anchor: str
     measurements: tuple[str, ...]
+    first: tuple[str, ...]  # whether the best of each measurement is first when "ascending" or "descending"
 
 
 @dataclass(frozen=True)
 class PlaceCell:
-    """Where a method stands in one measurement: `rank` is None where nothing was scored, and `text` says why."""
+    """How a method scores in one measurement: `rank` is None where nothing was scored, and `text` says why.
+
+    Attributes:
+        value: the score, None where there is none.
+        shown: the score as text.
+        text: the score with its interval and rank.
+    """
 
     rank: int | None
+    value: float | None
+    shown: str
     best: bool
     leaks: bool
     text: str
@@ -86,9 +95,13 @@ def overview(section: Section) -> Overview:
 
 def _headings(section: Section) -> list[Heading]:
     return [
-        Heading(table.title, f"{section.anchor}-t{number}", tuple(_names(table)))
+        Heading(table.title, f"{section.anchor}-t{number}", tuple(_names(table)), tuple(map(_first, table.columns)))
         for number, table in enumerate(section.tables, 1)
     ]
+
+
+def _first(column: Column) -> str:
+    return "ascending" if column.metric is not None and not column.metric.higher_is_better else "descending"
 
 
 def _names(table: Table) -> list[str]:
@@ -111,15 +124,16 @@ def _bar(ranked: RankedMethod | None, ranks: int) -> tuple[float, float, float] 
 def _place(column: Column, method: Method) -> PlaceCell:
     cell = column.cells.get(method.anchor)
     if cell is None:
-        return PlaceCell(None, best=False, leaks=False, text="not run")
+        return PlaceCell(None, None, "–", best=False, leaks=False, text="not run")
     score = cell.score(column.primary)
     if score is None or column.metric is None or column.primary is None:
-        return PlaceCell(None, best=False, leaks=False, text=f"not applicable: {cell.reason}")
+        return PlaceCell(None, None, "–", best=False, leaks=False, text=f"not applicable: {cell.reason}")
     standing = cell.standings[column.primary]
-    text = f"{metric_text(column.metric)} {spoken(score, column.metric)}"
+    text = f"{metric_text(column.metric)} {spoken(score, column.metric)}, rank {standing.rank}"
     if cell.leaks:
         text += f"; {', '.join(cell.leaks)}: {cell.overlap}"
-    return PlaceCell(standing.rank, standing.best, bool(cell.leaks), text)
+    shown = triple(score, column.metric)[0]
+    return PlaceCell(standing.rank, score.value, shown, standing.best, bool(cell.leaks), text)
 
 
 def _win_rates(ranks: AggregateRank) -> WinRates:

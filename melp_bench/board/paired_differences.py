@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from melp_bench.board.escape import plain
 from melp_bench.board.figures import signed, width_of
+from melp_bench.board.plots import DRAWN, drawn_of
 from melp_bench.board.sections import Cell, Column, Method, Table
 from melp_bench.errors import UserError
 from melp_bench.measure import difference
@@ -20,7 +21,6 @@ from melp_bench.metrics.paired import Difference, holm
 from melp_bench.results import MetricLabel
 
 LEVEL = 0.95
-DRAWN = 12  # methods of a staircase, the best: more of them no page holds and no eye reads; statistics.json has every pair
 CELL, ROW, LETTER = 60.0, 34.0, 6.6  # width and height of a step, and of a letter of a name, in SVG units
 
 
@@ -77,7 +77,8 @@ class Staircase:
 def staircases(table: Table) -> list[Staircase]:
     """Return the paired differences of each measurement of a task, in the order of its columns; none without resamples.
 
-    Of more than `DRAWN` methods those between the best are drawn; which differ is told, and adjusted, over all.
+    Of more than `DRAWN` methods those between the best are drawn; which differ is told, and adjusted, over all, and
+    statistics.json has every pair.
 
     Raises:
         UserError: a row's resamples are damaged.
@@ -113,7 +114,7 @@ def _staircase(column: Column, methods: tuple[Method, ...]) -> Staircase | None:
         return None
     known = [pair for pair in pairs if pair.known is not None]
     told = f"{sum(pair.separable for pair in known)} of {len(known)} pairs differ"
-    told += f"; drawn are the {DRAWN} best of {len(names)} methods" if len(names) > DRAWN else ""
+    told += f"; {drawn}" if (drawn := drawn_of(len(names))) else ""
     names = names[:DRAWN]
     places = [(j, i) for i in range(len(names)) for j in range(i)]
     pairs = pairs[: len(places)]  # each method with all before it: those of the best come first

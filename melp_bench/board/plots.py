@@ -16,6 +16,14 @@ LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 8.0, 22.0
 ROOM = 70.0  # for the labels on the right of the Pareto plot
 
 
+DRAWN = 12  # methods that have a panel, or a step of a staircase: the best; of more no page has room and no eye sees
+
+
+def drawn_of(methods: int) -> str:
+    """Return what is drawn of so many methods, where that is not all."""
+    return f"the {DRAWN} best of {methods} methods are drawn" if methods > DRAWN else ""
+
+
 @dataclass(frozen=True)
 class Tick:
     """A place on an axis and what is written there."""

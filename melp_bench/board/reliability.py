@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melp_bench.board.level_curves import Panel
-from melp_bench.board.plots import BOTTOM, LEFT, RIGHT, TOP, Mark, Tick, path_through, placed, ticks_up
+from melp_bench.board.plots import BOTTOM, DRAWN, LEFT, RIGHT, TOP, Mark, Tick, drawn_of, path_through, placed, ticks_up
 from melp_bench.board.sections import Column, Table
 from melp_bench.errors import UserError
 from melp_bench.prediction_files import predictions_path, read_predictions
@@ -44,6 +44,7 @@ class Reliability:
     xticks: tuple[Tick, ...]
     yticks: tuple[Tick, ...]
     diagonal: str
+    drawn: str  # of how many methods these are, where not all
     width: float = 190.0
     height: float = 178.0
 
@@ -81,9 +82,10 @@ def reliabilities(table: Table, results: Path | None) -> list[Reliability]:
 
 
 def _curves(column: Column, table: Table, results: Path) -> dict[str, list[ReliabilityBin]]:
-    """Return the bins by the label of each method whose predictions are here and whole."""
+    """Return the bins by the label of each method, of many the best, whose predictions are here and whole."""
     found = {}
-    for method in table.methods:
+    chosen = set(column.best[:DRAWN])
+    for method in (one for one in table.methods if one.anchor in chosen):
         cell = column.cells.get(method.anchor)
         named = cell.record.predictions if cell is not None else ""
         if not named or not predictions_path(results, named).is_file():
@@ -118,7 +120,7 @@ def _drawn(column: Column, curves: dict[str, list[ReliabilityBin]]) -> Reliabili
     )
     diagonal = path_through([(x(0), y(0)), (x(1), y(1))])
     xticks = tuple(Tick(x(value), f"{value:g}") for value in (0.0, 0.5, 1.0))
-    return Reliability(column.measurement, panels, xticks, ticks_up(0, 1, floor, TOP), diagonal)
+    return Reliability(column.measurement, panels, xticks, ticks_up(0, 1, floor, TOP), diagonal, drawn_of(len(column.best)))
 
 
 def _told(one: ReliabilityBin) -> str:

@@ -114,6 +114,13 @@ class Column:
         return self.metrics[self.primary] if self.primary is not None else None
 
     @property
+    def best(self) -> list[str]:
+        """The anchors of the scored methods, the best first."""
+        sign = -1.0 if self.metric is not None and self.metric.higher_is_better else 1.0
+        scores = {anchor: score.value for anchor, cell in self.cells.items() if (score := cell.score(self.primary))}
+        return sorted(scores, key=lambda anchor: (sign * scores[anchor], anchor))
+
+    @property
     def excluded(self) -> list[str]:
         """Classes that some row leaves out of its macro mean."""
         return sorted({plain(name) for outcome in self._outcomes for name in outcome.excluded})

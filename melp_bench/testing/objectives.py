@@ -118,9 +118,10 @@ def _true_pairs(subject: ObjectiveSubject) -> str:
     fitted.objective.load_state_dict(subject.objective.state_dict())
     fitted.objective.eval()
     parameters = [p for p in fitted.objective.parameters() if p.requires_grad]
-    if "heads" in true:  # what it trains stands in them
-        true["heads"] = shuffled["heads"] = copy.deepcopy(true["heads"])
-        parameters += true["heads"].parameters()
+    if "heads" in true and subject.model.heads is not None:  # what it trains stands in them
+        heads = copy.deepcopy(subject.model.heads)
+        true["heads"] = shuffled["heads"] = heads
+        parameters += heads.parameters()
     if parameters:
         optimiser = torch.optim.Adam(parameters, lr=3e-3)
         for _ in range(FITTING_STEPS):

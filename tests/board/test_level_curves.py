@@ -11,6 +11,7 @@ from board_rows import row, score
 from melp_bench.board import board_files
 from melp_bench.board.arrangement import build_board
 from melp_bench.board.level_curves import LevelCurves, level_curves, level_of
+from melp_bench.board.plots import DRAWN
 from melp_bench.results import ResultRecord
 
 LEVELS = {24: 0.90, 12: 0.84, 0: 0.70, -6: 0.55}
@@ -65,6 +66,32 @@ def test_shares_of_labels_stand_on_a_logarithmic_axis() -> None:
     assert second - first == pytest.approx(third - second, abs=0.11)
     assert math.isclose(third, LevelCurves.width - 18)
     assert found.title == "Label efficiency"
+
+
+def test_what_is_measured_otherwise_is_a_curve_of_its_own_and_says_so() -> None:
+    rows = [
+        row("a", "linear_probe", setting=f"{share} %{more}", auroc=score(0.8, 0.1))
+        for share in (1, 100)
+        for more in ("", " (softmax, melp)")
+    ]
+    found = curves(rows)
+    assert {(one.title, one.evaluation) for one in found} == {
+        ("Label efficiency", "linear probe"),
+        ("Label efficiency", "linear probe (softmax, melp)"),
+    }
+    assert all([tick.text for tick in one.xticks] == ["1 %", "100 %"] for one in found)
+
+
+def test_of_many_methods_the_best_at_the_last_level_have_a_panel() -> None:
+    rows = [
+        row(f"m{n:02d}", "linear_probe", setting=f"{share} %", auroc=score(0.5 + n / 100, 0.1))
+        for share in (1, 100)
+        for n in range(DRAWN + 2)
+    ]
+    (found,) = curves(rows)
+    assert {panel.label for panel in found.panels} == {f"m{n:02d}" for n in range(2, DRAWN + 2)}
+    assert all(len(panel.others) == DRAWN + 1 for panel in found.panels)
+    assert found.drawn == f"the {DRAWN} best of {DRAWN + 2} methods are drawn"
 
 
 def test_one_level_or_two_metrics_make_no_curve() -> None:

@@ -31,6 +31,8 @@ def test_rows_stand_in_the_order_of_their_mean_ranks_and_every_cell_under_its_me
             assert cell.best == (bool(scored.standings) and scored.standings["auroc"].best)
             if (value := scored.score("auroc")) is not None:
                 assert f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]" in cell.text
+                assert (cell.value, cell.shown) == (value.value, f"{value.value:.3f}")
+                assert f"rank {cell.rank}" in cell.text
             else:
                 assert scored.reason in cell.text
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from melp_bench.board import board_files
 from melp_bench.board.arrangement import build_board
-from melp_bench.board.paired_differences import CELL, DRAWN, ROW, Staircase, staircases
+from melp_bench.board.paired_differences import CELL, ROW, Staircase, staircases
+from melp_bench.board.plots import DRAWN
 from melp_bench.errors import UserError
 from melp_bench.measure import measure, pack
 from melp_bench.metrics.paired import paired_difference
@@ -106,7 +107,7 @@ def test_of_many_methods_the_best_are_drawn_and_all_pairs_are_counted() -> None:
     assert [name.label for name in stairs.names] == [f"m{n:02d}" for n in range(DRAWN + 2, 2, -1)]
     assert len(stairs.steps) == DRAWN * (DRAWN - 1) / 2
     pairs = (DRAWN + 3) * (DRAWN + 2) // 2
-    assert stairs.told.endswith(f"of {pairs} pairs differ; drawn are the {DRAWN} best of {DRAWN + 3} methods")
+    assert stairs.told.endswith(f"of {pairs} pairs differ; the {DRAWN} best of {DRAWN + 3} methods are drawn")
     (section,) = json.loads(board_files(many)["statistics.json"])
     assert [len(found["pairs"]) for found in section["pairs"]] == [pairs]
 

@@ -73,5 +73,6 @@ def test_a_model_is_told_of_by_a_row_that_was_scored() -> None:
 def test_a_model_is_compared_with_the_one_that_stands_first() -> None:
     (section,) = build_board([made(NEW, 0.6, 21), made(NEW, 0.7, 21, "b")])
     assert [card.reference for card in cards(section, {m.anchor for m in section.methods})] == ["b", ""]
-    (alone,) = cards(build_board([made(NEW, 0.6, 21)])[0])
+    (section,) = build_board([made(NEW, 0.6, 21)])
+    (alone,) = cards(section, {m.anchor for m in section.methods})
     assert all(line.reference is None for line in alone.recipe)
