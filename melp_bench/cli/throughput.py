@@ -59,17 +59,19 @@ def throughput(
     from melp_bench.home import home, make_folder
     from melp_bench.plugins import discover
     from melp_bench.runs.speeds import all_names, subject_names
-    from melp_bench.throughput.rows import DATA_PATH, ECG_ENCODER, Work
+    from melp_bench.throughput.rows import DATA_PATH, ECG_ENCODER, KINDS, Work
 
     catalogue, options, console = discover(), key_values(option), Console()
     if everything and (names or options or train or details):
         raise UserError("--all measures everything, forward and backward, as it is by default; leave names and options out")
-    if everything:
-        found, left_out = all_names(catalogue)
+    if names:
+        found = subject_names(names, options, catalogue)
+    elif options:
+        raise UserError(f"options {', '.join(options)} are of a component; name it")
+    else:
+        found, left_out = all_names(catalogue, KINDS if everything else (ECG_ENCODER,))
         for name, reason in left_out.items():
             console.print(f"left out  {name}: {reason}", style="dim", highlight=False, markup=False, soft_wrap=True)
-    else:
-        found = subject_names(names or [entry.name for entry in catalogue.ecg_encoders], options, catalogue)
     work = Work(
         mode="train" if train else "forward",
         batch=batch,

@@ -27,15 +27,15 @@ WORDS = (5, 10, 15, 20, 25, 30)
 """Reports have so many words, in turn."""
 
 
-def all_names(catalogue: Catalogue) -> tuple[list[SubjectName], dict[str, str]]:
-    """Return everything that a speed can be measured of, and by name what it cannot, with the reason."""
+def all_names(catalogue: Catalogue, kinds: Sequence[str] = KINDS) -> tuple[list[SubjectName], dict[str, str]]:
+    """Return all of these kinds that a speed can be measured of, and by kind and name what it cannot, with the reason."""
     found, left_out = list[SubjectName](), dict[str, str]()
-    for kind in KINDS:
+    for kind in kinds:
         for name in _known(kind, catalogue):
             try:
                 found.append(_subject_name(kind, name, {}, catalogue))
             except UserError as reason:
-                left_out[name] = str(reason)
+                left_out[f"{kind} {name}"] = str(reason)
     return found, left_out
 
 

@@ -79,14 +79,14 @@ def objective_subject(name: SubjectName, step: Step, term: str, batch: Batch, wo
         made = dict(step.inputs(batch, torch.Generator().manual_seed(0), 0.0))[term]
     given, leaves = _as_leaves(made)
 
-    def forward() -> list[Tensor]:
-        mean, _ = step.term(term, step.with_local(term, given), None, len(batch))
+    def called(inputs: Mapping[str, Any]) -> list[Tensor]:
+        mean, _ = step.term(term, step.with_local(term, inputs), None, len(batch))
         return [mean]
 
     def gflops() -> float:
-        return counted_flops(forward) / len(batch) / 1e9
+        return counted_flops(lambda: called(made)) / len(batch) / 1e9
 
-    return Subject(name, step.objectives[term], len(batch), forward, [*leaves, *step.parameters()], gflops)
+    return Subject(name, step.objectives[term], len(batch), lambda: called(given), [*leaves, *step.parameters()], gflops)
 
 
 def _as_leaves(made: Mapping[str, Any]) -> tuple[dict[str, Any], list[Tensor]]:

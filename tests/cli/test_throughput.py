@@ -89,7 +89,8 @@ def test_all_measures_every_kind_once_and_goes_on_where_it_was_stopped(tmp_path:
         change = {"kind": name.kind, "recipe": name.recipe, "work": work, "environment": environment(CPU, work.dtype)}
         return row(name.name, 100.0).model_copy(update=change)
 
-    monkeypatch.setattr("melp_bench.runs.speeds.all_names", lambda catalogue: (chosen, {"hf": "'hf' needs the option 'model'"}))
+    left_out = {"ECG encoder hf": "'hf' needs the option 'model'"}
+    monkeypatch.setattr("melp_bench.runs.speeds.all_names", lambda *_: (chosen, left_out))
     monkeypatch.setattr("melp_bench.cli.throughput.in_fresh_process", measured)
     arguments = ["--all", "--device", "cpu", "--out", str(tmp_path)]
     first = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
@@ -98,7 +99,7 @@ def test_all_measures_every_kind_once_and_goes_on_where_it_was_stopped(tmp_path:
     again = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
     assert again.exit_code == 0, again.output
     assert asked[5:] == [("store", "forward")]
-    assert "left out  hf: 'hf' needs the option 'model'" in again.output
+    assert "left out  ECG encoder hf: 'hf' needs the option 'model'" in again.output
     heads = [line.split("  ")[0].strip() for line in again.output.splitlines() if "records/s" in line and "quartiles" in line]
     assert heads == ["ECG encoder", "objective", "data path", "ECG encoder", "objective"]
     assert "rhythm in clip" in again.output
