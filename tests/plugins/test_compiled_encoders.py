@@ -77,6 +77,7 @@ def compiled(encoder: nn.Module) -> tuple[Callable[..., Any], list[GraphModule]]
     return torch.compile(encoder, backend=backend, fullgraph=True), graphs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", kinds(), ids=lambda entry: entry.name)
 def test_an_encoder_is_one_graph_for_any_number_of_records(entry: Entry[ECGEncoder]) -> None:
     encoder = with_few_layers(entry)
