@@ -73,8 +73,9 @@ def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:
 def move_tables(page: MovesPage) -> list[Table]:
     """Return a table per group of a page: what moves where."""
     from melp_bench.board.escape import plain
+    from melp_bench.board.figures import metric_text
 
-    tables = []
+    tables, several = [], len({row.metric.label for row in page.rows if row.metric is not None}) > 1
     for name, rows in page.groups.items():
         table = Table(title=Text(plain(name)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("task", overflow="fold", ratio=1)
@@ -82,7 +83,8 @@ def move_tables(page: MovesPage) -> list[Table]:
         table.add_column("points", justify="right", no_wrap=True)
         for row in rows:
             style = "bold" if row.difference is not None and row.difference.separable else ""
-            table.add_row(Text(plain(row.task)), Text(row.where), Text(row.told, style))
+            measured = f"{row.where}, {metric_text(row.metric)}" if several and row.metric is not None else row.where
+            table.add_row(Text(plain(row.task)), Text(measured), Text(row.told, style))
         tables.append(table)
     return tables
 

@@ -70,7 +70,7 @@ def measure_moves(
         for one, two in zip(before, after, strict=True):
             keys = identity_of(one), identity_of(two)
             if keys[0] != keys[1]:  # else the defect is none here: all of the labels are one set, however it is drawn
-                moves.append(move_between(toggle.defect.name, one.measurement.setting, *(rows[key] for key in keys)))
+                moves.append(move_between(toggle.defect.name, one.measurement.setting, rows[keys[0]], rows[keys[1]]))
     rule, model = spec.protocol, result.rows[0].model if result.rows else spec.models[0]
     told = f"{rule.name} (rev {rule.revision}, {rule.hash[:8]})"
     summaries = {name: defects_of(name).summary for name in names}

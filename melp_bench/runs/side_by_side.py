@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from melp_bench.board.figures import signed
 from melp_bench.board.score_moves import Move, MovesPage, MovesWords
 from melp_bench.errors import NotApplicable, UserError
 from melp_bench.measure import measure
@@ -191,14 +192,17 @@ def _by_metric(name: str, record: ResultRecord, results: Path, catalogue: Catalo
 
 
 def _summary(moves: Sequence[Move]) -> str:
-    """Return in a sentence how the scores of a model move."""
-    points = [move.points[0] for move in moves if move.points is not None]
-    if not points:
-        return "Nothing of it can be compared"
+    """Return in a sentence how the scores of a model move, metric by metric."""
+    by_metric: dict[str, list[Move]] = defaultdict(list)
+    for move in moves:
+        if move.metric is not None and move.points is not None:
+            by_metric[move.metric.label].append(move)
+    return "; ".join(_told(label, of) for label, of in by_metric.items()) or "Nothing of it can be compared"
+
+
+def _told(metric: str, moves: Sequence[Move]) -> str:
+    mean = signed(float(np.mean([move.points[0] for move in moves if move.points is not None])), 1)
     differing = [move for move in moves if move.difference is not None and move.difference.separable]
     up = sum(move.difference is not None and move.difference.value > 0 for move in differing)
-    mean = f"{np.mean(points):+.1f}".replace("-", "−")
-    return (
-        f"{len(points)} scores, by {mean} points on average: {up} are higher and {len(differing) - up} lower with an interval "
-        "that leaves out zero"
-    )
+    measured = f"{len(moves)} measurement{'s' if len(moves) > 1 else ''}"
+    return f"{metric}, {measured}: {mean} points on average, {up} separably higher and {len(differing) - up} lower"
