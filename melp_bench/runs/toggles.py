@@ -87,7 +87,7 @@ def toggled(protocol: Protocol, names: Sequence[str], stores: Mapping[str, Store
     read = {alias for use in uses for alias in use.aliases} | set(protocol.pretrain.aliases if protocol.pretrain else ())
     pretrain = protocol.pretrain and protocol.pretrain.model_copy(update={"seeds": {}})
     changes: dict[str, Any] = {
-        "name": f"{protocol.name}-sensitivity",
+        "name": f"{protocol.name}-by-defect",
         "summary": f"{protocol.name}, and with each of {len(names)} published defects switched on alone",
         "models": [],
         "pretrain": pretrain,

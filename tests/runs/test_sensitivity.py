@@ -58,7 +58,7 @@ def of(stores: dict[str, Store], *names: str, spec: SignalSpec | None = SCALED, 
 def test_all_that_is_toggled_is_one_valid_protocol_whose_rows_belong_together(stores: dict[str, Store]) -> None:
     found = of(stores, *EVERY)
     whole = Protocol.model_validate(found.protocol.model_dump())
-    assert (whole.name, whole.models, whole.pretrain and whole.pretrain.seeds) == ("base-sensitivity", [], {})
+    assert (whole.name, whole.models, whole.pretrain and whole.pretrain.seeds) == ("base-by-defect", [], {})
     planned = {str(row) for row in measurements(whole, discover())}
     assert len(planned) == len(measurements(whole, discover()))
     for toggle in found.toggles:
