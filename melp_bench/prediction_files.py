@@ -82,7 +82,9 @@ def encode_predictions(predictions: Predictions) -> bytes:
     said["validation"] = predictions.validation is not None
     table = pa.table(columns).replace_schema_metadata({_META: json.dumps(said)})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_statistics=False)
+    split = [f"scores_{s}.list.element" for s in range(len(scores))]  # bytes of one place together, a third smaller
+    plain = ["part", "record_id", "patient"]
+    pq.write_table(table, sink, compression="zstd", write_statistics=False, use_dictionary=plain, use_byte_stream_split=split)
     return cast(bytes, sink.getvalue().to_pybytes())
 
 
