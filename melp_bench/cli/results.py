@@ -51,10 +51,16 @@ def verify(results: Results = None) -> None:
             typer.echo(f"{check.state:<12} {plain(check)}")
     counts = Counter(check.state for check in found.checks)
     typer.echo(f"{len(found.checks)} rows: {', '.join(f'{n} {state}' for state, n in sorted(counts.items())) or 'none'}")
-    if found.refused or found.left_out:
+    refused, absent = counts["refused"], counts["absent"]
+    if refused or found.left_out:
         raise UserError(
-            f"{len(found.refused)} rows do not agree with their predictions and {len(found.left_out)} files are damaged, "
+            f"{refused} rows do not agree with their predictions and {len(found.left_out)} files are damaged, "
             f"in {str(folder)!r}; delete them and run again"
+        )
+    if absent:
+        raise UserError(
+            f"the predictions of {absent} rows are not in {str(folder)!r}, so that nothing is known of these rows; "
+            "run their protocol to make them again"
         )
 
 

@@ -28,7 +28,7 @@ CLOSE = 1e-6
 COUNTS = ("records", "patients")
 """Details that an evaluation may say in its own way; the classes and the digest of what was resampled hold them, too."""
 
-State = Literal["verified", "nothing scored", "no predictions", "other code", "refused"]
+State = Literal["verified", "nothing scored", "no predictions", "absent", "other code", "refused"]
 Find = Callable[[str], Predictions]
 """Finds predictions by their SHA-256, or raises UserError."""
 
@@ -38,8 +38,9 @@ class RowCheck:
     """What came of checking a row.
 
     `verified`: its scores and intervals are those of its predictions. `nothing scored`: it holds a reason and no number.
-    `no predictions`: it was made before they were kept. `other code`: metrics or intervals have changed since, and it does not
-    come out of today's. `refused`: its numbers are not those of its predictions, or these are missing or damaged.
+    `no predictions`: it was made before they were kept. `absent`: it names a file that is not here. `other code`: metrics or
+    intervals have changed since, and it does not come out of today's. `refused`: its numbers are not those of its predictions,
+    or these are damaged.
     """
 
     record: ResultRecord
@@ -58,10 +59,9 @@ class ResultsCheck:
     left_out: tuple[str, ...]
     passed_over: tuple[str, ...]
 
-    @property
-    def refused(self) -> list[RowCheck]:
-        """The rows whose numbers are not those of their predictions."""
-        return [check for check in self.checks if check.state == "refused"]
+    def in_state(self, state: State) -> list[RowCheck]:
+        """Return the rows of that state."""
+        return [check for check in self.checks if check.state == state]
 
 
 def verify_results(results: Path, catalogue: Catalogue) -> ResultsCheck:
@@ -82,7 +82,10 @@ def verify_results(results: Path, catalogue: Catalogue) -> ResultsCheck:
             left_out.append(str(error))
             continue
         if record.predictions:
-            named.add(predictions_path(results, record.predictions))
+            named.add(path := predictions_path(results, record.predictions))
+            if not path.is_file():
+                checks.append(RowCheck(record, "absent", f"there is no file of predictions {str(path)!r}"))
+                continue
         checks.append(verify_row(record, lambda sha256: read_predictions(results, sha256), catalogue))
     extra = [path for path in _files(results) if path.parent == results / FOLDER and path.suffix == ".parquet"]
     passed_over += [f"{path.relative_to(results)}: no row names it" for path in extra if path not in named]

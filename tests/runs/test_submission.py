@@ -41,7 +41,7 @@ def states(board: Board) -> dict[str, str]:
 def test_every_number_of_a_row_comes_out_of_its_predictions(board: Board) -> None:
     found = verify_results(board.results, board.catalogue)
     assert states(board) == {"melp": "verified", NASTY: "verified", "random-init": "nothing scored"}
-    assert (found.left_out, found.passed_over, found.refused) == ((), (), [])
+    assert (found.left_out, found.passed_over, found.in_state("refused")) == ((), (), [])
 
 
 @pytest.mark.parametrize(
@@ -66,26 +66,33 @@ def test_a_number_that_was_changed_is_refused_with_its_name(
         inner = inner[step]
     inner[place[-1]] = value
     path.write_text(json.dumps(data))
-    (check,) = verify_results(board.results, board.catalogue).refused
+    (check,) = verify_results(board.results, board.catalogue).in_state("refused")
     assert told in check.reason
     assert str(check).startswith("melp · d/super · zero_shot")
 
 
-def test_predictions_that_were_changed_cut_or_lost_are_refused(board: Board) -> None:
+def test_predictions_that_were_cut_are_refused_and_lost_ones_are_absent(
+    board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second, _ = board.rows
     one, two = (predictions_path(board.results, record.predictions) for record in (first, second))
-    one.write_bytes(one.read_bytes()[:-9])
     two.unlink()
-    found = {check.record.model: check.reason for check in verify_results(board.results, board.catalogue).refused}
-    assert "cut short" in found["melp"]
-    assert "there is no file" in found[NASTY]
+    assert _run(["results", "verify", "--results", str(board.results)], False) == 2
+    said = capsys.readouterr()
+    assert "3 rows: 1 absent, 1 nothing scored, 1 verified" in said.out
+    assert "the predictions of 1 rows are not in" in said.err
+    one.write_bytes(one.read_bytes()[:-9])
+    found = verify_results(board.results, board.catalogue)
+    assert {check.record.model: check.state for check in found.checks}[NASTY] == "absent"
+    (cut,) = found.in_state("refused")
+    assert "cut short" in cut.reason
 
 
 def test_other_predictions_under_the_rows_name_do_not_give_its_numbers(board: Board) -> None:
     record = board.rows[0]
     other = write_predictions(scores_of(0, 1.4), board.results)
     write_result(record.model_copy(update={"predictions": other}), board.results)
-    (check,) = verify_results(board.results, board.catalogue).refused
+    (check,) = verify_results(board.results, board.catalogue).in_state("refused")
     assert "its predictions give other numbers: auprc is" in check.reason
 
 
