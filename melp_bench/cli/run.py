@@ -28,9 +28,16 @@ def run(
     log: options.Loggers = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="WORD,...", help="Only cells with this model, evaluation, task, ...; may be repeated."),
+        typer.Option(
+            "--only",
+            metavar="WORD,...",
+            help="Only cells with all of these words: model, evaluation, task, ...; for either, repeat it.",
+        ),
     ] = None,
-    skip: Annotated[list[str] | None, typer.Option("--skip", metavar="WORD,...", help="No cells with it.")] = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option("--skip", metavar="WORD,...", help="No cells with all of these; may be repeated."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes that share the cells.")] = 1,
     on: Annotated[str, typer.Option("--on", metavar="ray", help="Share the cells over a Ray cluster.")] = "",
     beside: Annotated[

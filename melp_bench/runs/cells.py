@@ -43,10 +43,8 @@ def failed(row: Row, error: Exception) -> Failure:
 def chosen_rows(rows: Sequence[Row], only: Sequence[str], skip: Sequence[str]) -> tuple[Row, ...]:
     """Return the rows of a plan that are asked for, see `chosen`."""
     cells = [(row.candidate.label, row.planned) for row in rows]
-    kept = [_is_wanted(cell, only, skip) for cell in cells]
-    if cells and not any(kept):
-        raise _nothing(cells, only, skip)
-    return tuple(row for row, wanted in zip(rows, kept, strict=True) if wanted)
+    _check(cells, only, skip)
+    return tuple(row for row, cell in zip(rows, cells, strict=True) if _is_wanted(cell, only, skip))
 
 
 def chosen(cells: Iterable[tuple[str, Planned]], only: Sequence[str], skip: Sequence[str]) -> list[tuple[str, Planned]]:
@@ -56,13 +54,11 @@ def chosen(cells: Iterable[tuple[str, Planned]], only: Sequence[str], skip: Sequ
     evaluation and setting; `*` and `?` stand for letters: "melp,linear_probe" or "ptb-xl/*".
 
     Raises:
-        UserError: no cell is left.
+        UserError: a pattern fits no cell, or no cell is left.
     """
     given = list(cells)
-    found = [cell for cell in given if _is_wanted(cell, only, skip)]
-    if given and not found:
-        raise _nothing(given, only, skip)
-    return found
+    _check(given, only, skip)
+    return [cell for cell in given if _is_wanted(cell, only, skip)]
 
 
 def _is_wanted(cell: tuple[str, Planned], only: Sequence[str], skip: Sequence[str]) -> bool:
@@ -82,14 +78,22 @@ def _words(cell: tuple[str, Planned]) -> list[str]:
     return [word for word in (label, name, planned.evaluation.label, asked.setting, f"{name} {asked.setting}", *tasks) if word]
 
 
-def _nothing(cells: Sequence[tuple[str, Planned]], only: Sequence[str], skip: Sequence[str]) -> UserError:
-    """Return the error that names the pattern that fits nothing, and what is near."""
-    known = list(dict.fromkeys(word for cell in cells for word in _words(cell)))
-    for pattern in only:
+def _check(cells: Sequence[tuple[str, Planned]], only: Sequence[str], skip: Sequence[str]) -> None:
+    """Refuse a pattern that fits no cell, naming what is near, and patterns that leave none."""
+    if not cells:
+        return
+    words = [_words(cell) for cell in cells]
+    known = list(dict.fromkeys(word for of in words for word in of))
+    for flag, pattern in (*(("--only", one) for one in only), *(("--skip", one) for one in skip)):
         for part in pattern.split(","):
-            if not any(_fits(part, _words(cell)) for cell in cells):
-                return UserError(f"--only {pattern!r} fits no cell{nearest(part, known)} Known: {', '.join(known)}")
-    told = " and ".join(
-        f"{flag} {', '.join(map(repr, given))}" for flag, given in (("--only", only), ("--skip", skip)) if given
-    )
-    return UserError(f"{told} leaves none of {len(cells)} cells; melp-bench run PROTOCOL --dry-run lists them")
+            if not _fits(part, known):
+                raise UserError(f"{flag} {pattern!r} fits no cell{nearest(part, known)} Known: {', '.join(known)}")
+        if not any(_fits(pattern, of) for of in words):
+            raise UserError(
+                f"{flag} {pattern!r} fits no cell, as none has all of these words; for cells with either, give {flag} for each"
+            )
+    if not any(_is_wanted(cell, only, skip) for cell in cells):
+        told = " and ".join(
+            f"{flag} {', '.join(map(repr, given))}" for flag, given in (("--only", only), ("--skip", skip)) if given
+        )
+        raise UserError(f"{told} leaves none of {len(cells)} cells; melp-bench run PROTOCOL --dry-run lists them")

@@ -109,6 +109,17 @@ def test_a_word_that_fits_nothing_is_told_with_what_is_near(made: tuple[Path, Pa
         look_ahead(make_spec(made[1], skip=["*"]), CATALOGUE)
 
 
+def test_words_that_are_never_together_are_told_and_not_passed_over(made: tuple[Path, Path, RunResult], home: Path) -> None:
+    """Two models with a comma left out nothing, and said nothing."""
+    for flag in ("skip", "only"):
+        with pytest.raises(
+            UserError, match=f"--{flag} 'knn,linear_probe' fits no cell, as none has all .* give --{flag} for each"
+        ):
+            look_ahead(make_spec(made[1], **{flag: ["knn", "knn,linear_probe"]}), CATALOGUE)
+    with pytest.raises(UserError, match=r"--skip 'kn' fits no cell; did you mean 'knn'\?"):
+        look_ahead(make_spec(made[1], skip=["kn"]), CATALOGUE)
+
+
 def test_a_cell_that_fails_is_named_and_the_others_are_made(
     made: tuple[Path, Path, RunResult], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
