@@ -1,5 +1,4 @@
-"""A model small enough to be asked anything: an encoder with masked encoding, and a text encoder that guesses words,
-and heads that write.
+"""A model small enough to be asked anything: an encoder that masks, a text encoder that guesses words, heads that write.
 
 Shapes: B records or reports, L leads, T samples, N tokens, V words, D channels.
 """
