@@ -20,7 +20,7 @@ from melp_bench.runs.candidates import OnMade, candidate, check_references
 from melp_bench.runs.cells import Failure, chosen, chosen_rows
 from melp_bench.runs.kept import code_changes, take_over
 from melp_bench.runs.loggers import build_loggers
-from melp_bench.runs.measurements import measurements
+from melp_bench.runs.measurements import Planned, measurements
 from melp_bench.runs.plan import Plan, make_plan
 from melp_bench.runs.published_files import PublishedFiles, open_label_files
 from melp_bench.runs.ranks import num_ranks
@@ -91,7 +91,7 @@ def carry_out(
     listener, files = listener or Silence(), open_label_files(spec.protocol, spec.published_splits)
     references = _references(spec, catalogue)
     if unprepared(spec.protocol, catalogue):
-        check_references([reference for _, reference in references], catalogue, spec.settings)
+        _expected_cells(spec, references, catalogue)  # what is wrong with it is told before any data is made
     several = num_ranks() > 1 or spec.engine.sharded
     made = partial(make_fabric, spec.device, _precision(spec.protocol), sharded=spec.engine.sharded)
     fabric: Fabric | None = made() if several else None
@@ -171,14 +171,23 @@ def look_ahead(spec: RunSpec, catalogue: Catalogue) -> tuple[Plan, Mapping[str, 
         if isinstance(reference, PublishedReference) and not is_here(reference.file):
             absent[reference.file] = "it is to be fetched, which the run does"
     if absent:
-        check_references([reference for _, reference in references], catalogue, spec.settings)
-        planned = measurements(spec.protocol, catalogue)
-        labels = [_label(reference, spec, catalogue) for _, reference in references]
-        rows = chosen([(label, row) for label in labels for row in planned], spec.only, spec.skip)
+        rows = _expected_cells(spec, references, catalogue)
         return Sketch(absent, tuple((label, str(row)) for label, row in rows))
     stores = open_stores(spec.protocol, catalogue, Silence(), spec.workers)
     plan = _plan(spec, references, catalogue, stores, files)
     return plan, code_changes(plan, read_results(plan.results))
+
+
+def _expected_cells(spec: RunSpec, references: Sequence[NamedReference], catalogue: Catalogue) -> list[tuple[str, Planned]]:
+    """Return the cells that are asked for, as model and measurement, as far as they are known without data.
+
+    Raises:
+        UserError: a model cannot be trained or is not there, or a pattern of cells fits none.
+    """
+    check_references([reference for _, reference in references], catalogue, spec.settings)
+    planned = measurements(spec.protocol, catalogue)
+    labels = [_label(reference, spec, catalogue) for _, reference in references]
+    return chosen([(label, row) for label in labels for row in planned], spec.only, spec.skip)
 
 
 def _plan(

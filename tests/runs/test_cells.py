@@ -120,6 +120,13 @@ def test_words_that_are_never_together_are_told_and_not_passed_over(made: tuple[
         look_ahead(make_spec(made[1], skip=["kn"]), CATALOGUE)
 
 
+def test_words_that_fit_nothing_are_told_before_a_corpus_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELP_BENCH_HOME", str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="--skip 'melp,merl' fits no cell"):
+        carry_out(make_spec("demo", out=tmp_path / "board", skip=["melp,merl"]), CATALOGUE)
+    assert not (tmp_path / "empty" / "stores").exists()
+
+
 def test_a_cell_that_fails_is_named_and_the_others_are_made(
     made: tuple[Path, Path, RunResult], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
